@@ -1,0 +1,85 @@
+"""Where the sandbox keeps its state and which loopback ports its services listen on."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+PROJECT = "local-dev"
+
+DEFAULT_PORTS = {
+    "dagster": 3000,
+    "code_server": 4266,
+    "bigquery": 9050,
+    "bigquery_grpc": 9060,
+    "storage": 4443,
+    "postgres": 5439,
+    "control": 8900,
+    "fivetran": 8901,
+    "hightouch": 8902,
+    "salesforce": 8903,
+    "incident_io": 8904,
+    "slack": 8905,
+}
+
+VENDORS = ("fivetran", "hightouch", "salesforce", "incident_io", "slack")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class ConfigurationError(ValueError):
+    """A setting of the sandbox is malformed; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class SandboxConfig:
+    """One sandbox: a state directory and its ports. Two sandboxes with different ones never meet."""
+
+    root: Path
+    ports: dict[str, int]
+
+    @classmethod
+    def load(cls) -> SandboxConfig:
+        """Read `SANDBOX_DIR` and `SANDBOX_PORT_<NAME>` (0: any free one), fixing the ports in `ports.json` at first use.
+
+        Raises ConfigurationError for a port that is not a number from 0 to 65535.
+        """
+        root = Path(os.environ.get("SANDBOX_DIR", REPOSITORY / ".sandbox")).resolve()
+        file = root / "ports.json"
+        saved: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
+        ports = {name: saved.get(name) or _wanted(name) for name in DEFAULT_PORTS}
+        if ports != saved:
+            root.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps(ports, indent=2))
+        return cls(root, ports)
+
+    def port(self, name: str) -> int:
+        return self.ports[name]
+
+    def url(self, name: str) -> str:
+        """`http://127.0.0.1:<port>` of the service, with no slash at the end."""
+        return f"http://{HOST}:{self.ports[name]}"
+
+
+def _wanted(name: str) -> int:
+    variable = f"SANDBOX_PORT_{name.upper()}"
+    text = os.environ.get(variable, os.environ.get("SANDBOX_PORTS", str(DEFAULT_PORTS[name])))
+    if text == "free":
+        text = "0"
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"{variable}={text!r} is not a port; set a number from 0 to 65535, or 'free'")
+    return port or _free_port()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return probe.getsockname()[1]
