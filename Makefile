@@ -1,0 +1,57 @@
+# Thin wrappers: each target is one command that can be typed by hand.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+# uv from the path, else a copy of this checkout's own, so that a Python with pip is all that has to be there.
+UV := $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
+export PATH := $(dir $(UV)):$(PATH)
+export DAGSTER_DISABLE_TELEMETRY := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+RUN := $(UV) run --frozen --no-sync
+STAMP := .venv/.installed
+
+.PHONY: help install demo up down status test lint format clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(CURDIR)/.uv/bin/uv:
+	@echo "uv is not on the path: installing it into .uv"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
+
+$(STAMP): pyproject.toml uv.lock sandbox/warehouse/pyproject.toml sandbox/warehouse/uv.lock | $(UV)
+	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --project sandbox/warehouse
+	@touch $@
+
+install: $(STAMP) ## Install the locked environments (.venv and sandbox/warehouse/.venv)
+
+demo: $(STAMP) ## Set up everything, materialize the whole graph and print what moved
+	@$(RUN) sandbox demo
+
+up: $(STAMP) ## Start the stand-ins, the Dagster UI, its daemon and the code location
+	@$(RUN) sandbox up
+
+down: ## Stop everything that `up` or `demo` started
+	@test ! -x .venv/bin/sandbox || $(RUN) sandbox down
+
+status: $(STAMP) ## Say what runs, and where
+	@$(RUN) sandbox status
+
+test: $(STAMP) ## Run every test
+	@$(RUN) pytest
+
+lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
+	@$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) lint-imports
+	@$(RUN) pyright
+	@$(RUN) sqlfluff lint dbt_project
+
+format: $(STAMP) ## Format Python and SQL
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+	@$(RUN) sqlfluff fix dbt_project
+
+clean: down ## Stop everything and delete the sandbox's state and the environments
+	@rm -rf .sandbox .state .venv sandbox/warehouse/.venv .uv .env dbt_project/target
