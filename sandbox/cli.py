@@ -1,0 +1,187 @@
+"""`sandbox`: the stand-ins for every vendor and the warehouse, on loopback, and what can be broken in them."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from typing import Annotated
+
+import httpx
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sandbox.config import ConfigurationError, SandboxConfig
+
+app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+clock_app = typer.Typer(no_args_is_help=True, help="The on-call clock of the stand-ins: which hour incident.io believes it is.")
+app.add_typer(clock_app, name="clock")
+console = Console()
+
+Scale = Annotated[float, typer.Option(help="Size of the company's history; 1.0 is 60 organisations over 90 days.")]
+
+
+def _config() -> SandboxConfig:
+    try:
+        return SandboxConfig.load()
+    except ConfigurationError as error:
+        raise _fail(str(error)) from error
+
+
+def _fail(message: str) -> typer.Exit:
+    Console(stderr=True).print(f"[red]{message}[/red]", highlight=False, markup=True)
+    return typer.Exit(1)
+
+
+@app.command()
+def up(
+    scale: Scale = 1.0,
+    platform: Annotated[bool, typer.Option(help="Start Dagster too.")] = True,
+) -> None:
+    """Start everything that does not run yet, and wait until it is healthy. Safe to repeat."""
+    start(_config(), scale, platform=platform)
+
+
+def start(config: SandboxConfig, scale: float, *, platform: bool) -> None:
+    """Bring the sandbox up, printing a line a service; exits with 1 and the reason where one does not start."""
+    from sandbox import env_file
+    from sandbox.services.platform import PreparationError
+    from sandbox.stack import stack
+    from sandbox.supervisor import ServiceError, Started
+
+    def show(done: Started) -> None:
+        console.print(f"  {done.name:<12} {done.state} [dim]({done.seconds:.1f} s)[/dim]", highlight=False)
+
+    path, written = env_file.write(config)
+    if not written:
+        console.print(f"[yellow]{path} is your own and was left alone: commands typed by hand use it[/yellow]")
+    try:
+        stack(config, scale=scale, with_platform=platform).up(show)
+    except (ServiceError, PreparationError) as error:
+        raise _fail(str(error)) from error
+
+
+@app.command()
+def down() -> None:
+    """Stop everything; what it holds is kept for the next `up`."""
+    from sandbox.stack import stack
+
+    stack(_config()).down(lambda name: console.print(f"  {name:<12} stopped"))
+
+
+@app.command()
+def status() -> None:
+    """Say what runs and where, and what is broken on purpose. Exit status 1 unless all of it is healthy."""
+    from sandbox.stack import stack
+
+    config = _config()
+    states = stack(config).status()
+    table = Table("service", "state", "address", box=None)
+    addresses = {
+        "warehouse": config.url("bigquery"),
+        "storage": config.url("storage"),
+        "postgres": f"127.0.0.1:{config.port('postgres')}",
+        "vendors": config.url("control"),
+        "code-server": f"127.0.0.1:{config.port('code_server')}",
+        "webserver": config.url("dagster"),
+        "daemon": "",
+    }
+    for name, state in states.items():
+        colour = {"healthy": "green", "stopped": "dim"}.get(state, "red")
+        table.add_row(name, f"[{colour}]{state}[/{colour}]", addresses[name])
+    console.print(table)
+    if states["vendors"] == "healthy":
+        for fault in _control(config, "GET", "faults"):
+            target = f" {fault['target']}" if fault["target"] else ""
+            console.print(f"  broken: {fault['vendor']}{target}: {fault['kind']}")
+    if any(state != "healthy" for state in states.values()):
+        raise typer.Exit(1)
+
+
+@app.command()
+def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop everything and delete the sandbox's state: the next `up` starts the company's history anew."""
+    config = _config()
+    if not yes:
+        typer.confirm(f"Delete {config.root}?", abort=True)
+    down()
+    shutil.rmtree(config.root)
+
+
+@app.command()
+def tick(hours: Annotated[int, typer.Argument(min=1, max=24 * 14, help="Hours to move forward.")] = 1) -> None:
+    """Move the company forward: new rows, updates and deletes in the product database."""
+    from sandbox.company.tick import tick as move
+    from sandbox.services import postgres
+
+    result = move(postgres.dsn(_config()), hours)
+    table = Table("table", "inserted", "updated", "deleted", box=None)
+    for name, counts in sorted(result.tables.items()):
+        table.add_row(name, str(counts.inserted), str(counts.updated), str(counts.deleted))
+    console.print(table)
+    console.print(f"{len(result.organisations)} organisations changed: {', '.join(sorted(result.organisations))}")
+
+
+@app.command(name="env")
+def env() -> None:
+    """Print the variables that point the platform at the stand-ins, for `eval \"$(sandbox env)\"`."""
+    import shlex
+
+    from sandbox.services.platform import platform_environment
+
+    for name, value in platform_environment(_config()).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+@app.command()
+def demo(scale: Scale = 1.0) -> None:
+    """Start everything, materialize what is missing of the graph, and print what moved."""
+    from sandbox.demo import DemoError, run
+
+    config = _config()
+    console.print("[bold]Starting the stand-ins and Dagster[/bold]")
+    start(config, scale, platform=True)
+    try:
+        run(config, console)
+    except DemoError as error:
+        raise _fail(str(error)) from error
+
+
+@clock_app.command("show")
+def clock_show() -> None:
+    """Print the stand-ins' time."""
+    console.print(_control(_config(), "GET", "clock")["now"])
+
+
+@clock_app.command("set")
+def clock_set(at: Annotated[str, typer.Argument(help="ISO 8601 with an offset, such as 2026-11-23T03:00:00+00:00.")]) -> None:
+    """Set the stand-ins' time; it runs on from there."""
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise _fail(f"{at!r} is not an ISO 8601 time, such as 2026-11-23T03:00:00+00:00") from error
+    if moment.tzinfo is None:
+        raise _fail(f"{at!r} has no offset: add one, such as {at}+00:00")
+    console.print(_control(_config(), "POST", "clock", {"at": moment.isoformat()})["now"])
+
+
+@clock_app.command("reset")
+def clock_reset() -> None:
+    """Back to this machine's time."""
+    console.print(_control(_config(), "DELETE", "clock")["now"])
+
+
+def _control(config: SandboxConfig, method: str, path: str, body: dict | None = None, query: dict | None = None):
+    try:
+        answer = httpx.request(
+            method, f"{config.url('control')}/_control/{path}", json=body, params=query, timeout=15
+        )
+    except httpx.TransportError as error:
+        raise _fail(f"the vendor stand-ins do not answer at {config.url('control')}: run `sandbox up`") from error
+    if answer.is_error:
+        raise _fail(str(answer.json().get("detail", answer.text)))
+    return answer.json()
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,49 @@
+"""The environment that points the platform at the stand-ins, and the `.env` file that carries it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sandbox.config import PROJECT, REPOSITORY, SandboxConfig
+
+MARKER = "# Written by `sandbox up`: every vendor is a stand-in on loopback. Delete this line to keep your own changes."
+
+
+def environment(config: SandboxConfig) -> dict[str, str]:
+    """Every variable of `.env.example`, with loopback addresses and keys that only the stand-ins accept."""
+    return {
+        "GOOGLE_CLOUD_PROJECT": PROJECT,
+        "GOOGLE_APPLICATION_CREDENTIALS": str(config.root / "google-credentials.json"),
+        "BIGQUERY_EMULATOR_HOST": config.url("bigquery"),
+        "STORAGE_EMULATOR_HOST": config.url("storage"),
+        "BIGQUERY_LOCATION": "US",
+        "DBT_TARGET": "prod",
+        "FIVETRAN_API_URL": config.url("fivetran"),
+        "FIVETRAN_API_KEY": "local-fivetran-key",
+        "FIVETRAN_API_SECRET": "local-fivetran-secret",
+        "FIVETRAN_ACCOUNT_ID": "local-account",
+        "HIGHTOUCH_API_URL": f"{config.url('hightouch')}/api/v1",
+        "HIGHTOUCH_API_KEY": "local-hightouch-key",
+        "INCIDENT_IO_API_URL": config.url("incident_io"),
+        "INCIDENT_IO_API_KEY": "local-incident_io-key",
+        "INCIDENT_IO_ALERT_SOURCE_ID": "01LOCALALERTSOURCE00000000",
+        "INCIDENT_IO_ALERT_SOURCE_TOKEN": "local-alert-source-token",
+        "SLACK_API_URL": f"{config.url('slack')}/api/",
+        "SLACK_BOT_TOKEN": "local-slack-token",
+        "DATAPLATFORM_URL": config.url("dagster"),
+        "DATAPLATFORM_STATE_DIR": str(config.root / "state"),
+    }
+
+
+def write(config: SandboxConfig) -> tuple[Path, bool]:
+    """Write `.env` for commands typed by hand: in the repository for its own sandbox, else in the sandbox's directory.
+
+    Returns the path, and whether it was written: a file that somebody else wrote is left as it is.
+    """
+    own = config.root == (REPOSITORY / ".sandbox").resolve()
+    path = (REPOSITORY if own else config.root) / ".env"
+    if path.exists() and not path.read_text().startswith(MARKER):
+        return path, False
+    lines = [f"{name}={value}" for name, value in environment(config).items()]
+    path.write_text("\n".join([MARKER, *lines, ""]))
+    return path, True
