@@ -1,0 +1,127 @@
+"""The supervisor against real processes: a small HTTP server that can be slow, die at the start, or be killed."""
+
+import http.client
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sandbox.config import HOST, ConfigurationError, SandboxConfig
+from sandbox.supervisor import Service, ServiceError, Started, Supervisor
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SandboxConfig:
+    monkeypatch.setenv("SANDBOX_DIR", str(tmp_path))
+    monkeypatch.setenv("SANDBOX_PORTS", "free")
+    return SandboxConfig.load()
+
+
+def server(config: SandboxConfig, name: str = "web", port: str = "control", **changes) -> Service:
+    def healthy() -> None:
+        connection = http.client.HTTPConnection(HOST, config.port(port), timeout=1)
+        connection.request("HEAD", "/")
+        connection.getresponse()
+
+    number = str(config.port(port))
+    fields = {
+        "command": lambda: [sys.executable, "-m", "http.server", number, "--bind", HOST],
+        "environment": dict,
+        "healthy": healthy,
+        "ports": (port,),
+    }
+    return Service(name, **(fields | changes))
+
+
+@pytest.fixture
+def supervise(config: SandboxConfig):
+    made: list[Supervisor] = []
+
+    def make(*services: Service) -> Supervisor:
+        made.append(Supervisor(config, list(services)))
+        return made[-1]
+
+    yield make
+    for supervisor in made:
+        supervisor.down(lambda _name: None)
+
+
+def test_up_starts_once_and_down_stops_all(config, supervise):
+    supervisor = supervise(server(config))
+    seen: list[Started] = []
+    supervisor.up(seen.append)
+    pid = supervisor.pid("web")
+    supervisor.up(seen.append)
+
+    assert [done.state for done in seen] == ["started", "already running"]
+    assert supervisor.pid("web") == pid
+    assert supervisor.status() == {"web": "healthy"}
+
+    supervisor.down(lambda _name: None)
+    assert pid is not None
+    assert not psutil.pid_exists(pid)
+    assert supervisor.status() == {"web": "stopped"}
+
+
+def test_a_killed_service_is_started_again(config, supervise):
+    supervisor = supervise(server(config))
+    supervisor.up(lambda _done: None)
+    first = supervisor.pid("web")
+    assert first is not None
+    os.kill(first, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(first)] if psutil.pid_exists(first) else [], timeout=5)
+    supervisor.up(lambda _done: None)
+    assert supervisor.pid("web") not in {None, first}
+
+
+def test_what_a_service_starts_itself_ends_with_it(config, supervise):
+    number = str(config.port("control"))
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'http.server', '{number}', '--bind', '{HOST}'])"
+    supervisor = supervise(server(config, command=lambda: [sys.executable, "-c", parent]))
+    supervisor.up(lambda _done: None)
+    supervisor.stop("web")
+    with socket.socket() as probe:
+        assert probe.connect_ex((HOST, config.port("control"))) != 0
+
+
+def test_a_service_that_dies_is_reported_with_the_end_of_its_log(config, supervise):
+    failing = server(config, command=lambda: [sys.executable, "-c", "raise SystemExit('no such warehouse')"])
+    with pytest.raises(ServiceError, match=r"(?s)web ended with status 1.*no such warehouse"):
+        supervise(failing).up(lambda _done: None)
+
+
+def test_a_port_held_by_another_program_is_named_with_the_remedy(config, supervise):
+    with socket.socket() as holder:
+        holder.bind((HOST, config.port("control")))
+        holder.listen()
+        with pytest.raises(ServiceError, match=rf"port {config.port('control')}.*SANDBOX_PORT_CONTROL"):
+            supervise(server(config)).up(lambda _done: None)
+
+
+def test_a_service_waits_for_the_ones_that_it_needs(config, supervise):
+    begun: dict[str, float] = {}
+
+    def noted(name: str):
+        return lambda: begun.setdefault(name, time.monotonic())
+
+    first = server(config, "first", "slack", prepare=noted("first"))
+    second = server(config, "second", "control", prepare=noted("second"), after=("first",))
+    healthy: dict[str, float] = {}
+    supervise(second, first).up(lambda done: healthy.setdefault(done.name, time.monotonic()))
+    assert begun["second"] >= healthy["first"] - 0.05
+
+
+def test_a_port_that_is_no_number_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("SANDBOX_DIR", str(tmp_path))
+    monkeypatch.setenv("SANDBOX_PORT_STORAGE", "many")
+    with pytest.raises(ConfigurationError, match="SANDBOX_PORT_STORAGE='many'"):
+        SandboxConfig.load()
+
+
+def test_ports_stay_the_same_once_chosen(config):
+    assert SandboxConfig.load().ports == config.ports
