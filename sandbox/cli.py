@@ -14,7 +14,9 @@ from rich.table import Table
 from sandbox.config import ConfigurationError, SandboxConfig
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode="markdown", pretty_exceptions_enable=False)
-clock_app = typer.Typer(no_args_is_help=True, help="The on-call clock of the stand-ins: which hour incident.io believes it is.")
+clock_app = typer.Typer(
+    no_args_is_help=True, help="The on-call clock of the stand-ins: which hour incident.io believes it is."
+)
 app.add_typer(clock_app, name="clock")
 console = Console()
 
@@ -109,7 +111,9 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 
 
 @app.command()
-def tick(hours: Annotated[int, typer.Argument(min=1, max=24 * 14, help="Hours to move forward.")] = 1) -> None:
+def tick(
+    hours: Annotated[int, typer.Argument(min=1, max=24 * 14, help="Hours to move forward.")] = 1,
+) -> None:
     """Move the company forward: new rows, updates and deletes in the product database."""
     from sandbox.company.tick import tick as move
     from sandbox.services import postgres
@@ -154,7 +158,9 @@ def clock_show() -> None:
 
 
 @clock_app.command("set")
-def clock_set(at: Annotated[str, typer.Argument(help="ISO 8601 with an offset, such as 2026-11-23T03:00:00+00:00.")]) -> None:
+def clock_set(
+    at: Annotated[str, typer.Argument(help="ISO 8601 with an offset, such as 2026-11-23T03:00:00+00:00.")],
+) -> None:
     """Set the stand-ins' time; it runs on from there."""
     try:
         moment = datetime.fromisoformat(at)
@@ -173,9 +179,7 @@ def clock_reset() -> None:
 
 def _control(config: SandboxConfig, method: str, path: str, body: dict | None = None, query: dict | None = None):
     try:
-        answer = httpx.request(
-            method, f"{config.url('control')}/_control/{path}", json=body, params=query, timeout=15
-        )
+        answer = httpx.request(method, f"{config.url('control')}/_control/{path}", json=body, params=query, timeout=15)
     except httpx.TransportError as error:
         raise _fail(f"the vendor stand-ins do not answer at {config.url('control')}: run `sandbox up`") from error
     if answer.is_error:

@@ -33,13 +33,18 @@ def run(config: SandboxConfig, console: Console) -> None:
     _summary(config, console)
     console.print(f"\n  Dagster UI      {config.url('dagster')}/asset-groups", highlight=False)
     console.print(f"  Control room    {config.url('control')}/", highlight=False)
-    console.print("\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make down` stops it all.")
+    console.print(
+        "\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make down` stops it all."
+    )
 
 
 def _materialize(config: SandboxConfig, console: Console, keys: list[str]) -> None:
     began = time.monotonic()
     run_id = dagster_api.launch(config, keys)
-    console.print(f"[bold]Materializing {len(keys)} assets[/bold]  {config.url('dagster')}/runs/{run_id}", highlight=False)
+    console.print(
+        f"[bold]Materializing {len(keys)} assets[/bold]  {config.url('dagster')}/runs/{run_id}",
+        highlight=False,
+    )
     done, failures, status = 0, [], ""
     for status, events in dagster_api.follow(config, run_id):
         for event in events:
@@ -96,11 +101,15 @@ def _seconds(config: SandboxConfig, known: list[Asset]) -> dict[str, float]:
     seconds: dict[str, float] = {}
     for stage in STAGES:
         newest = max(
-            (a for a in known if _stage(a) == stage and a.run_id), key=lambda a: a.materialized_at or 0, default=None
+            (a for a in known if _stage(a) == stage and a.run_id),
+            key=lambda a: a.materialized_at or 0,
+            default=None,
         )
         if newest is not None and newest.run_id is not None:
             steps = dagster_api.step_times(config, newest.run_id)
-            seconds[stage] = max((s.seconds for s in steps if stage in s.step or _step_of(stage) in s.step), default=0.0)
+            seconds[stage] = max(
+                (s.seconds for s in steps if stage in s.step or _step_of(stage) in s.step), default=0.0
+            )
     return seconds
 
 

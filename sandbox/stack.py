@@ -11,8 +11,10 @@ from sandbox.services import platform, postgres, storage, vendors, warehouse
 from sandbox.supervisor import Service, Supervisor
 
 
-def stack(config: SandboxConfig, *, scale: float = 1.0, with_platform: bool = True) -> Supervisor:
-    """The supervisor of this sandbox: the stand-ins, and Dagster as well unless told otherwise."""
+def stack(
+    config: SandboxConfig, *, scale: float = 1.0, with_platform: bool = True, only: tuple[str, ...] = ()
+) -> Supervisor:
+    """The supervisor of this sandbox: the stand-ins (or `only` some), and Dagster as well unless told otherwise."""
     services = [
         Service(
             "warehouse",
@@ -50,7 +52,7 @@ def stack(config: SandboxConfig, *, scale: float = 1.0, with_platform: bool = Tr
     ]
     if with_platform:
         services += _platform(config, lambda name: supervisor.pid(name))
-    supervisor = Supervisor(config, services)
+    supervisor = Supervisor(config, [service for service in services if not only or service.name in only])
     return supervisor
 
 

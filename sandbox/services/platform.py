@@ -119,7 +119,9 @@ def daemon_healthy(config: SandboxConfig, pid: int | None) -> None:
     started = psutil.Process(pid).create_time()
     late = [name for name in ("SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR") if beats.get(name, 0) < started]
     if late:
-        raise RuntimeError(f"no heartbeat yet of {', '.join(late)} since {datetime.fromtimestamp(started, UTC):%H:%M:%S}")
+        raise RuntimeError(
+            f"no heartbeat yet of {', '.join(late)} since {datetime.fromtimestamp(started, UTC):%H:%M:%S}"
+        )
 
 
 def graphql(config: SandboxConfig, query: str, variables: dict[str, object] | None = None) -> dict[str, Any]:

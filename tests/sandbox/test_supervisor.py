@@ -81,7 +81,9 @@ def test_a_killed_service_is_started_again(config, supervise):
 
 def test_what_a_service_starts_itself_ends_with_it(config, supervise):
     number = str(config.port("control"))
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'http.server', '{number}', '--bind', '{HOST}'])"
+    parent = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'http.server', '{number}', '--bind', '{HOST}'])"
+    )
     supervisor = supervise(server(config, command=lambda: [sys.executable, "-c", parent]))
     supervisor.up(lambda _done: None)
     supervisor.stop("web")

@@ -1,0 +1,92 @@
+"""Three corrections of local-bigquery 0.4.0. Each replaces one function; a test shows each fault."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from typing import Any
+
+from local_bigquery.engine import database
+from local_bigquery.jobs import query, runner
+from local_bigquery.sql import script
+
+SUPPORTED = "0.4.0"
+TEMPORARY_TABLES = "SELECT table_name FROM duckdb_tables() WHERE temporary"
+NO_TABLES = "SELECT NULL::VARCHAR AS table_name WHERE false"
+STRUCT_ASSIGNMENT = re.compile(r"\bset\s*\(\s*(\w+)\s*\)\s*=\s*\(\s*select\s+as\s+struct\b", re.IGNORECASE)
+
+
+def apply() -> None:
+    """Correct the loaded package. Raises RuntimeError for a version that these corrections were not made for."""
+    if version("local-bigquery") != SUPPORTED:
+        raise RuntimeError(f"the corrections are for local-bigquery {SUPPORTED}, not {version('local-bigquery')}")
+    _report_the_destination_of_create_table_as()
+    _assign_structs()
+    _look_tables_up_in_the_catalogue()
+
+
+def _report_the_destination_of_create_table_as() -> None:
+    # BigQuery answers with both; dbt reads `destinationTable` and fails on None.
+    original = runner._query
+
+    def corrected(job: Any, session: Any, running: Any) -> Any:
+        statistics = original(job, session, running)
+        config = job.configuration.query
+        if config.destinationTable is None and statistics.query and statistics.query.ddlTargetTable:
+            config.destinationTable = statistics.query.ddlTargetTable
+        return statistics
+
+    runner._query = corrected
+
+
+def _assign_structs() -> None:
+    # `set (x) = (select as struct …)`, which dbt writes for dynamic insert_overwrite, is not understood.
+    original = script.parse_script
+
+    def corrected(sql: str) -> Any:
+        return original(STRUCT_ASSIGNMENT.sub(r"set \1 = (select", sql))
+
+    script.parse_script = corrected
+
+
+def _look_tables_up_in_the_catalogue() -> None:
+    # duckdb_tables() opens every table of a DuckLake and is asked several times a query: it makes latency grow
+    # with the number of tables. DuckLake's own catalogue has the same answer at once.
+    listed = database.objects
+
+    def objects(project_id: str, dataset_id: str, table_id: str | None = None) -> list[tuple[str, str, int]]:
+        if project_id == "emulator":  # the one database that is no DuckLake; it stays small
+            return listed(project_id, dataset_id, table_id)
+        catalogue = database.quote(f"__ducklake_metadata_{project_id}")
+        return database.fetch(
+            f"SELECT t.table_name, 'TABLE', coalesce(c.record_count, 0) FROM {catalogue}.ducklake_table t "
+            f"JOIN {catalogue}.ducklake_schema s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL "
+            f"LEFT JOIN {catalogue}.ducklake_table_stats c ON c.table_id = t.table_id "
+            "WHERE t.end_snapshot IS NULL AND s.schema_name = $1 AND t.table_name = coalesce($2, t.table_name) "
+            f"UNION ALL SELECT v.view_name, 'VIEW', 0 FROM {catalogue}.ducklake_view v "
+            f"JOIN {catalogue}.ducklake_schema s ON s.schema_id = v.schema_id AND s.end_snapshot IS NULL "
+            "WHERE v.end_snapshot IS NULL AND s.schema_name = $1 AND v.view_name = coalesce($2, v.view_name) ORDER BY 1",
+            [dataset_id, table_id],
+        )
+
+    database.objects = objects
+    original = query.execute
+
+    def execute(cur: Any, project_id: str, job_id: str | None, config: Any, dry_run: bool = False, session: Any = None):
+        # A cursor of its own has no temporary tables yet; only a session's can have some.
+        return original(cur if session else _FreshCursor(cur), project_id, job_id, config, dry_run, session)
+
+    query.execute = execute
+
+
+class _FreshCursor:
+    """A cursor that knows without asking that it has no temporary tables when a job starts."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def sql(self, text: str, **arguments: Any) -> Any:
+        return self._cursor.sql(NO_TABLES if text == TEMPORARY_TABLES else text, **arguments)

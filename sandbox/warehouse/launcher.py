@@ -1,0 +1,77 @@
+"""Runs local-bigquery 0.4.0 on loopback with the corrections of `corrections.py`, one process a data directory.
+
+It runs in this folder's own environment, which neither has nor needs the rest of the project.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from pathlib import Path
+
+EXTENSIONS = ("icu", "ducklake", "spatial", "avro")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("warehouse", description="BigQuery on a laptop")
+    parser.add_argument("--data-dir", type=Path, required=True, help="where tables are kept; tied to its absolute path")
+    parser.add_argument("--port", type=int, required=True, help="REST")
+    parser.add_argument("--grpc-port", type=int, required=True, help="Storage API")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--project", default="local-dev")
+    options = parser.parse_args()
+
+    data = options.data_dir.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    lock = (data / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A second process would start, answer, and then fail on every query.
+        sys.exit(f"another warehouse uses {data}: stop it, or choose another --data-dir")
+
+    # DuckDB looks for extensions below the home directory, and downloads what it does not find there.
+    os.environ["HOME"] = str(data)
+    _install_extensions(data)
+    _serve(options, data)
+
+
+def _install_extensions(data: Path) -> None:
+    installed = data / ".duckdb"
+    from duckdb_extensions import import_extension
+
+    present = {path.name.split(".")[0] for path in installed.rglob("*.duckdb_extension")}
+    for name in EXTENSIONS:
+        if name not in present:
+            import_extension(name)
+
+
+def _serve(options: argparse.Namespace, data: Path) -> None:
+    from local_bigquery.settings import settings
+
+    settings.bigquery_host = options.host
+    settings.bigquery_port = options.port
+    settings.grpc_port = options.grpc_port
+    settings.default_project_id = options.project
+    settings.data_dir = data / "data"
+
+    import corrections
+    import uvicorn
+    from local_bigquery import app
+    from local_bigquery.engine import database
+    from local_bigquery.grpc import server
+
+    corrections.apply()
+    database.connection()
+    grpc_server, _ = server.start(options.host, options.grpc_port)
+    try:
+        uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=3)
+    finally:
+        grpc_server.stop(None)
+        database.connection().close()
+
+
+if __name__ == "__main__":
+    main()
