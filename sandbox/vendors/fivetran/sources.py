@@ -1,0 +1,154 @@
+"""Reads a source as a connector does: which tables, their keys, and the rows that changed since a cursor."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import httpx
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from sandbox.config import SandboxConfig
+from sandbox.services import postgres
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+POSTGRES_TYPES = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "smallint": pa.int64(),
+    "bigint": pa.int64(),
+    "boolean": pa.bool_(),
+    "double precision": pa.float64(),
+    "timestamp with time zone": TIMESTAMP,
+    "date": pa.date32(),
+}
+SALESFORCE_TYPES = {"double": pa.float64(), "boolean": pa.bool_(), "datetime": TIMESTAMP}
+SALESFORCE_OBJECTS = ("Account", "User", "Opportunity")
+SALESFORCE_TOKEN = "local-salesforce-token"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source table as it lands: its name in the destination and its columns there, with their types."""
+
+    name: str
+    source: str
+    columns: dict[str, pa.DataType]
+    key: str
+
+
+@dataclass(frozen=True)
+class Changes:
+    """The rows past a cursor, and the cursor after them. `keys` are all keys that the source has now."""
+
+    rows: list[dict[str, Any]]
+    cursor: str | None
+    keys: set[str]
+
+
+class Source(Protocol):
+    dataset: str
+
+    def tables(self) -> list[Table]: ...
+
+    def changes(self, table: Table, cursor: str | None) -> Changes: ...
+
+    def position(self, row: dict[str, Any]) -> str:
+        """Where a row stands on the cursor; positions of one source compare as strings."""
+        ...
+
+
+class PostgresSource:
+    """Reads `public`, with `updated_at` as the cursor."""
+
+    def __init__(self, config: SandboxConfig, prefix: str) -> None:
+        self._dsn = postgres.dsn(config)
+        self.dataset = f"{prefix}_public"
+
+    def tables(self) -> list[Table]:
+        query = """
+            select table_name, column_name, data_type from information_schema.columns
+            where table_schema = 'public' order by table_name, ordinal_position
+        """
+        found: dict[str, dict[str, pa.DataType]] = {}
+        with psycopg.connect(self._dsn) as connection:
+            for table, column, kind in connection.execute(query):
+                found.setdefault(table, {})[column] = POSTGRES_TYPES.get(kind, pa.string())
+        return [Table(name, name, columns, "id") for name, columns in found.items()]
+
+    def changes(self, table: Table, cursor: str | None) -> Changes:
+        name = sql.Identifier(table.source)
+        with psycopg.connect(self._dsn) as connection:
+            # One snapshot for rows and keys, so that a row which comes in between is not taken for a deleted one.
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            # At or after, not after: rows of one statement share a time, and part of them may have been read before.
+            past = sql.SQL("where updated_at >= {}").format(sql.Literal(cursor)) if cursor else sql.SQL("")
+            columns = sql.SQL(", ").join(sql.Identifier(column) for column in table.columns)
+            result = connection.execute(sql.SQL("select {} from {} {}").format(columns, name, past))
+            rows = [dict(zip(table.columns, row, strict=True)) for row in result]
+            keys = {key for (key,) in connection.execute(sql.SQL("select id from {}").format(name))}
+        return Changes(rows, max(map(self.position, rows), default=cursor), keys)
+
+    def position(self, row: dict[str, Any]) -> str:
+        return row["updated_at"].astimezone(UTC).isoformat(timespec="microseconds")
+
+
+class SalesforceSource:
+    """Reads objects by SOQL over REST, with `SystemModstamp` as the cursor."""
+
+    def __init__(self, config: SandboxConfig, schema: str) -> None:
+        self._http = httpx.Client(
+            base_url=config.url("salesforce"), headers={"Authorization": f"Bearer {SALESFORCE_TOKEN}"}, timeout=30
+        )
+        self.dataset = schema
+        self._fields: dict[str, dict[str, str]] = {}
+
+    def tables(self) -> list[Table]:
+        tables = []
+        for name in SALESFORCE_OBJECTS:
+            fields = self._get(f"/services/data/v59.0/sobjects/{name}/describe")["fields"]
+            self._fields[name] = {snake(field["name"]): field["name"] for field in fields}
+            columns = {snake(f["name"]): SALESFORCE_TYPES.get(f["type"], pa.string()) for f in fields}
+            tables.append(Table(snake(name), name, columns, "id"))
+        return tables
+
+    def changes(self, table: Table, cursor: str | None) -> Changes:
+        fields = self._fields[table.source]
+        where = f" WHERE SystemModstamp >= {cursor}" if cursor else ""
+        rows = [
+            {column: _salesforce_value(record[field], table.columns[column]) for column, field in fields.items()}
+            for record in self._query(f"SELECT {', '.join(fields.values())} FROM {table.source}{where}")
+        ]
+        keys = {record["Id"] for record in self._query(f"SELECT Id FROM {table.source}")}
+        return Changes(rows, max(map(self.position, rows), default=cursor), keys)
+
+    def position(self, row: dict[str, Any]) -> str:
+        return row["system_modstamp"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def _query(self, text: str) -> Iterator[dict[str, Any]]:
+        page = self._get("/services/data/v59.0/queryAll", q=text)
+        yield from page["records"]
+        while not page["done"]:
+            page = self._get(page["nextRecordsUrl"])
+            yield from page["records"]
+
+    def _get(self, path: str, **query: str) -> dict[str, Any]:
+        return self._http.get(path, params=query or None).raise_for_status().json()
+
+
+def snake(name: str) -> str:
+    """A Salesforce name as Fivetran lands it: `Organisation_Id__c` becomes `organisation_id_c`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"_+", "_", spaced).lower()
+
+
+def _salesforce_value(value: Any, kind: pa.DataType) -> Any:
+    if value is not None and kind == TIMESTAMP:
+        return datetime.fromisoformat(value)
+    return value
+

@@ -1,0 +1,138 @@
+"""One sync of one connection: table by table, a cursor moves only after its rows have landed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import threading
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pyarrow as pa
+
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.faults import Fault
+from sandbox.vendors.fivetran import state
+from sandbox.vendors.fivetran.destination import Destination
+from sandbox.vendors.fivetran.sources import Changes, PostgresSource, SalesforceSource, Source, Table
+
+TABLES_AT_ONCE = 3
+log = logging.getLogger(__name__)
+
+
+def source_of(context: VendorContext, service: str, schema: str) -> Source:
+    kinds = {"postgres": PostgresSource, "salesforce": SalesforceSource}
+    return kinds[service](context.config, schema)
+
+
+def start(context: VendorContext, connection: str) -> bool:
+    """Start a sync in a thread of its own; False where one runs already."""
+    with context.store.transaction():
+        claimed = context.store.execute(
+            "update fivetran_connection set sync_state = 'syncing' where id = ? and sync_state <> 'syncing' returning schema, service",
+            (connection,),
+        )
+        if not claimed:
+            return False
+        [sync] = context.store.execute(
+            "insert into fivetran_sync (connection, status, started_at) values (?, 'running', ?) returning id",
+            (connection, state.moment()),
+        )
+    run = _Sync(context, connection, claimed[0]["service"], claimed[0]["schema"], sync["id"])
+    threading.Thread(target=run.run, name=f"fivetran-{connection}", daemon=True).start()
+    return True
+
+
+class _Sync:
+    def __init__(self, context: VendorContext, connection: str, service: str, schema: str, number: int) -> None:
+        self._context, self._connection, self._service, self._schema, self._number = context, connection, service, schema, number
+        self._began = datetime.now(UTC)
+
+    def run(self) -> None:
+        store = self._context.store
+        try:
+            rows = self._move()
+        except Exception as error:
+            log.exception("sync of %s failed", self._connection)
+            with store.transaction():
+                state.finish(store, self._number, self._connection, reason=f"{type(error).__name__}: {error}"[:1000])
+            return
+        with store.transaction():
+            state.finish(store, self._number, self._connection, rows=json.dumps(rows))
+
+    def _move(self) -> dict[str, int]:
+        for fault in self._faults("slow_sync"):
+            self._context.faults.consume(fault)
+            time.sleep(fault.params["seconds"])
+        for fault in self._faults("sync_failure"):
+            self._context.faults.consume(fault)
+            raise SourceError(fault.params["reason"])
+        source = source_of(self._context, self._service, self._schema)
+        destination = Destination(source.dataset)
+        with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
+            tables = source.tables()
+            counts = list(pool.map(lambda table: self._table(source, destination, table), tables))
+        return {table.name: count for table, count in zip(tables, counts, strict=True)}
+
+    def _table(self, source: Source, destination: Destination, table: Table) -> int:
+        """Move one table's changes and return how many rows were written, the soft-deleted ones included."""
+        store = self._context.store
+        found = store.execute(
+            "select * from fivetran_table where connection = ? and name = ?", (self._connection, table.name)
+        )
+        past = found[0] if found else None
+        broken = next((f for f in self._faults("broken_column") if f.params["table"] == table.name), None)
+        whole = past is None or bool(broken) or bool(past["dirty"]) or not destination.has(table)
+        changes = source.changes(table, None if whole else past["cursor"])
+        if broken:
+            _spoil(changes, table, broken)
+        if past is None or whole:
+            destination.replace(table, changes.rows, self._began)
+            written = len(changes.rows)
+        else:
+            written = self._increment(source, destination, table, changes, past)
+        store.execute(
+            "insert or replace into fivetran_table (connection, name, cursor, keys, columns, dirty) values (?, ?, ?, ?, ?, ?)",
+            (self._connection, table.name, changes.cursor, _pack(changes.keys), json.dumps(list(table.columns)), bool(broken)),
+        )
+        return written
+
+    def _increment(
+        self, source: Source, destination: Destination, table: Table, changes: Changes, past: sqlite3.Row
+    ) -> int:
+        cursor = past["cursor"]
+        # The cursor reads at or after its own moment: rows exactly there which are known by key have landed before.
+        known = _unpack(past["keys"])
+        fresh = [row for row in changes.rows if source.position(row) > cursor or row[table.key] not in known]
+        gone = sorted(known - changes.keys)
+        if fresh:
+            destination.merge(table, fresh, self._began, json.loads(past["columns"]))
+        if gone:
+            destination.delete(table, gone, self._began)
+        return len(fresh) + len(gone)
+
+    def _faults(self, kind: str) -> list[Fault]:
+        return self._context.faults.active("fivetran", self._schema, kind)
+
+
+class SourceError(RuntimeError):
+    """The source refused the connector."""
+
+
+def _spoil(changes: Changes, table: Table, fault: Fault) -> None:
+    column = fault.params["column"]
+    rubbish = "???" if table.columns.get(column) == pa.string() else None
+    for row in changes.rows:
+        if column in row:
+            row[column] = rubbish
+
+
+def _pack(keys: set[str]) -> bytes:
+    return zlib.compress("\n".join(sorted(keys)).encode())
+
+
+def _unpack(packed: bytes) -> set[str]:
+    return set(zlib.decompress(packed).decode().splitlines())
