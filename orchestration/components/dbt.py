@@ -1,0 +1,197 @@
+"""The dbt project as assets: one invocation of dbt a run, tests as asset checks, and an exact account of what failed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, override
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, DbtProjectComponent
+from dagster_dbt.components.dbt_project.component import DbtProjectComponentTranslator
+from dagster_dbt.dbt_manifest import validate_manifest
+from dagster_dbt.dbt_project_manager import DbtProjectManager
+
+from orchestration.components.saved_state import SavedState
+from orchestration.lineage import failures, keys
+from orchestration.lineage.failures import FailedUnit
+from orchestration.settings import DBT_PROJECT, settings
+
+MANIFEST, PARTIAL_PARSE = "manifest.json", "partial_parse.msgpack"
+SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
+BAD = {"error", "fail", "runtime error", "partial success"}
+
+
+class ParseFailed(RuntimeError):
+    """`dbt parse` did not make a manifest; the message is what dbt printed."""
+
+
+@cache
+def dbt_project() -> DbtProject:
+    """The project, with the manifest that the last refresh has saved."""
+    values = settings()
+    target = values.dataplatform_state_dir / DbtModels.state_name
+    return DbtProject(DBT_PROJECT, target_path=target, profiles_dir=DBT_PROJECT, target=values.dbt_target)
+
+
+class Translator(DbtProjectComponentTranslator):
+    """Keys by the project's one rule; everything runs when what it reads has landed."""
+
+    @override
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        return keys.dbt_node(dbt_resource_props)
+
+    @override
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        if dbt_resource_props["resource_type"] == "source":
+            return None
+        return keys.dbt_node(dbt_resource_props).path[0]
+
+    @override
+    def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
+        return None if dbt_resource_props["resource_type"] == "source" else dg.AutomationCondition.eager()
+
+
+@dataclass
+class DbtModels(SavedState, DbtProjectComponent):
+    """The models, seeds and snapshots of `dbt_project/`, from the manifest that `dataplatform refresh` parses."""
+
+    # An object, not a path: for a path the library copies the project and runs dbt in the copy.
+    project: Annotated[DbtProject | DbtProjectManager, dg.Resolver.default(model_field_type=str)] = field(
+        default_factory=dbt_project
+    )
+
+    state_name: ClassVar[str] = "dbt"
+
+    @cached_property
+    @override
+    def translator(self) -> DagsterDbtTranslator:
+        return Translator(self, self.translation_settings)
+
+    @override
+    def stale(self) -> bool:
+        manifest = self.state_path() / MANIFEST
+        if not manifest.exists():
+            return True
+        parsed = manifest.stat().st_mtime
+        files = (
+            file for name in SOURCES_OF_MANIFEST for file in [DBT_PROJECT / name, *(DBT_PROJECT / name).rglob("*")]
+        )
+        return any(file.exists() and file.stat().st_mtime > parsed for file in files)
+
+    @override
+    def refresh(self) -> None:
+        """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
+        folder, new = self.state_path(), self.state_path() / "parse"
+        new.mkdir(parents=True, exist_ok=True)
+        if (folder / PARTIAL_PARSE).exists():
+            shutil.copy(folder / PARTIAL_PARSE, new / PARTIAL_PARSE)
+        self.write_state_to_path(new)
+        for name in (PARTIAL_PARSE, MANIFEST):
+            (new / name).replace(folder / name)
+        shutil.rmtree(new)
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        command = [
+            str(Path(sys.executable).with_name("dbt")), "--quiet", "parse", "--project-dir", str(DBT_PROJECT),
+            "--profiles-dir", str(DBT_PROJECT), "--target", settings().dbt_target, "--target-path", str(state_path),
+            "--log-path", str(state_path),
+        ]  # fmt: skip
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode:
+            raise ParseFailed(f"dbt cannot parse {DBT_PROJECT.name}:\n{result.stdout}{result.stderr}")
+
+    @override
+    def execute(self, context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
+        """Build what is selected in one invocation.
+
+        Raises dagster.Failure with a report of each model that failed, was failed by a test, or was held up by one of them.
+        """
+        target = self.state_path() / "runs" / context.run_id
+        target.mkdir(parents=True, exist_ok=True)
+        if (self.state_path() / PARTIAL_PARSE).exists():
+            shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
+        arguments = self.get_cli_args(context)
+        invocation = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
+        yield from invocation.stream().fetch_row_counts()
+        if invocation.is_successful():
+            shutil.rmtree(target)
+            return
+        try:
+            results = invocation.get_artifact("run_results.json")["results"]
+        except FileNotFoundError:
+            # dbt did not get as far as running a node: its own error is all that there is.
+            raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}") from None
+        failed = failed_units(validate_manifest(self.dbt_project.manifest_path), results)
+        if not failed:
+            raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+        raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+
+
+def failed_units(manifest: Mapping[str, Any], results: list[dict[str, Any]]) -> list[FailedUnit]:
+    """What failed in an invocation, by model: its own error, or those of the tests on it.
+
+    `results` are dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json). A failed test that is
+    attached to no model counts against the first model that it reads.
+    """
+    nodes = {**manifest["nodes"], **manifest.get("sources", {}), **manifest.get("unit_tests", {})}
+    errors: defaultdict[str, list[str]] = defaultdict(list)
+    for result in results:
+        if result["status"] in BAD:
+            node = nodes[result["unique_id"]]
+            about = _about(node)
+            text = _message(result)
+            errors[about].append(text if about == result["unique_id"] else f"{_test(node)} {result['status']}: {text}")
+    skipped = {result["unique_id"] for result in results if result["status"] == "skipped"}
+    return [
+        FailedUnit(
+            unit=f"dbt/{_key(nodes[about])}",
+            asset_keys=(_key(nodes[about]),),
+            error=" ".join(messages),
+            held_up=tuple(
+                sorted(_key(nodes[id_]) for id_ in _downstream(manifest, about) & skipped if _is_asset(nodes[id_]))
+            ),
+        )
+        for about, messages in errors.items()
+    ]
+
+
+def _about(node: Mapping[str, Any]) -> str:
+    if _is_asset(node):
+        return node["unique_id"]
+    attached = node.get("attached_node")
+    return attached or node["depends_on"]["nodes"][0]
+
+
+def _is_asset(node: Mapping[str, Any]) -> bool:
+    return node["resource_type"] in {"model", "seed", "snapshot"}
+
+
+def _test(node: Mapping[str, Any]) -> str:
+    kind = "unit test" if node["resource_type"] == "unit_test" else "test"
+    return f"{kind} {node['name']}"
+
+
+def _message(result: Mapping[str, Any]) -> str:
+    return " ".join(str(result.get("message") or "dbt gives no message").split())
+
+
+def _key(node: Mapping[str, Any]) -> str:
+    return keys.dbt_node(node).to_user_string()
+
+
+def _downstream(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [unique_id]
+    while waiting:
+        children = manifest["child_map"].get(waiting.pop(), [])
+        waiting += [child for child in children if child not in seen]
+        seen.update(children)
+    return seen

@@ -1,0 +1,59 @@
+"""The dashboards that dbt's exposures declare, as assets at the end of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, override
+
+import dagster as dg
+from dagster_dbt.dbt_manifest import validate_manifest
+
+from orchestration.components.dbt import DbtModels, dbt_project
+from orchestration.components.saved_state import StateMissing
+from orchestration.lineage import keys
+from orchestration.lineage.graph import AUDIENCE_TAG
+
+GROUP = "analytics"
+AUDIENCES = ("customer", "internal")
+
+
+class ExposureError(dg.DagsterError):
+    """An exposure lacks what makes it an asset; the message names it and what to add."""
+
+
+@dataclass
+class DbtExposures(dg.Component, dg.Resolvable):
+    """One asset an exposure. Its `meta` says what it is: `vendor`, `slug`, and `audience` (`customer` or `internal`)."""
+
+    @override
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        path = dbt_project().manifest_path
+        if not path.exists():
+            raise StateMissing(f"There is no {DbtModels.state_name} manifest at {path}: run `dataplatform refresh`.")
+        manifest = validate_manifest(path)
+        return dg.Definitions(assets=[asset_spec(manifest, exposure) for exposure in manifest["exposures"].values()])
+
+
+def asset_spec(manifest: Mapping[str, Any], exposure: Mapping[str, Any]) -> dg.AssetSpec:
+    """The asset of one exposure. Raises ExposureError."""
+    meta = {**exposure.get("meta", {}), **exposure.get("config", {}).get("meta", {})}
+    missing = [name for name in ("vendor", "slug", "audience") if not meta.get(name)]
+    if missing or meta["audience"] not in AUDIENCES:
+        raise ExposureError(
+            f"The exposure `{exposure['name']}` in {exposure['original_file_path']} needs config.meta with vendor, slug and "
+            f"audience ({' or '.join(AUDIENCES)}); it has {meta or 'none'}."
+        )
+    nodes = {**manifest["nodes"], **manifest["sources"]}
+    owner = exposure["owner"].get("email")
+    metadata: dict[str, Any] = {"dashboard": dg.MetadataValue.url(exposure["url"])} if exposure.get("url") else {}
+    return dg.AssetSpec(
+        key=keys.consumer(meta["vendor"], meta["slug"]),
+        deps=[keys.dbt_node(nodes[id_]) for id_ in exposure["depends_on"]["nodes"] if id_ in nodes],
+        description=exposure.get("description") or exposure.get("label"),
+        metadata=metadata,
+        owners=[owner] if isinstance(owner, str) else [],
+        group_name=GROUP,
+        kinds={meta["vendor"]},
+        tags={AUDIENCE_TAG: meta["audience"]},
+    )

@@ -1,0 +1,255 @@
+"""Fivetran connections as assets: one for each table that a connection lands, all synced by one step."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, override
+
+import dagster as dg
+from dagster._serdes import deserialize_value
+from dagster_fivetran import DagsterFivetranTranslator, FivetranWorkspace
+from dagster_fivetran.resources import FivetranClient
+from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMetadataSet, FivetranWorkspaceData
+
+from orchestration.components.saved_state import SavedState
+from orchestration.lineage import failures, keys
+from orchestration.lineage.failures import FailedUnit
+from orchestration.settings import settings
+from orchestration.vendors.bigquery import Landed, Warehouse
+from orchestration.vendors.fivetran import Fivetran, Synced, SyncFailed, connection_url
+from orchestration.vendors.http import VendorError
+
+GROUP = "ingestion"
+
+
+def fivetran() -> Fivetran:
+    values = settings()
+    return Fivetran(
+        str(values.fivetran_api_url), values.fivetran_api_key, values.fivetran_api_secret.get_secret_value()
+    )
+
+
+class PlatformFivetranClient(FivetranClient):
+    """dagster_fivetran's client over this project's HTTP client.
+
+    The library's own has a fixed address, repeats answers of 404, ends with UnboundLocalError where a connection is
+    refused, ignores Retry-After, and pages by `nextCursor`, which Fivetran does not send.
+    """
+
+    def __init__(self, api: Fivetran) -> None:
+        super().__init__("", "", 0, 0.0, 1.0, disable_schedule_on_trigger=False)
+        self._api = api
+
+    @override
+    def _make_and_handle_request(
+        self, method: str, endpoint: str, data: str | None = None, params: Mapping[str, Any] | None = None
+    ) -> Mapping[str, Any]:
+        return self._api.request(method, endpoint, params=params, body=json.loads(data) if data else None)
+
+    @override
+    def get_groups(self) -> Mapping[str, Any]:
+        return {"items": list(self._api.items("groups"))}
+
+    @override
+    def list_connectors_for_group(self, group_id: str) -> Sequence[Mapping[str, Any]]:
+        return list(self._api.items("connections", group_id=group_id))
+
+    @override
+    def get_destination_details(self, destination_id: str) -> Mapping[str, Any]:
+        details = self._api.request("GET", f"destinations/{destination_id}")
+        # BigQuery calls `project_id` what other warehouses call `database`, and the library reads only that.
+        config = {"database": details["config"].get("project_id"), **details["config"]}
+        return {**details, "config": config}
+
+    @override
+    def get_schema_config_for_connector(
+        self, connector_id: str, raise_on_not_found_error: bool = True
+    ) -> Mapping[str, Any]:
+        try:
+            details = self._api.request("GET", f"connections/{connector_id}/schemas")
+        except VendorError as error:
+            if error.status == 404 and not raise_on_not_found_error:
+                return {}
+            raise
+        # A schema that is not synced comes without `tables`, which the library takes for granted.
+        schemas: dict[str, Any] = {
+            name: {"tables": {}, **schema} for name, schema in details.get("schemas", {}).items()
+        }
+        return {**details, "schemas": schemas}
+
+
+class PlatformFivetranWorkspace(FivetranWorkspace):
+    """dagster_fivetran's workspace, at the address of the settings."""
+
+    @override
+    def get_client(self) -> FivetranClient:
+        return PlatformFivetranClient(fivetran())
+
+
+@dataclass(frozen=True)
+class Table:
+    key: dg.AssetKey
+    dataset: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one sync brought, by table."""
+
+    synced: Synced
+    landed: dict[dg.AssetKey, Landed]
+
+
+@dataclass
+class FivetranConnections(SavedState, dg.Resolvable):
+    """Every connection of a Fivetran account that is set up. What it runs is read from Fivetran by `dataplatform refresh`."""
+
+    owners: list[str] = field(default_factory=list[str])
+    """Who is asked about a failure: e-mail addresses, or `team:<name>`."""
+    sync_timeout_minutes: int = 180
+    concurrent_syncs: int = 8
+    manage_schedules: bool = False
+    """Switch a connection's own schedule off when it is synced from here."""
+
+    state_name: ClassVar[str] = "fivetran.json"
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        values = settings()
+        workspace = PlatformFivetranWorkspace(account_id=values.fivetran_account_id, api_key="", api_secret="")
+        state = workspace.fetch_fivetran_workspace_data()
+        state_path.write_text(dg.serialize_value(state), encoding="utf-8")
+
+    @override
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        assert state_path is not None
+        state = deserialize_value(state_path.read_text(encoding="utf-8"), FivetranWorkspaceData)
+        tables: dict[str, list[Table]] = {}
+        specs: list[dg.AssetSpec] = []
+        for props in state.to_fivetran_connector_table_props_data():
+            spec = self.get_asset_spec(props)
+            specs.append(spec)
+            tables.setdefault(props.connector_id, []).append(_table(spec))
+        names = {connector.id: connector.name for connector in state.connectors_by_id.values()}
+
+        @dg.multi_asset(name="fivetran", specs=specs, can_subset=True)
+        def sync(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+            yield from self.execute(context, tables, names)
+
+        return dg.Definitions(assets=[sync])
+
+    def get_asset_spec(self, props: FivetranConnectorTableProps) -> dg.AssetSpec:
+        spec = DagsterFivetranTranslator().get_asset_spec(props)
+        found = FivetranMetadataSet.extract(spec.metadata)
+        assert found.destination_schema_name is not None
+        assert found.destination_table_name is not None
+        return spec.replace_attributes(
+            key=keys.table(found.destination_schema_name, found.destination_table_name),
+            group_name=GROUP,
+            owners=self.owners,
+        )
+
+    def execute(
+        self, context: dg.AssetExecutionContext, tables: Mapping[str, list[Table]], names: Mapping[str, str]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Sync the connections of the selected tables side by side, and report each as soon as it has ended.
+
+        Raises dagster.Failure at the end, with a report of every connection that failed.
+        """
+        selected = context.selected_asset_keys
+        wanted = {id_: own for id_, own in tables.items() if any(table.key in selected for table in own)}
+        run = _Run(self, context)
+        failed: list[FailedUnit] = []
+        with ThreadPoolExecutor(self.concurrent_syncs, thread_name_prefix="fivetran") as pool:
+            started: dict[Future[Result], str] = {pool.submit(run.sync, id_, own): id_ for id_, own in wanted.items()}
+            try:
+                for future in as_completed(started):
+                    id_ = started[future]
+                    if error := future.exception():
+                        failed.append(_failed(id_, names[id_], wanted[id_], selected, error))
+                        context.log.error(f"{names[id_]} failed: {error}", exc_info=_unexpected(error))
+                        continue
+                    yield from _report(context, wanted[id_], selected, future.result())
+            finally:
+                run.stop()
+        if failed:
+            raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+
+
+class _Run:
+    """What the threads of one step share."""
+
+    def __init__(self, component: FivetranConnections, context: dg.AssetExecutionContext) -> None:
+        values = settings()
+        self._component, self._log = component, context.log
+        self._fivetran = fivetran()
+        self._warehouse = Warehouse(values.google_cloud_project, values.bigquery_location)
+        self._stopped = threading.Event()
+
+    def sync(self, connection_id: str, tables: Sequence[Table]) -> Result:
+        if self._component.manage_schedules:
+            self._fivetran.hand_over_schedule(connection_id)
+        datasets = _by_dataset(tables)
+        before = {dataset: self._warehouse.newest(dataset, names) for dataset, names in datasets.items()}
+        timeout = self._component.sync_timeout_minutes * 60
+        synced = self._fivetran.sync(connection_id, timeout, self._log.info, self._sleep)
+        landed = {
+            keys.table(dataset, name): counts
+            for dataset, names in datasets.items()
+            for name, counts in self._warehouse.landed(dataset, names, before[dataset]).items()
+        }
+        return Result(synced, landed)
+
+    def stop(self) -> None:
+        """Let no thread outlive a step that is cancelled."""
+        self._stopped.set()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise SyncFailed("The run was cancelled while the sync went on in Fivetran.")
+
+
+def _report(
+    context: dg.AssetExecutionContext, tables: Sequence[Table], selected: Any, result: Result
+) -> Iterator[dg.MaterializeResult[Any]]:
+    for table in tables:
+        landed = result.landed.get(table.key)
+        metadata: dict[str, Any] = {
+            "rows_moved": landed.moved if landed else 0,
+            "dagster/row_count": landed.rows if landed else 0,
+            "duration_seconds": round(result.synced.seconds, 1),
+            "fivetran": dg.MetadataValue.url(result.synced.connection.url),
+        }
+        if table.key in selected:
+            yield dg.MaterializeResult(asset_key=table.key, metadata=metadata)
+        else:
+            # Fivetran syncs a whole connection: tables that were not asked for have landed as well.
+            context.log_event(dg.AssetMaterialization(table.key, metadata=metadata))
+
+
+def _failed(connection_id: str, name: str, tables: Sequence[Table], selected: Any, error: BaseException) -> FailedUnit:
+    own = tuple(table.key.to_user_string() for table in tables if table.key in selected)
+    return FailedUnit(f"fivetran/{name}", own, str(error) or type(error).__name__, connection_url(connection_id))
+
+
+def _unexpected(error: BaseException) -> BaseException | None:
+    """The error where its traceback says more than its message."""
+    return None if isinstance(error, SyncFailed | VendorError) else error
+
+
+def _table(spec: dg.AssetSpec) -> Table:
+    dataset, name = spec.key.path
+    return Table(spec.key, dataset, name)
+
+
+def _by_dataset(tables: Sequence[Table]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for table in tables:
+        found.setdefault(table.dataset, []).append(table.name)
+    return found

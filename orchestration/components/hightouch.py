@@ -1,0 +1,162 @@
+"""Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, override
+
+import dagster as dg
+from pydantic import BaseModel
+
+from orchestration.components.saved_state import SavedState
+from orchestration.lineage import failures, keys
+from orchestration.lineage.failures import FailedUnit
+from orchestration.lineage.graph import AUDIENCE_TAG
+from orchestration.settings import settings
+from orchestration.vendors.hightouch import Destination, Hightouch, Model, Sync, Synced, SyncFailed
+from orchestration.vendors.http import VendorError
+
+GROUP = "activation"
+
+
+class HightouchState(BaseModel):
+    """What a workspace runs."""
+
+    syncs: list[Sync]
+    models: list[Model]
+    destinations: list[Destination]
+
+
+def hightouch() -> Hightouch:
+    values = settings()
+    return Hightouch(str(values.hightouch_api_url), values.hightouch_api_key.get_secret_value())
+
+
+@dataclass
+class HightouchSyncs(SavedState, dg.Resolvable):
+    """Every sync of a Hightouch workspace that is enabled. What it runs is read from Hightouch by `dataplatform refresh`."""
+
+    owners: list[str] = field(default_factory=list[str])
+    """Who is asked about a failure: e-mail addresses, or `team:<name>`."""
+    sync_timeout_minutes: int = 120
+    concurrent_syncs: int = 8
+    audience: str = "internal"
+    """Who reads what these syncs write: `customer` or `internal`."""
+
+    state_name: ClassVar[str] = "hightouch.json"
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        api = hightouch()
+        state = HightouchState(syncs=api.syncs(), models=api.models(), destinations=api.destinations())
+        state_path.write_text(state.model_dump_json(indent=1), encoding="utf-8")
+
+    @override
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        assert state_path is not None
+        state = HightouchState.model_validate_json(state_path.read_text(encoding="utf-8"))
+        syncs = {keys.consumer("hightouch", sync.slug): sync for sync in state.syncs if not sync.disabled}
+        if not syncs:
+            return dg.Definitions()
+
+        @dg.multi_asset(
+            name="hightouch", specs=[self.get_asset_spec(state, sync) for sync in syncs.values()], can_subset=True
+        )
+        def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+            yield from self.execute(context, syncs)
+
+        return dg.Definitions(assets=[run])
+
+    def get_asset_spec(self, state: HightouchState, sync: Sync) -> dg.AssetSpec:
+        model = next(model for model in state.models if model.id == sync.model_id)
+        destination = next(place for place in state.destinations if place.id == sync.destination_id)
+        return dg.AssetSpec(
+            key=keys.consumer("hightouch", sync.slug),
+            deps=tables_of(model),
+            description=f"Sends `{model.name}` to {destination.name}.",
+            group_name=GROUP,
+            kinds={"hightouch", destination.type},
+            owners=self.owners,
+            tags={AUDIENCE_TAG: self.audience},
+            automation_condition=dg.AutomationCondition.eager(),
+        )
+
+    def execute(
+        self, context: dg.AssetExecutionContext, syncs: Mapping[dg.AssetKey, Sync]
+    ) -> Iterator[dg.MaterializeResult[Any]]:
+        """Run the selected syncs side by side, and report each as soon as it has ended.
+
+        Raises dagster.Failure at the end, with a report of every sync that failed or had rows rejected.
+        """
+        api, stopped = hightouch(), threading.Event()
+        timeout = self.sync_timeout_minutes * 60
+
+        def sleep(seconds: float) -> None:
+            if stopped.wait(seconds):
+                raise SyncFailed("The run was cancelled while the sync went on in Hightouch.")
+
+        failed: list[FailedUnit] = []
+        with ThreadPoolExecutor(self.concurrent_syncs, thread_name_prefix="hightouch") as pool:
+            started: dict[Future[Synced], dg.AssetKey] = {
+                pool.submit(api.sync, syncs[key], timeout, context.log.info, sleep): key
+                for key in context.selected_asset_keys
+            }
+            try:
+                for future in as_completed(started):
+                    key = started[future]
+                    try:
+                        synced = future.result()
+                        reject(syncs[key], synced)
+                    except Exception as error:
+                        failed.append(_failed(key, syncs[key], error))
+                        context.log.warning(f"{syncs[key].slug} failed: {error}", exc_info=_unexpected(error))
+                    else:
+                        yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], synced))
+            finally:
+                stopped.set()
+        if failed:
+            raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+
+
+def tables_of(model: Model) -> list[dg.AssetKey]:
+    """The tables that a model reads: by its SQL, or by the table that it names. A dbt model arrives as its table."""
+    if model.raw:
+        return keys.tables_read(model.raw.sql)
+    return [keys.table_named(model.table.name)] if model.table else []
+
+
+def reject(sync: Sync, synced: Synced) -> None:
+    """Raise SyncFailed where the destination refused rows: Hightouch calls such a run a warning, yet rows are missing."""
+    rejected = synced.run.failed_rows.total if synced.run.failed_rows else 0
+    if synced.run.status == "warning" or rejected:
+        raise SyncFailed(
+            f"The destination of `{sync.slug}` rejected {rejected} of {synced.run.query_size} rows in run {synced.run.id}. Which and "
+            f"why: `hightouch_audit.sync_changelog` in BigQuery, by sync_run_id and status."
+        )
+
+
+def _metadata(sync: Sync, synced: Synced) -> dict[str, Any]:
+    return {
+        "rows_synced": synced.run.successful_rows.total if synced.run.successful_rows else 0,
+        "dagster/row_count": synced.run.query_size or 0,
+        "duration_seconds": round(synced.seconds, 1),
+        "hightouch": dg.MetadataValue.url(_url(sync)),
+    }
+
+
+def _failed(key: dg.AssetKey, sync: Sync, error: BaseException) -> FailedUnit:
+    return FailedUnit(f"hightouch/{sync.slug}", (key.to_user_string(),), str(error) or type(error).__name__, _url(sync))
+
+
+def _unexpected(error: BaseException) -> BaseException | None:
+    """The error where its traceback says more than its message."""
+    return None if isinstance(error, SyncFailed | VendorError) else error
+
+
+def _url(sync: Sync) -> str:
+    # The API does not give the workspace's slug, which the address of a sync has; this one redirects after sign-in. [unverified]
+    return f"https://app.hightouch.com/syncs/{sync.id}"

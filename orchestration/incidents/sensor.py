@@ -1,0 +1,125 @@
+"""The sensor that turns what the event log says into alerts.
+
+Not `run_failure_sensor`: that one moves on when its body raises, and the event is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+from orchestration.incidents import signals, state
+from orchestration.incidents.delivery import deliver
+from orchestration.incidents.render import renderer
+from orchestration.incidents.triage import triage
+from orchestration.lineage.graph import AUDIENCE_TAG, Asset, Audience, Graph
+from orchestration.settings import settings
+from orchestration.vendors.incident_io import AlertSource
+
+INTERVAL_SECONDS = 5
+LOOK_BACK_SECONDS = 24 * 3600
+"""A sensor without a cursor is new or renamed: it reads what ended within this time."""
+OVERLAP_SECONDS = 2 * 3600
+"""Ids of events are given before the commit, on PostgreSQL: one can appear below a cursor that has moved on. Failed runs of
+this long are therefore looked at again, and `State.handled` keeps them from counting twice."""
+RUNS_A_TICK = 50
+DELIVERY_SECONDS = 30.0
+"""A tick has 60 s; one call of the vendor takes at most 15."""
+
+ENDED = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+ENDED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+
+
+@dg.sensor(
+    name="incident_alerts",
+    minimum_interval_seconds=INTERVAL_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Declares every failed asset as an incident, once, and resolves it when the asset is made again.",
+)
+def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    before = state.loads(context.cursor)
+    graph = graph_of(context.repository_def.asset_graph) if context.repository_def else Graph()
+    read = read_runs(context.instance, before, graph)
+    values = settings()
+    source = AlertSource(
+        str(values.incident_io_api_url),
+        values.incident_io_alert_source_id,
+        values.incident_io_alert_source_token.get_secret_value(),
+    )
+    done = deliver(read.waiting, source.send, DELIVERY_SECONDS)
+    for event in done.sent:
+        context.log.info(f"{event.status}: {event.title} ({event.deduplication_key})")
+    for problem in done.problems:
+        context.log.error(problem)
+    cursor = state.dumps(replace(read, waiting=done.waiting))
+    if done.waiting:
+        text = f"{len(done.waiting)} alert events wait for delivery. {' '.join(done.problems)}"
+        return dg.SensorResult(skip_reason=text, cursor=cursor)
+    return dg.SensorResult(
+        skip_reason=f"{len(done.sent)} alert events delivered, {len(read.open)} alerts open", cursor=cursor
+    )
+
+
+def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Graph) -> state.State:
+    """Judge the runs that have ended since, oldest first, and at most `RUNS_A_TICK` of them."""
+    now = time.time()
+    after, ended = _ended(instance, before.after, now)
+    render = renderer(settings().dagster_url)
+    result = replace(
+        before, after=after, handled={run: at for run, at in before.handled.items() if at > now - LOOK_BACK_SECONDS}
+    )
+    for run_id, ended_at in ended:
+        if run_id in result.handled:
+            continue
+        outcome = signals.outcome(signals.read(instance, run_id, ended_at))
+        judged = triage(result, outcome, graph, render)
+        result = replace(judged, handled={**judged.handled, run_id: ended_at})
+    return result
+
+
+def graph_of(assets: AssetGraph) -> Graph:
+    """The part of Dagster's asset graph that the walk to the readers needs."""
+    return Graph({
+        key.to_user_string(): Asset(
+            key.to_user_string(),
+            frozenset(parent.to_user_string() for parent in assets.get(key).parent_keys),
+            tuple(assets.get(key).owners or ()),
+            _audience(assets.get(key).tags.get(AUDIENCE_TAG)),
+        )
+        for key in assets.get_all_asset_keys()
+    })  # fmt: skip
+
+
+def _audience(tag: str | None) -> Audience | None:
+    return "customer" if tag == "customer" else "internal" if tag else None
+
+
+def _ended(instance: dg.DagsterInstance, after: int | None, now: float) -> tuple[int, list[tuple[str, float]]]:
+    """The runs that have ended, oldest first, with the times; and the id up to which the event log has been read."""
+    log = instance.event_log_storage
+    if after is None:
+        # Before the look back: what ends in between is then met twice, and counts once.
+        newest = log.get_maximum_record_id() or 0
+        return newest, _records(instance, ENDED_STATUSES, now - LOOK_BACK_SECONDS)
+    entries = log.get_logs_for_all_runs_by_log_id(after_cursor=after, dagster_event_type=ENDED, limit=RUNS_A_TICK)
+    found = {entry.run_id: entry.timestamp for entry in entries.values()}
+    swept = dict(_records(instance, [DagsterRunStatus.FAILURE], now - OVERLAP_SECONDS))
+    return max(entries, default=after), _oldest_first({**swept, **found}.items())
+
+
+def _records(instance: dg.DagsterInstance, statuses: list[DagsterRunStatus], since: float) -> list[tuple[str, float]]:
+    filters = RunsFilter(statuses=statuses, updated_after=datetime.fromtimestamp(since, UTC))
+    records = instance.get_run_records(filters)
+    return _oldest_first(
+        (record.dagster_run.run_id, record.end_time or record.update_timestamp.timestamp()) for record in records
+    )
+
+
+def _oldest_first(runs: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    return sorted(runs, key=lambda run: run[1])

@@ -1,0 +1,53 @@
+"""How a step that makes many assets says which of them failed, and why: as metadata of its failure in the event log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+METADATA_KEY = "failed_units"
+
+
+@dataclass(frozen=True)
+class FailedUnit:
+    """One thing that failed as a whole: a connection, a dbt model with its tests, a sync.
+
+    `unit` is its lasting name, such as `fivetran/product`. `asset_keys` were to be made by it. `held_up` are assets that
+    were planned after it and not tried.
+    """
+
+    unit: str
+    asset_keys: tuple[str, ...]
+    error: str
+    vendor_url: str | None = None
+    held_up: tuple[str, ...] = ()
+
+
+def to_metadata(failures: Iterable[FailedUnit]) -> dict[str, Any]:
+    """Metadata for `dagster.Failure`."""
+    return {METADATA_KEY: [asdict(failure) for failure in failures]}
+
+
+def from_metadata(metadata: Mapping[str, Any]) -> list[FailedUnit] | None:
+    """The failures of a step; None where it did not report any. `metadata` has Dagster's values unwrapped.
+
+    Raises ValueError for a report that cannot be read.
+    """
+    report = metadata.get(METADATA_KEY)
+    if report is None:
+        return None
+    try:
+        items = json.loads(report) if isinstance(report, str) else report
+        return [
+            FailedUnit(**(item | {"asset_keys": tuple(item["asset_keys"]), "held_up": tuple(item["held_up"])}))
+            for item in items
+        ]
+    except (TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"a step's failure report cannot be read: {error}") from error
+
+
+def summary(failures: Iterable[FailedUnit]) -> str:
+    """One line a failure, for the run's own page."""
+    return "\n".join(f"{failure.unit}: {failure.error}" for failure in failures)

@@ -1,0 +1,67 @@
+"""The walk from an asset to the people who read what is made of it. Pure: it knows keys and parents, not Dagster's classes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+Audience = Literal["customer", "internal"]
+
+AUDIENCE_TAG = "dataplatform/audience"
+"""The tag that makes an asset a consumer, with its audience as the value."""
+
+Key = str
+"""An asset key as people write it: `insights/on_call_load`."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    key: Key
+    parents: frozenset[Key] = frozenset()
+    owners: tuple[str, ...] = ()
+    audience: Audience | None = None
+    """Who reads it; None unless it is a consumer."""
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """An asset at the end of the graph, which people read."""
+
+    key: Key
+    audience: Audience
+
+
+@dataclass(frozen=True)
+class Graph:
+    assets: Mapping[Key, Asset] = field(default_factory=dict[Key, Asset])
+
+    @cached_property
+    def children(self) -> Mapping[Key, set[Key]]:
+        found: defaultdict[Key, set[Key]] = defaultdict(set)
+        for asset in self.assets.values():
+            for parent in asset.parents:
+                found[parent].add(asset.key)
+        return found
+
+    def downstream(self, keys: Iterable[Key]) -> set[Key]:
+        """Everything made of these assets, the assets themselves included."""
+        seen: set[Key] = set()
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            if key not in seen:
+                seen.add(key)
+                waiting.extend(self.children.get(key, ()))
+        return seen
+
+    def blast_radius(self, keys: Iterable[Key]) -> list[Consumer]:
+        """The consumers that these assets reach: customers' first, then by name."""
+        reached = (self.assets[key] for key in self.downstream(keys) if key in self.assets)
+        consumers = [Consumer(asset.key, asset.audience) for asset in reached if asset.audience]
+        return sorted(consumers, key=lambda consumer: (consumer.audience, consumer.key))
+
+    def owners(self, keys: Iterable[Key]) -> list[str]:
+        return sorted({owner for key in keys if key in self.assets for owner in self.assets[key].owners})

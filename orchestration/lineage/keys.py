@@ -1,0 +1,54 @@
+"""Asset keys: an asset is named by what it is in the warehouse or in the vendor. Nothing else in the project makes keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import sqlglot
+from sqlglot import exp
+
+
+def table(dataset: str, name: str) -> dg.AssetKey:
+    """A table that a loader writes."""
+    return dg.AssetKey([dataset, name])
+
+
+def consumer(vendor: str, slug: str) -> dg.AssetKey:
+    """A Hightouch sync, an Explo dashboard, an Omni document, a Hex project."""
+    return dg.AssetKey([vendor, slug])
+
+
+def dbt_node(node: Mapping[str, Any]) -> dg.AssetKey:
+    """A node of dbt's manifest: a source by the table that lands it, the rest by schema and name.
+
+    The schema is the configured one, which has no prefix of an environment: the graph is the same in every target.
+    """
+    if node["resource_type"] == "source":
+        return table(node["schema"], node["identifier"])
+    schema = node["config"].get("schema") or node["schema"]
+    return dg.AssetKey([schema, node["name"]])
+
+
+def tables_read(sql: str) -> list[dg.AssetKey]:
+    """The tables that a BigQuery query reads, in alphabetical order, by dataset and name. Names without a dataset are its own.
+
+    Raises sqlglot.errors.ParseError for SQL that BigQuery would refuse too.
+    """
+    found = {
+        table(read.db, read.name)
+        for tree in sqlglot.parse(sql, dialect="bigquery")
+        if tree
+        for read in tree.find_all(exp.Table)
+        if read.db
+    }
+    return sorted(found, key=lambda key: key.to_user_string())
+
+
+def table_named(name: str) -> dg.AssetKey:
+    """The key of `[project.]dataset.table`. Raises ValueError for a name without a dataset."""
+    parts = name.replace("`", "").split(".")
+    if len(parts) < 2:
+        raise ValueError(f"{name!r} has no dataset")
+    return table(parts[-2], parts[-1])

@@ -1,0 +1,189 @@
+"""Hightouch's REST API, version 1 (https://hightouch.com/docs/developer-tools/api-guide)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from orchestration.vendors.http import VendorClient, VendorError
+
+PAGE = 100
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS, POLL_GROWTH = 0.5, 20.0, 1.3
+ENDED = {"success", "warning", "failed", "cancelled", "interrupted"}
+
+
+class _Payload(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Sync(_Payload):
+    id: int
+    slug: str
+    model_id: int
+    destination_id: int
+    disabled: bool = False
+
+
+class RawSql(_Payload):
+    sql: str
+
+
+class NamedTable(_Payload):
+    name: str
+
+
+class Model(_Payload):
+    """What a sync reads: a query, a table, or a dbt model."""
+
+    id: int
+    slug: str
+    name: str
+    primary_key: str | None = None
+    raw: RawSql | None = None
+    table: NamedTable | None = None
+
+
+class Destination(_Payload):
+    id: int
+    slug: str
+    name: str
+    type: str
+
+
+class FailedRows(_Payload):
+    added_count: int = 0
+    changed_count: int = 0
+    removed_count: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.added_count + self.changed_count + self.removed_count
+
+
+class PlannedRows(FailedRows):
+    pass
+
+
+class SyncRun(_Payload):
+    """One run of a sync. Counts are absent while it still queries its model."""
+
+    id: int
+    status: str
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    query_size: int | None = None
+    successful_rows: FailedRows | None = None
+    failed_rows: FailedRows | None = None
+    error: dict[str, Any] | str | None = None
+
+    @property
+    def reason(self) -> str:
+        """The vendor's words on why it failed."""
+        if isinstance(self.error, dict):
+            return str(self.error.get("message") or self.error)
+        return self.error or "Hightouch gives no reason."
+
+
+class SyncFailed(Exception):
+    """A run ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class Synced:
+    run: SyncRun
+    seconds: float
+
+
+class Hightouch:
+    """A client of one workspace. Every call raises VendorError where Hightouch does not answer as documented."""
+
+    def __init__(self, base_url: str, key: str) -> None:
+        self._client = VendorClient("Hightouch", base_url, headers={"Authorization": f"Bearer {key}"})
+
+    def syncs(self) -> list[Sync]:
+        return [Sync.model_validate(item) for item in self._items("syncs")]
+
+    def models(self) -> list[Model]:
+        return [Model.model_validate(item) for item in self._items("models")]
+
+    def destinations(self) -> list[Destination]:
+        return [Destination.model_validate(item) for item in self._items("destinations")]
+
+    def run(self, sync_id: int, run_id: int) -> SyncRun | None:
+        """A run by its id; None while the listing does not have it yet."""
+        found = self._client.request("GET", f"syncs/{sync_id}/runs", params={"runId": run_id})["data"]
+        return next((SyncRun.model_validate(item) for item in found if int(item["id"]) == run_id), None)
+
+    def newest_run(self, sync_id: int) -> SyncRun | None:
+        found = self._client.request("GET", f"syncs/{sync_id}/runs", params={"limit": 5})["data"]
+        runs = [SyncRun.model_validate(item) for item in found]
+        return max(runs, key=lambda run: run.id, default=None)
+
+    def trigger(self, sync_id: int) -> int:
+        """Start a run, or queue one behind the run that is under way, and return its id.
+
+        A trigger is not safe to repeat: when its answer is lost, the run that it has started is looked up instead.
+        """
+        before = self.newest_run(sync_id)
+        try:
+            return int(self._client.request("POST", f"syncs/{sync_id}/trigger", body={}, repeatable=False)["id"])
+        except VendorError as error:
+            if not error.started or (error.status is not None and error.status < 500):
+                raise
+            after = self.newest_run(sync_id)
+            if after is None or (before is not None and after.id == before.id):
+                raise
+            return after.id
+
+    def sync(
+        self,
+        sync: Sync,
+        timeout_seconds: float,
+        log: Callable[[str], None],
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Synced:
+        """Trigger a sync and wait for its end; `success` and `warning` (some rows rejected) are both an end.
+
+        Raises SyncFailed with Hightouch's reason.
+        """
+        began = time.monotonic()
+        if sync.disabled:
+            raise SyncFailed(
+                f"The sync `{sync.slug}` is disabled in Hightouch, so nothing was synced. Enable it there."
+            )
+        run_id = self.trigger(sync.id)
+        wait, said = FIRST_POLL_SECONDS, ""
+        while True:
+            run = self.run(sync.id, run_id)
+            status = run.status if run else "not listed yet"
+            if status != said:
+                log(f"{sync.slug}: run {run_id} {status}")
+                said = status
+            if run and status in ENDED:
+                break
+            if time.monotonic() - began + wait > timeout_seconds:
+                raise SyncFailed(
+                    f"Run {run_id} of `{sync.slug}` is {status} and not finished within the time limit. It may still finish; "
+                    "raise `sync_timeout_minutes` in defs/activation/defs.yaml if it is only slow."
+                )
+            sleep(wait)
+            wait = min(wait * POLL_GROWTH, LONGEST_POLL_SECONDS)
+        if status not in {"success", "warning"}:
+            raise SyncFailed(f"Run {run_id} of `{sync.slug}` {status}: {run.reason}")
+        return Synced(run, time.monotonic() - began)
+
+    def _items(self, path: str) -> Iterator[dict[str, Any]]:
+        offset = 0
+        while True:
+            page = self._client.request("GET", path, params={"limit": PAGE, "offset": offset, "orderBy": "id"})
+            yield from page["data"]
+            if not page.get("hasMore") or not page["data"]:
+                return
+            offset += len(page["data"])
