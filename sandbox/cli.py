@@ -10,8 +10,10 @@ import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from sandbox.config import ConfigurationError, SandboxConfig
+from sandbox.config import VENDORS, ConfigurationError, SandboxConfig
+from sandbox.vendors.faults import DEFAULT_KIND, KINDS
 
 app = typer.Typer(no_args_is_help=True, help=__doc__, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 clock_app = typer.Typer(
@@ -31,7 +33,8 @@ def _config() -> SandboxConfig:
 
 
 def _fail(message: str) -> typer.Exit:
-    Console(stderr=True).print(f"[red]{message}[/red]", highlight=False, markup=True)
+    # As text, not markup: a message may hold [brackets].
+    Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
     return typer.Exit(1)
 
 
@@ -94,8 +97,7 @@ def status() -> None:
     console.print(table)
     if states["vendors"] == "healthy":
         for fault in _control(config, "GET", "faults"):
-            target = f" {fault['target']}" if fault["target"] else ""
-            console.print(f"  broken: {fault['vendor']}{target}: {fault['kind']}")
+            console.print(Text(f"  broken: {_described(fault)}"))
     if any(state != "healthy" for state in states.values()):
         raise typer.Exit(1)
 
@@ -124,6 +126,76 @@ def tick(
         table.add_row(name, str(counts.inserted), str(counts.updated), str(counts.deleted))
     console.print(table)
     console.print(f"{len(result.organisations)} organisations changed: {', '.join(sorted(result.organisations))}")
+
+
+def _kinds_help() -> str:
+    """Every fault by vendor, as a Markdown list: Typer keeps a list's lines only when blank lines part them."""
+    lines = [
+        "**Faults by vendor** (the first is the default; without a TARGET it is http_500 where that one needs a TARGET)"
+    ]
+    for vendor in VENDORS:
+        default = DEFAULT_KIND[vendor]
+        names = [default, *(name for name, kind in KINDS.items() if vendor in kind.vendors and name != default)]
+        lines.append(f"- **{vendor}**: {', '.join(names)}")
+    lines.append("**What they do**")
+    for name, kind in KINDS.items():
+        takes = "".join(f"; `--param {key}={value}`" for key, value in kind.params.items())
+        lines.append(f"- **{name}**: {kind.description}{takes}{' (needs a TARGET)' if kind.needs_target else ''}")
+    return "\n\n".join(lines)
+
+
+@app.command(name="break", epilog=_kinds_help())
+def break_(
+    vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}.")],
+    target: Annotated[
+        str | None,
+        typer.Argument(help="The name of the sync; for a fault on the wire, a part of the path that it strikes."),
+    ] = None,
+    fault: Annotated[str | None, typer.Option(help="The kind of fault.")] = None,
+    times: Annotated[int | None, typer.Option(min=1, help="How often it strikes; else until it is mended.")] = None,
+    param: Annotated[list[str] | None, typer.Option(help="key=value, as often as needed.")] = None,
+) -> None:
+    """Break a vendor on purpose, until `sandbox mend` or for a number of times."""
+    body = {"vendor": vendor, "target": target, "kind": fault, "params": _params(fault, param or []), "times": times}
+    made = _control(_config(), "POST", "faults", body)
+    console.print(Text(f"broken: {_described(made)}", style="red"), soft_wrap=True)
+    where = f"{vendor} {target}" if target else vendor
+    console.print(Text(f"mend it with: sandbox mend {where}"), soft_wrap=True)
+
+
+@app.command()
+def mend(
+    vendor: Annotated[str | None, typer.Argument(help="Only this vendor's faults.")] = None,
+    target: Annotated[str | None, typer.Argument(help="Only those with this target.")] = None,
+) -> None:
+    """Mend what `sandbox break` broke: everything, a vendor, or one target of it."""
+    query = {name: value for name, value in (("vendor", vendor), ("target", target)) if value is not None}
+    removed = _control(_config(), "DELETE", "faults", query=query)["removed"]
+    console.print(f"{removed} {'fault' if removed == 1 else 'faults'} mended" if removed else "nothing was broken")
+
+
+def _described(fault: dict) -> str:
+    """One line about a fault, as the control app gives it."""
+    target = f" {fault['target']}" if fault["target"] else ""
+    params = ", ".join(f"{key}={value}" for key, value in fault["params"].items())
+    strikes = f", {fault['times']} more" if fault["times"] else ""
+    return f"{fault['vendor']}{target}: {fault['kind']}, {KINDS[fault['kind']].description}{f' ({params})' if params else ''}{strikes}"
+
+
+def _params(kind: str | None, given: list[str]) -> dict[str, int | float | str]:
+    """`key=value` texts as values of the type that the parameter's default has; an unknown name is left to the control app."""
+    defaults = {key: value for name, k in KINDS.items() if kind in {None, name} for key, value in k.params.items()}
+    values: dict[str, int | float | str] = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise _fail(f"--param {text!r} is not key=value")
+        wanted = type(defaults.get(key, ""))
+        try:
+            values[key] = wanted(value)
+        except ValueError as error:
+            raise _fail(f"--param {key} is a number, such as {defaults[key]}; {value!r} is not") from error
+    return values
 
 
 @app.command(name="env")

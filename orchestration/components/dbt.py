@@ -1,7 +1,5 @@
 """The dbt project as assets: one invocation of dbt a run, tests as asset checks, and an exact account of what failed."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -141,7 +139,8 @@ def failed_units(manifest: Mapping[str, Any], results: list[dict[str, Any]]) -> 
     `results` are dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json). A failed test that is
     attached to no model counts against the first model that it reads.
     """
-    nodes = {**manifest["nodes"], **manifest.get("sources", {}), **manifest.get("unit_tests", {})}
+    kinds = ("nodes", "sources", "unit_tests", "exposures")
+    nodes: dict[str, Any] = {id_: node for kind in kinds for id_, node in manifest.get(kind, {}).items()}
     errors: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
         if result["status"] in BAD:

@@ -1,7 +1,5 @@
 """The dashboards that dbt's exposures declare, as assets at the end of the graph."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, override

@@ -1,7 +1,5 @@
 """Fivetran connections as assets: one for each table that a connection lands, all synced by one step."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence

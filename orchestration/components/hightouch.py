@@ -1,7 +1,5 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed

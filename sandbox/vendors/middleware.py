@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
+import socket
+import struct
 from typing import Any
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sandbox.vendors.faults import KINDS, Fault, Faults
 
-PROXY_PAGE = "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+PROXY_PAGE = (
+    "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
 WIRE_KINDS = {name for name, kind in KINDS.items() if kind.on_the_wire}
 
 
 class FaultMiddleware:
     """Strikes requests of one vendor with its active wire faults; `/_inspect` paths, which are no vendor's, are spared.
 
-    A fault with a target strikes only the requests whose path contains it.
+    A fault with a target strikes only the requests whose path contains it. Only under `truncated` does the vendor do what it was asked.
+    It has to be the outermost app, right under uvicorn, whose connection `reset` closes.
     """
 
     def __init__(self, app: ASGIApp, vendor: str, faults: Faults) -> None:
@@ -30,19 +35,19 @@ class FaultMiddleware:
             await self._app(scope, receive, send)
             return
         self._faults.consume(fault)
-        if fault.kind == "truncated":
-            await self._truncated(scope, receive, send)
-        elif fault.kind == "hang":
-            await asyncio.sleep(fault.params["seconds"])
-            await self._app(scope, receive, send)
-        elif fault.kind in {"reset", "refused"}:
-            # Headers without the body that they promise: the server closes the connection in the middle.
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"100000")]})
-            await send({"type": "http.response.body", "body": b"{", "more_body": True})
-            scope["extensions"] = {}
-            raise ConnectionResetError("fault: reset")
-        else:
-            await _answer(fault)(scope, receive, send)
+        match fault.kind:
+            case "truncated":
+                await self._truncated(scope, receive, send)
+            case "hang":
+                # Cancelled means that the listener closes: uvicorn would answer 500 to what it finds unanswered.
+                with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                    await asyncio.wait_for(_disconnected(receive), fault.params["seconds"])
+                await _reset(receive, send)
+            # A listener takes a moment to close: until then its connections are reset.
+            case "reset" | "refused":
+                await _reset(receive, send)
+            case _:
+                await _answer(fault)(scope, receive, send)
 
     def _strike(self, scope: Scope) -> Fault | None:
         if scope["path"].startswith("/_inspect"):
@@ -54,7 +59,7 @@ class FaultMiddleware:
         started: dict[str, Any] = {}
         body = b""
 
-        async def collect(message: Any) -> None:
+        async def collect(message: Message) -> None:
             nonlocal body
             if message["type"] == "http.response.start":
                 started.update(message)
@@ -62,9 +67,22 @@ class FaultMiddleware:
                 body += message.get("body", b"")
 
         await self._app(scope, receive, collect)
-        cut = body[: len(body) // 2]
-        headers = {"content-type": "application/json"}
-        await Response(cut, started["status"], headers)(scope, receive, send)
+        answer = Response(body[: len(body) // 2], started["status"], media_type="application/json")
+        await answer(scope, receive, send)
+
+
+async def _reset(receive: Receive, send: Send) -> None:
+    """Close the connection with a TCP reset and no answer. ASGI has no word for that, so it is done on uvicorn's transport."""
+    transport: asyncio.Transport = send.__self__.transport  # type: ignore[attr-defined]
+    linger = struct.pack("ii", 1, 0)
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    transport.abort()
+    await _disconnected(receive)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def _answer(fault: Fault) -> Response:
@@ -77,4 +95,4 @@ def _answer(fault: Fault) -> Response:
         case "html":
             return HTMLResponse(PROXY_PAGE, 502)
         case kind:
-            raise ValueError(json.dumps({"not a fault on the wire": kind}))
+            raise ValueError(f"{kind} is no fault on the wire")

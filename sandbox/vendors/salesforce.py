@@ -1,25 +1,24 @@
 """Salesforce's REST API, as far as `simple-salesforce` and a loader need it: SOQL reads, upsert by external id, describe.
 
-SOQL is read by a SQL parser and run on the records: one object a query, no sub-queries, no relationship fields. What is outside of
-that is refused as MALFORMED_QUERY.
+A query reads one object: no sub-queries, no relationship fields, no aggregates but COUNT(). Others are refused as MALFORMED_QUERY.
 """
 
 from __future__ import annotations
 
 import json
 import random
-import re
 import sqlite3
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
-import sqlglot
 from fastapi import APIRouter, Body, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlglot import exp
+from starlette.exceptions import HTTPException
 
 from sandbox.company import accounts as company
 from sandbox.services import postgres
+from sandbox.vendors import soql
 from sandbox.vendors.context import VendorContext
 
 TOKEN = "local-salesforce-token"
@@ -35,10 +34,17 @@ FIELDS = {
         "Id": "id", "AccountId": "reference", "Name": "string", "StageName": "picklist", "Amount": "double", "CloseDate": "date",
     },
 }  # fmt: skip
-SYSTEM = {"IsDeleted": "boolean", "CreatedDate": "datetime", "LastModifiedDate": "datetime", "SystemModstamp": "datetime"}
+SYSTEM = {
+    "IsDeleted": "boolean",
+    "CreatedDate": "datetime",
+    "LastModifiedDate": "datetime",
+    "SystemModstamp": "datetime",
+}
 EXTERNAL_IDS = {("Account", "Organisation_Id__c"), ("Account", "Id"), ("User", "Id"), ("Opportunity", "Id")}
 PREFIX = {"Account": "001", "User": "005", "Opportunity": "006"}
 READ_ONLY = {"Id", *SYSTEM}
+TYPES = {"double": (int, float), "boolean": bool}
+"""What a value has to be in JSON; text for every other type."""
 
 
 class SalesforceError(Exception):
@@ -54,6 +60,14 @@ def build(context: VendorContext) -> FastAPI:
     @app.exception_handler(SalesforceError)
     def failed(_request: Request, error: SalesforceError) -> JSONResponse:
         return JSONResponse([error.body], error.status)
+
+    @app.exception_handler(HTTPException)
+    def unknown(_request: Request, error: HTTPException) -> JSONResponse:
+        return JSONResponse([{"errorCode": "NOT_FOUND", "message": error.detail}], error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse([{"errorCode": "JSON_PARSER_ERROR", "message": str(error.errors()[0]["msg"])}], 400)
 
     def authorise(request: Request) -> None:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -102,22 +116,22 @@ def _routes(org: Org) -> APIRouter:
         return org.read(name, field, value)
 
     @router.post("/sobjects/{name}")
-    def create(name: str, body: dict[str, Any] = Body()) -> Response:  # noqa: B008
+    def create(name: str, body: Annotated[dict[str, Any], Body()]) -> Response:
         return JSONResponse({"id": org.write(name, None, body), "success": True, "errors": []}, 201)
 
     @router.patch("/sobjects/{name}/{record}")
-    def update(name: str, record: str, body: dict[str, Any] = Body()) -> Response:  # noqa: B008
+    def update(name: str, record: str, body: Annotated[dict[str, Any], Body()]) -> Response:
         org.read(name, "Id", record)
         org.write(name, record, body)
         return Response(status_code=204)
 
     @router.patch("/sobjects/{name}/{field}/{value}")
-    def upsert(name: str, field: str, value: str, body: dict[str, Any] = Body()) -> Response:  # noqa: B008
+    def upsert(name: str, field: str, value: str, body: Annotated[dict[str, Any], Body()]) -> Response:
         record, created = org.upsert(name, field, body | {field: value})
         return JSONResponse({"id": record, "success": True, "created": created, "errors": []}, 201 if created else 200)
 
     @router.patch("/composite/sobjects/{name}/{field}")
-    def collection(name: str, field: str, body: dict[str, Any] = Body()) -> list[dict[str, Any]]:  # noqa: B008
+    def collection(name: str, field: str, body: Annotated[dict[str, Any], Body()]) -> list[dict[str, Any]]:
         records = body["records"]
         if len(records) > 200:
             raise SalesforceError(400, "LIMIT_EXCEEDED", "a collection has at most 200 records")
@@ -154,7 +168,11 @@ class Org:
         try:
             record, created = self.upsert(name, field, values)
         except SalesforceError as error:
-            problem = {"statusCode": error.body["errorCode"], "message": error.body["message"], "fields": error.body["fields"]}
+            problem = {
+                "statusCode": error.body["errorCode"],
+                "message": error.body["message"],
+                "fields": error.body["fields"],
+            }
             return {"success": False, "errors": [problem]}
         return {"id": record, "success": True, "created": created, "errors": []}
 
@@ -162,9 +180,14 @@ class Org:
         self._external(name, field)
         if not values.get(field):
             raise SalesforceError(400, "MISSING_ARGUMENT", f"{field} not specified", [field])
-        rows = self._store.execute(f'select "Id" from salesforce_{name.lower()} where "{field}" = ?', (values[field],))
-        record = rows[0]["Id"] if rows else None
-        return self.write(name, record, values), record is None
+        with self._store.transaction():
+            rows = self._store.execute(
+                f'select "Id" from salesforce_{name.lower()} where "{field}" = ?', (values[field],)
+            )
+            if field == "Id" and not rows:
+                raise SalesforceError(404, "NOT_FOUND", "The requested resource does not exist")
+            record = rows[0]["Id"] if rows else None
+            return self.write(name, record, values), record is None
 
     def write(self, name: str, record: str | None, values: dict[str, Any]) -> str:
         """Create (`record` None) or update a record, and return its id."""
@@ -172,70 +195,61 @@ class Org:
         values = {field: value for field, value in values.items() if field != "Id"}
         for field in values:
             if field not in known or field in READ_ONLY:
-                raise SalesforceError(400, "INVALID_FIELD", f"No such column '{field}' on sobject of type {name}", [field])
+                raise SalesforceError(
+                    400, "INVALID_FIELD", f"No such column '{field}' on sobject of type {name}", [field]
+                )
         self._validate(name, record, values)
-        now = _time(datetime.now(UTC))
+        now = soql.instant(datetime.now(UTC))
         stamps = {"LastModifiedDate": now, "SystemModstamp": now}
         if record is None:
-            record = f"{PREFIX[name]}{random.getrandbits(40):012}AAA"
+            record = f"{PREFIX[name]}{random.randrange(10**12):012}AAA"
             self._insert(name, {"Id": record, "IsDeleted": False, "CreatedDate": now} | stamps | values)
             return record
         changes = values | stamps
         assignments = ", ".join(f'"{field}" = ?' for field in changes)
-        self._store.execute(f'update salesforce_{name.lower()} set {assignments} where "Id" = ?', (*changes.values(), record))
+        self._store.execute(
+            f'update salesforce_{name.lower()} set {assignments} where "Id" = ?', (*changes.values(), record)
+        )
         return record
 
     def query(self, version: str, text: str) -> dict[str, Any]:
-        name, fields, statement = self._translate(text)
         try:
-            rows = self._store.execute(statement)
+            query = soql.translate(text, {name: self.fields(name) for name in FIELDS})
+            rows = self._store.execute(query.statement)
+        except soql.SoqlError as error:
+            raise SalesforceError(400, error.code, str(error), error.fields) from error
         except sqlite3.Error as error:
             raise SalesforceError(400, "MALFORMED_QUERY", f"{error}: {text}") from error
-        if not fields:
+        if not query.fields:
             return {"totalSize": rows[0][0], "done": True, "records": []}
-        return self._paged(version, [_record(name, row, fields) for row in rows], len(rows))
+        records = [_record(query.object, row, query.fields) for row in rows]
+        if len(records) <= PAGE:
+            return {"totalSize": len(records), "done": True, "records": records}
+        cursor = f"01g{random.getrandbits(60):015x}"
+        self._store.execute("insert into salesforce_locator values (?, ?)", (cursor, json.dumps(records)))
+        return self.more(version, f"{cursor}-0")
 
     def more(self, version: str, locator: str) -> dict[str, Any]:
-        rows = self._store.execute("select records from salesforce_locator where id = ?", (locator,))
-        if not rows:
+        """The page of a query's answer at a locator, `<cursor>-<records before it>`."""
+        cursor, _, offset = locator.partition("-")
+        rows = self._store.execute("select records from salesforce_locator where id = ?", (cursor,))
+        if not rows or not offset.isdigit():
             raise SalesforceError(400, "INVALID_QUERY_LOCATOR", f"invalid query locator {locator}")
         records = json.loads(rows[0]["records"])
-        return self._paged(version, records, len(records))
-
-    def _paged(self, version: str, records: list[dict[str, Any]], total: int) -> dict[str, Any]:
-        answer: dict[str, Any] = {"totalSize": total, "done": len(records) <= PAGE, "records": records[:PAGE]}
-        if not answer["done"]:
-            locator = f"01g{random.getrandbits(60):015x}"
-            self._store.execute("insert into salesforce_locator values (?, ?)", (locator, json.dumps(records[PAGE:])))
-            answer["nextRecordsUrl"] = f"/services/data/{version}/query/{locator}"
-        return answer
-
-    def _translate(self, text: str) -> tuple[str, list[str], str]:
-        """Parse SOQL; return the object, the fields (none for COUNT()) and the statement for SQLite."""
-        # SOQL writes times without quotes.
-        quoted = re.sub(r"(?<!['\w])(\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d))", r"'\1'", text)
-        quoted = re.sub(r"(?i)\bcount\(\s*\)", "count(*)", quoted)
-        try:
-            tree = sqlglot.parse_one(quoted, dialect="sqlite")
-        except sqlglot.errors.ParseError as error:
-            raise SalesforceError(400, "MALFORMED_QUERY", f"unexpected token in: {text}") from error
-        if not isinstance(tree, exp.Select) or tree.find(exp.Join, exp.Subquery) or len(list(tree.find_all(exp.Select))) != 1:
-            raise SalesforceError(400, "MALFORMED_QUERY", f"only one object a query is understood here: {text}")
-        table = tree.find(exp.Table)
-        name = next((n for n in FIELDS if table is not None and n.lower() == table.name.lower()), None)
-        if table is None or name is None:
-            raise SalesforceError(400, "INVALID_TYPE", f"sObject type '{table.name if table else ''}' is not supported.")
-        known = {field.lower(): field for field in self.fields(name)}
-        for column in tree.find_all(exp.Column):
-            if column.name.lower() not in known:
-                raise SalesforceError(400, "INVALID_FIELD", f"No such column '{column.name}' on entity '{name}'.", [column.name])
-        fields = [known[column.name.lower()] for column in tree.expressions if isinstance(column, exp.Column)]
-        table.set("this", exp.to_identifier(f"salesforce_{name.lower()}"))
-        return name, fields, tree.sql(dialect="sqlite")
+        end = int(offset) + PAGE
+        answer = {"totalSize": len(records), "done": end >= len(records), "records": records[int(offset) : end]}
+        return (
+            answer if answer["done"] else answer | {"nextRecordsUrl": f"/services/data/{version}/query/{cursor}-{end}"}
+        )
 
     def _validate(self, name: str, record: str | None, values: dict[str, Any]) -> None:
+        for field, value in values.items():
+            kind = self.fields(name)[field]
+            if value is not None and not isinstance(value, TYPES.get(kind, str)):
+                message = f"{field}: value not of required type: {value}"
+                raise SalesforceError(400, "INVALID_TYPE_ON_FIELD_IN_RECORD", message, [field])
         score = values.get("Health_Score__c")
-        if score is not None and not 0 <= float(score) <= 100:
+        if score is not None and not 0 <= score <= 100:
             message = "Health Score: a score is between 0 and 100"
             raise SalesforceError(400, "FIELD_CUSTOM_VALIDATION_EXCEPTION", message, ["Health_Score__c"])
         if record is None and "Name" in self.fields(name) and not values.get("Name"):
@@ -244,34 +258,35 @@ class Org:
     def _external(self, name: str, field: str) -> None:
         self.fields(name)
         if (name, field) not in EXTERNAL_IDS:
-            raise SalesforceError(404, "NOT_FOUND", f"Provided external ID field does not exist or is not accessible: {field}")
+            raise SalesforceError(
+                404, "NOT_FOUND", f"Provided external ID field does not exist or is not accessible: {field}"
+            )
 
     def _insert(self, name: str, values: dict[str, Any]) -> None:
         columns = ", ".join(f'"{field}"' for field in values)
         marks = ", ".join("?" * len(values))
-        self._store.execute(f"insert into salesforce_{name.lower()} ({columns}) values ({marks})", tuple(values.values()))
+        self._store.execute(
+            f"insert into salesforce_{name.lower()} ({columns}) values ({marks})", tuple(values.values())
+        )
 
     def _seed(self, context: VendorContext) -> None:
         if self._store.execute("select 1 from salesforce_user limit 1"):
             return
         dsn = postgres.dsn(context.config)
         records = {"Account": company.accounts(dsn), "Opportunity": company.opportunities(dsn), "User": company.users()}
-        now = _time(datetime.now(UTC))
+        now = soql.instant(datetime.now(UTC))
         with self._store.transaction():
             for name, rows in records.items():
                 for row in rows:
                     made = row.get("CreatedDate")
-                    stamps = {"IsDeleted": False, "CreatedDate": _time(made) if made else now}
+                    stamps = {"IsDeleted": False, "CreatedDate": soql.instant(made) if made else now}
                     self._insert(name, row | stamps | {"LastModifiedDate": now, "SystemModstamp": now})
 
 
 def _record(name: str, row: sqlite3.Row, fields: list[str]) -> dict[str, Any]:
     kinds = FIELDS[name] | SYSTEM
-    url = {"type": name, "url": f"/services/data/v59.0/sobjects/{name}/{row['Id']}"} if "Id" in row.keys() else {"type": name}  # noqa: SIM118
+    attributes = {"type": name}
+    if "Id" in set(row.keys()):
+        attributes["url"] = f"/services/data/v59.0/sobjects/{name}/{row['Id']}"
     values = {field: bool(row[field]) if kinds[field] == "boolean" else row[field] for field in fields}
-    return {"attributes": url} | values
-
-
-def _time(moment: datetime) -> str:
-    """A time as Salesforce writes it, to the millisecond."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"attributes": attributes} | values

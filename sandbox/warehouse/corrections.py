@@ -32,8 +32,10 @@ def _report_the_destination_of_create_table_as() -> None:
     def corrected(job: Any, session: Any, running: Any) -> Any:
         statistics = original(job, session, running)
         config = job.configuration.query
-        if config.destinationTable is None and statistics.query and statistics.query.ddlTargetTable:
-            config.destinationTable = statistics.query.ddlTargetTable
+        done = statistics.query
+        # Of tables only: the rows of a destination are read by row number, which a view does not have.
+        if config.destinationTable is None and done and done.statementType == "CREATE_TABLE_AS_SELECT":
+            config.destinationTable = done.ddlTargetTable
         return statistics
 
     runner._query = corrected

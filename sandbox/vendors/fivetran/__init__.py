@@ -1,24 +1,31 @@
 """Fivetran's REST API, as its OpenAPI file and `dagster_fivetran` know it; syncs really move rows.
 
-Unverified against the real service: the answer to a sync of a paused connection (here 409), and what `sync-history` has beyond a
-sync's times (here its status, reason and rows by table).
+Unverified against the real service: the answer to a sync of a paused connection (here 409), and `sync-history`, which the OpenAPI file
+does not have (here a sync's times, status, reason and rows by table). `force` does not restart a sync that runs.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import sqlite3
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request
+import httpx
+import psycopg
+from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.fivetran import state, sync
+from sandbox.vendors.fivetran import schema, state, sync
 
 KEY, SECRET = "local-fivetran-key", "local-fivetran-secret"
+Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
 def build(context: VendorContext) -> FastAPI:
@@ -29,7 +36,14 @@ def build(context: VendorContext) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def failed(_request: Request, error: HTTPException) -> JSONResponse:
-        return JSONResponse({"code": error.headers["x-code"] if error.headers else "Error", "message": error.detail}, error.status_code)
+        code = (error.headers or {}).get("x-code", "NotFound")
+        return JSONResponse({"code": code, "message": error.detail}, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
+        [problem, *_] = error.errors()
+        message = f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+        return JSONResponse({"code": "InvalidInput", "message": message}, 400)
 
     return app
 
@@ -53,6 +67,11 @@ def _done(data: Any = None, message: str | None = None) -> dict[str, Any]:
     return answer
 
 
+def _items(items: list[dict[str, Any]], next_cursor: str | None = None) -> dict[str, Any]:
+    """A page; the last one has no cursor."""
+    return _done({"items": items} | ({"next_cursor": next_cursor} if next_cursor else {}))
+
+
 class _Api:
     def __init__(self, context: VendorContext) -> None:
         self._context, self._store = context, context.store
@@ -61,13 +80,14 @@ class _Api:
         route("/groups", self.groups)
         route("/destinations/{group}", self.destination)
         route("/connections", self.connections)
+        route("/groups/{group}/connections", self.group_connections)
         route("/groups/{group}/connectors", self.group_connections)
         # The older `connectors` paths are still served, and dagster_fivetran calls them.
         for name in ("connections", "connectors"):
             route(f"/{name}/{{connection}}", self.connection)
             route(f"/{name}/{{connection}}", self.change, methods=["PATCH"])
             route(f"/{name}/{{connection}}/schemas", self.schemas)
-        route("/connections/{connection}/schemas/reload", self.schemas, methods=["POST"])
+        route("/connections/{connection}/schemas/reload", self.reload, methods=["POST"])
         route("/connections/{connection}/sync", self.trigger, methods=["POST"])
         route("/connectors/{connection}/force", self.trigger, methods=["POST"])
         route("/connections/{connection}/resync", self.resync, methods=["POST"])
@@ -75,7 +95,7 @@ class _Api:
 
     def groups(self) -> Any:
         created = self._store.execute("select min(created_at) as at from fivetran_connection")[0]["at"]
-        return _done({"items": [{"id": state.GROUP, "name": "Warehouse", "created_at": created}], "next_cursor": None})
+        return _items([{"id": state.GROUP, "name": "Warehouse", "created_at": created}])
 
     def destination(self, group: str) -> Any:
         if group != state.GROUP:
@@ -86,72 +106,83 @@ class _Api:
             "time_zone_offset": "0", "config": config,
         })  # fmt: skip
 
-    def connections(self, group_id: str | None = None, cursor: str | None = None, limit: int = 100) -> Any:
+    def connections(self, group_id: str | None = None, cursor: str | None = None, limit: Limit = 100) -> Any:
         rows = [] if group_id not in {None, state.GROUP} else self._page(cursor, limit + 1)
         more = rows[limit - 1]["id"] if len(rows) > limit else None
-        return _done({"items": [self._show(row) for row in rows[:limit]], "next_cursor": more})
+        return _items([self._show(row) for row in rows[:limit]], more)
 
-    def group_connections(self, group: str, cursor: str | None = None, limit: int = 100) -> Any:
+    def group_connections(self, group: str, cursor: str | None = None, limit: Limit = 100) -> Any:
         return self.connections(group, cursor, limit)
 
     def connection(self, connection: str) -> Any:
         return _done(self._show(self._find(connection)))
 
-    def change(self, connection: str, body: dict[str, Any] = Body()) -> Any:  # noqa: B008
+    def change(self, connection: str, body: Annotated[dict[str, Any], Body()]) -> Any:
         self._find(connection)
         for field in ("paused", "schedule_type", "sync_frequency"):
             if field in body:
-                self._store.execute(f"update fivetran_connection set {field} = ? where id = ?", (body[field], connection))
+                self._store.execute(
+                    f"update fivetran_connection set {field} = ? where id = ?", (body[field], connection)
+                )
         return self.connection(connection)
 
-    def trigger(self, connection: str, body: dict[str, Any] | None = Body(default=None)) -> Any:
+    def trigger(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
         if self._paused(self._find(connection)):
             raise _problem(409, "Conflict", f"Connection with id '{connection}' is paused")
         sync.start(self._context, connection)
         return _done(message=f"Sync has been successfully triggered for connection with id '{connection}'")
 
-    def resync(self, connection: str, body: dict[str, Any] | None = Body(default=None)) -> Any:
+    def resync(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
         row = self._find(connection)
+        if self._paused(row):
+            raise _problem(409, "Conflict", f"Connection with id '{connection}' is paused")
         if row["sync_state"] == "syncing":
             raise _problem(409, "Conflict", f"Connection with id '{connection}' is syncing")
         wanted = [table for tables in ((body or {}).get("scope") or {}).values() for table in tables]
         for table in wanted or [t["name"] for t in self._tables(connection)]:
-            self._store.execute("update fivetran_table set dirty = 1 where connection = ? and name = ?", (connection, table))
+            self._store.execute(
+                "update fivetran_table set dirty = 1 where connection = ? and name = ?", (connection, table)
+            )
         sync.start(self._context, connection)
         return _done(message="Re-sync has been triggered successfully")
 
     def schemas(self, connection: str) -> Any:
-        row = self._find(connection)
-        source = sync.source_of(self._context, row["service"], row["schema"])
-        tables = {
-            table.name: {
-                "name_in_destination": table.name, "enabled": True, "sync_mode": "SOFT_DELETE",
-                "enabled_patch_settings": {"allowed": True},
-                "columns": {
-                    column: {
-                        "name_in_destination": column, "enabled": True, "hashed": False, "is_primary_key": column == table.key,
-                        "enabled_patch_settings": {"allowed": True},
-                    }
-                    for column in table.columns
-                },
-            }
-            for table in source.tables()
-        }  # fmt: skip
-        name = "public" if row["service"] == "postgres" else row["schema"]
-        schema = {"name_in_destination": source.dataset, "enabled": True, "tables": tables}
-        return _done({"enable_new_by_default": True, "schema_change_handling": "ALLOW_ALL", "schemas": {name: schema}})
+        """The tables as a sync or a reload last saw them; a connection that has seen none yet looks now."""
+        if self._find(connection)["tables"] is None:
+            return self.reload(connection)
+        return _done(schema.config(self._find(connection)))
 
-    def history(self, connection: str, limit: int = 100) -> Any:
+    def reload(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
+        row = self._find(connection)
+        try:
+            with contextlib.closing(sync.source_of(self._context, row["service"], row["schema"])) as source:
+                state.keep_schema(self._store, connection, source.tables())
+        except (httpx.HTTPError, psycopg.Error) as error:
+            raise _problem(500, "ServiceError", f"The source could not be read: {error}") from error
+        return _done(schema.config(self._find(connection)))
+
+    def history(
+        self,
+        connection: str,
+        start_time: datetime | None = None,
+        end_time: datetime | None = None,
+        cursor: int | None = None,
+        limit: Limit = 100,
+    ) -> Any:
+        """Syncs by their start, newest first."""
         self._find(connection)
+        bounds = [state.written(at) if at else None for at in (start_time, end_time)]
         rows = self._store.execute(
-            "select * from fivetran_sync where connection = ? order by id desc limit ?", (connection, limit)
+            "select * from fivetran_sync where connection = ?1 and (?2 is null or started_at >= ?2)"
+            " and (?3 is null or started_at <= ?3) and (?4 is null or id < ?4) order by id desc limit ?5",
+            (connection, *bounds, cursor, limit + 1),
         )
         items = [
             {"sync_id": str(row["id"]), "status": row["status"], "sync_start_time": row["started_at"],
              "sync_end_time": row["ended_at"], "reason": row["reason"], "rows": json.loads(row["rows"])}
-            for row in rows
+            for row in rows[:limit]
         ]  # fmt: skip
-        return _done({"items": items, "next_cursor": None})
+        return _items(items, items[-1]["sync_id"] if len(rows) > limit else None)
 
     def _page(self, cursor: str | None, limit: int) -> list[sqlite3.Row]:
         return self._store.execute(
@@ -173,9 +204,9 @@ class _Api:
     def _show(self, row: sqlite3.Row) -> dict[str, Any]:
         paused = self._paused(row)
         tasks = json.loads(row["tasks"])
-        schema = row["schema"]
+        name = row["schema"]
         return {
-            "id": row["id"], "service": row["service"], "schema": schema, "service_version": 1, "group_id": state.GROUP,
+            "id": row["id"], "service": row["service"], "schema": name, "service_version": 1, "group_id": state.GROUP,
             "connected_by": "local_user", "created_at": row["created_at"], "succeeded_at": row["succeeded_at"],
             "failed_at": row["failed_at"], "paused": paused, "pause_after_trial": False,
             "sync_frequency": row["sync_frequency"], "schedule_type": row["schedule_type"], "daily_sync_time": None,
@@ -186,5 +217,5 @@ class _Api:
                 "update_state": "on_schedule" if not tasks else "delayed",
                 "is_historical_sync": bool(row["historical"]), "tasks": tasks, "warnings": [], "rescheduled_for": None,
             },
-            "config": {"schema_prefix": schema} if row["service"] == "postgres" else {"schema": schema},
+            "config": {"schema_prefix": name} if row["service"] == "postgres" else {"schema": name},
         }  # fmt: skip

@@ -15,6 +15,14 @@ from sandbox.config import PROJECT
 from sandbox.vendors.fivetran.sources import TIMESTAMP, Table
 
 SYNCED, DELETED = "_fivetran_synced", "_fivetran_deleted"
+BIGQUERY_TYPES = {
+    pa.int64(): "INT64",
+    pa.bool_(): "BOOL",
+    pa.float64(): "FLOAT64",
+    TIMESTAMP: "TIMESTAMP",
+    pa.timestamp("us"): "DATETIME",
+    pa.date32(): "DATE",
+}
 
 
 class Destination:
@@ -29,13 +37,16 @@ class Destination:
         """Land the whole table anew."""
         self._load(table, rows, synced, table.name)
 
-    def merge(self, table: Table, rows: list[dict[str, Any]], synced: datetime, known: list[str]) -> None:
-        """Insert and update by key. Columns that are not among the `known` ones of the table are added to it."""
-        staging = f"_fivetran_staging_{table.name}"
-        self._load(table, rows, synced, staging)
-        for column in table.columns.keys() - set(known):
+    def widen(self, table: Table, known: list[str]) -> None:
+        """Add the columns that are not among the `known` ones."""
+        for column in [column for column in table.columns if column not in known]:
             kind = _bigquery_type(table.columns[column])
             self._run(f"alter table `{self._dataset}.{table.name}` add column if not exists `{column}` {kind}")
+
+    def merge(self, table: Table, rows: list[dict[str, Any]], synced: datetime) -> None:
+        """Insert and update by key."""
+        staging = f"_fivetran_staging_{table.name}"
+        self._load(table, rows, synced, staging)
         columns = [*table.columns, SYNCED, DELETED]
         updates = ", ".join(f"`{column}` = s.`{column}`" for column in columns)
         names = ", ".join(f"`{column}`" for column in columns)
@@ -54,7 +65,7 @@ class Destination:
         ]
         statement = (
             f"update `{self._dataset}.{table.name}` set {DELETED} = true, {SYNCED} = @synced"
-            f" where `{table.key}` in unnest(@keys) and not {DELETED}"
+            f" where cast(`{table.key}` as string) in unnest(@keys) and not {DELETED}"
         )
         self._run(statement, parameters)
 
@@ -80,5 +91,4 @@ class Destination:
 
 
 def _bigquery_type(kind: pa.DataType) -> str:
-    names = {pa.int64(): "INT64", pa.bool_(): "BOOL", pa.float64(): "FLOAT64", TIMESTAMP: "TIMESTAMP", pa.date32(): "DATE"}
-    return names.get(kind, "STRING")
+    return BIGQUERY_TYPES.get(kind, "STRING")

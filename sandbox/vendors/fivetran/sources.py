@@ -15,6 +15,7 @@ from psycopg import sql
 
 from sandbox.config import SandboxConfig
 from sandbox.services import postgres
+from sandbox.vendors.salesforce import TOKEN
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 POSTGRES_TYPES = {
@@ -23,13 +24,17 @@ POSTGRES_TYPES = {
     "smallint": pa.int64(),
     "bigint": pa.int64(),
     "boolean": pa.bool_(),
+    "real": pa.float64(),
     "double precision": pa.float64(),
+    "numeric": pa.float64(),
     "timestamp with time zone": TIMESTAMP,
+    "timestamp without time zone": pa.timestamp("us"),
     "date": pa.date32(),
 }
+"""How columns land; what is not named here lands as text."""
+CASTS = {pa.string(): "text", pa.float64(): "double precision"}
 SALESFORCE_TYPES = {"double": pa.float64(), "boolean": pa.bool_(), "datetime": TIMESTAMP}
 SALESFORCE_OBJECTS = ("Account", "User", "Opportunity")
-SALESFORCE_TOKEN = "local-salesforce-token"
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,11 @@ class Source(Protocol):
         """Where a row stands on the cursor; positions of one source compare as strings."""
         ...
 
+    def close(self) -> None: ...
+
 
 class PostgresSource:
-    """Reads `public`, with `updated_at` as the cursor."""
+    """Reads the tables of `public` that have an `id` and an `updated_at`, which is the cursor."""
 
     def __init__(self, config: SandboxConfig, prefix: str) -> None:
         self._dsn = postgres.dsn(config)
@@ -79,7 +86,8 @@ class PostgresSource:
         with psycopg.connect(self._dsn) as connection:
             for table, column, kind in connection.execute(query):
                 found.setdefault(table, {})[column] = POSTGRES_TYPES.get(kind, pa.string())
-        return [Table(name, name, columns, "id") for name, columns in found.items()]
+        usable = {name: columns for name, columns in found.items() if {"id", "updated_at"} <= columns.keys()}
+        return [Table(name, name, columns, "id") for name, columns in usable.items()]
 
     def changes(self, table: Table, cursor: str | None) -> Changes:
         name = sql.Identifier(table.source)
@@ -88,14 +96,17 @@ class PostgresSource:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             # At or after, not after: rows of one statement share a time, and part of them may have been read before.
             past = sql.SQL("where updated_at >= {}").format(sql.Literal(cursor)) if cursor else sql.SQL("")
-            columns = sql.SQL(", ").join(sql.Identifier(column) for column in table.columns)
+            columns = sql.SQL(", ").join(_selected(column, kind) for column, kind in table.columns.items())
             result = connection.execute(sql.SQL("select {} from {} {}").format(columns, name, past))
             rows = [dict(zip(table.columns, row, strict=True)) for row in result]
-            keys = {key for (key,) in connection.execute(sql.SQL("select id from {}").format(name))}
+            keys = {key for (key,) in connection.execute(sql.SQL("select id::text from {}").format(name))}
         return Changes(rows, max(map(self.position, rows), default=cursor), keys)
 
     def position(self, row: dict[str, Any]) -> str:
         return row["updated_at"].astimezone(UTC).isoformat(timespec="microseconds")
+
+    def close(self) -> None:
+        """Nothing to close: it connects anew for every table."""
 
 
 class SalesforceSource:
@@ -103,7 +114,7 @@ class SalesforceSource:
 
     def __init__(self, config: SandboxConfig, schema: str) -> None:
         self._http = httpx.Client(
-            base_url=config.url("salesforce"), headers={"Authorization": f"Bearer {SALESFORCE_TOKEN}"}, timeout=30
+            base_url=config.url("salesforce"), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30
         )
         self.dataset = schema
         self._fields: dict[str, dict[str, str]] = {}
@@ -130,6 +141,9 @@ class SalesforceSource:
     def position(self, row: dict[str, Any]) -> str:
         return row["system_modstamp"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
+    def close(self) -> None:
+        self._http.close()
+
     def _query(self, text: str) -> Iterator[dict[str, Any]]:
         page = self._get("/services/data/v59.0/queryAll", q=text)
         yield from page["records"]
@@ -139,6 +153,11 @@ class SalesforceSource:
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         return self._http.get(path, params=query or None).raise_for_status().json()
+
+
+def _selected(column: str, kind: pa.DataType) -> sql.Composable:
+    name = sql.Identifier(column)
+    return sql.SQL("{}::{}").format(name, sql.SQL(CASTS[kind])) if kind in CASTS else name
 
 
 def snake(name: str) -> str:
@@ -151,4 +170,3 @@ def _salesforce_value(value: Any, kind: pa.DataType) -> Any:
     if value is not None and kind == TIMESTAMP:
         return datetime.fromisoformat(value)
     return value
-

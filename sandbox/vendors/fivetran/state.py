@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
+from sandbox.vendors.fivetran.sources import Table
 from sandbox.vendors.store import Store
 
 GROUP = "local_group"
@@ -13,7 +15,7 @@ create table if not exists fivetran_connection (
     id text primary key, service text not null, schema text not null, paused integer not null default 0,
     schedule_type text not null default 'auto', sync_frequency integer not null default 360,
     created_at text not null, succeeded_at text, failed_at text, sync_state text not null default 'scheduled',
-    tasks text not null default '[]', historical integer not null default 1
+    tasks text not null default '[]', historical integer not null default 1, tables text
 );
 create table if not exists fivetran_table (
     connection text not null, name text not null, cursor text, keys blob, columns text, dirty integer not null default 0,
@@ -30,8 +32,12 @@ CONNECTIONS = (("product_conn", "postgres", "product"), ("salesforce_conn", "sal
 
 
 def moment() -> str:
-    """Now, as Fivetran writes times: ISO 8601 in UTC with microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    """Now, as Fivetran writes times: ISO 8601 in UTC with microseconds, so that they compare as text."""
+    return written(datetime.now(UTC))
+
+
+def written(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def prepare(store: Store) -> None:
@@ -49,14 +55,19 @@ def prepare(store: Store) -> None:
         store.execute("update fivetran_connection set sync_state = 'scheduled'")
 
 
+def keep_schema(store: Store, connection: str, tables: list[Table]) -> None:
+    """Remember the source's tables as they are now: Fivetran shows what it last saw, not the source."""
+    shown = [{"name": table.name, "key": table.key, "columns": list(table.columns)} for table in tables]
+    store.execute("update fivetran_connection set tables = ? where id = ?", (json.dumps(shown), connection))
+
+
 def finish(store: Store, sync: int, connection: str, *, rows: str = "{}", reason: str | None = None) -> None:
     """End a sync: as successful, or as failed for a reason, which becomes a task on the connection."""
-    import json
-
     now = moment()
     status = "failed" if reason else "succeeded"
     store.execute(
-        "update fivetran_sync set status = ?, ended_at = ?, reason = ?, rows = ? where id = ?", (status, now, reason, rows, sync)
+        "update fivetran_sync set status = ?, ended_at = ?, reason = ?, rows = ? where id = ?",
+        (status, now, reason, rows, sync),
     )
     tasks = json.dumps([{"code": "reconnect", "message": reason}] if reason else [])
     store.execute(

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -48,7 +49,13 @@ def start(context: VendorContext, connection: str) -> bool:
 
 class _Sync:
     def __init__(self, context: VendorContext, connection: str, service: str, schema: str, number: int) -> None:
-        self._context, self._connection, self._service, self._schema, self._number = context, connection, service, schema, number
+        self._context, self._connection, self._service, self._schema, self._number = (
+            context,
+            connection,
+            service,
+            schema,
+            number,
+        )
         self._began = datetime.now(UTC)
 
     def run(self) -> None:
@@ -57,8 +64,9 @@ class _Sync:
             rows = self._move()
         except Exception as error:
             log.exception("sync of %s failed", self._connection)
+            reason = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
             with store.transaction():
-                state.finish(store, self._number, self._connection, reason=f"{type(error).__name__}: {error}"[:1000])
+                state.finish(store, self._number, self._connection, reason=reason[:1000])
             return
         with store.transaction():
             state.finish(store, self._number, self._connection, rows=json.dumps(rows))
@@ -70,11 +78,12 @@ class _Sync:
         for fault in self._faults("sync_failure"):
             self._context.faults.consume(fault)
             raise SourceError(fault.params["reason"])
-        source = source_of(self._context, self._service, self._schema)
-        destination = Destination(source.dataset)
-        with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
+        with closing(source_of(self._context, self._service, self._schema)) as source:
+            destination = Destination(source.dataset)
             tables = source.tables()
-            counts = list(pool.map(lambda table: self._table(source, destination, table), tables))
+            state.keep_schema(self._context.store, self._connection, tables)
+            with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
+                counts = list(pool.map(lambda table: self._table(source, destination, table), tables))
         return {table.name: count for table, count in zip(tables, counts, strict=True)}
 
     def _table(self, source: Source, destination: Destination, table: Table) -> int:
@@ -85,31 +94,47 @@ class _Sync:
         )
         past = found[0] if found else None
         broken = next((f for f in self._faults("broken_column") if f.params["table"] == table.name), None)
-        whole = past is None or bool(broken) or bool(past["dirty"]) or not destination.has(table)
+        fresh = past is None or not destination.has(table)
+        whole = fresh or bool(broken) or bool(past["dirty"])
         changes = source.changes(table, None if whole else past["cursor"])
         if broken:
             _spoil(changes, table, broken)
-        if past is None or whole:
+        if past is None or fresh:
             destination.replace(table, changes.rows, self._began)
             written = len(changes.rows)
         else:
-            written = self._increment(source, destination, table, changes, past)
+            written = self._increment(source, destination, table, changes, past, whole=whole)
         store.execute(
             "insert or replace into fivetran_table (connection, name, cursor, keys, columns, dirty) values (?, ?, ?, ?, ?, ?)",
-            (self._connection, table.name, changes.cursor, _pack(changes.keys), json.dumps(list(table.columns)), bool(broken)),
+            (
+                self._connection,
+                table.name,
+                changes.cursor,
+                _pack(changes.keys),
+                json.dumps(list(table.columns)),
+                bool(broken),
+            ),
         )
         return written
 
     def _increment(
-        self, source: Source, destination: Destination, table: Table, changes: Changes, past: sqlite3.Row
+        self,
+        source: Source,
+        destination: Destination,
+        table: Table,
+        changes: Changes,
+        past: sqlite3.Row,
+        *,
+        whole: bool,
     ) -> int:
-        cursor = past["cursor"]
+        cursor = "" if whole else past["cursor"] or ""
         # The cursor reads at or after its own moment: rows exactly there which are known by key have landed before.
         known = _unpack(past["keys"])
-        fresh = [row for row in changes.rows if source.position(row) > cursor or row[table.key] not in known]
+        fresh = [row for row in changes.rows if source.position(row) > cursor or str(row[table.key]) not in known]
         gone = sorted(known - changes.keys)
+        destination.widen(table, json.loads(past["columns"]))
         if fresh:
-            destination.merge(table, fresh, self._began, json.loads(past["columns"]))
+            destination.merge(table, fresh, self._began)
         if gone:
             destination.delete(table, gone, self._began)
         return len(fresh) + len(gone)

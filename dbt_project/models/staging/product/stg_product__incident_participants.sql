@@ -1,0 +1,10 @@
+select
+    id as incident_participant_id,
+    incident_id,
+    user_id,
+    role as participant_role,
+    minutes_worked,
+    created_at,
+    updated_at
+from {{ source('product', 'incident_participants') }}
+where not _fivetran_deleted

@@ -1,0 +1,11 @@
+select
+    id as organisation_id,
+    name as organisation_name,
+    slug,
+    industry,
+    region,
+    timezone,
+    created_at,
+    updated_at
+from {{ source('product', 'organisations') }}
+where not _fivetran_deleted

@@ -1,0 +1,12 @@
+select
+    id as page_id,
+    escalation_id,
+    user_id,
+    channel,
+    paged_at,
+    acked_at,
+    out_of_hours as is_out_of_hours,
+    created_at,
+    updated_at
+from {{ source('product', 'pages') }}
+where not _fivetran_deleted

@@ -1,0 +1,11 @@
+select
+    id as schedule_id,
+    organisation_id,
+    name as schedule_name,
+    timezone,
+    working_hours_start,
+    working_hours_end,
+    created_at,
+    updated_at
+from {{ source('product', 'schedules') }}
+where not _fivetran_deleted

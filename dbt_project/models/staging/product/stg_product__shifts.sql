@@ -1,0 +1,10 @@
+select
+    id as shift_id,
+    schedule_id,
+    user_id,
+    starts_at,
+    ends_at,
+    created_at,
+    updated_at
+from {{ source('product', 'shifts') }}
+where not _fivetran_deleted

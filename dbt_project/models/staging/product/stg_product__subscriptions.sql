@@ -1,0 +1,13 @@
+select
+    id as subscription_id,
+    organisation_id,
+    plan,
+    seats,
+    mrr_cents,
+    status as subscription_status,
+    started_at,
+    cancelled_at,
+    created_at,
+    updated_at
+from {{ source('product', 'subscriptions') }}
+where not _fivetran_deleted

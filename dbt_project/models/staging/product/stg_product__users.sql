@@ -1,0 +1,10 @@
+select
+    id as user_id,
+    organisation_id,
+    email,
+    name as user_name,
+    role as user_role,
+    created_at,
+    updated_at
+from {{ source('product', 'users') }}
+where not _fivetran_deleted

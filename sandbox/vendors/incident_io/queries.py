@@ -1,0 +1,184 @@
+"""Lists and single records, with the filters and the paging of incident.io's API."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from starlette.datastructures import QueryParams
+
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.incident_io import show
+from sandbox.vendors.incident_io.alerting import identifier, stamp
+
+OPERATORS = {"is": "in", "one_of": "in", "not_in": "not in", "gte": ">=", "lte": "<="}
+
+
+class Problem(Exception):
+    """An answer of incident.io's that is an error: the HTTP status, a code, and the field that is to blame."""
+
+    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+        self.source = {"field": field, "pointer": f"/{field}"} if field else None
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _moment(value: str) -> str:
+    return stamp(_parse(value))
+
+
+def _parse(value: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError as error:
+        raise Problem(422, "invalid_value", f"{value!r} is not an ISO 8601 time") from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _numbered(kind: str) -> Callable[[str], int]:
+    """From an id to the number of its row; 0, which no row has, for an id that is not of this kind."""
+    empty = identifier(kind, 0)
+    prefix = empty.rstrip("0")
+
+    def number(value: str) -> int:
+        digits = value.removeprefix(prefix)
+        return int(digits) if len(value) == len(empty) and digits != value and digits.isdecimal() else 0
+
+    return number
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list of the API: its table, its largest page, and the columns that its filters compare."""
+
+    name: str
+    kind: str
+    table: str
+    largest_page: int
+    filters: dict[str, tuple[str, Callable[[str], Any]]]
+
+
+TIMES = {"created_at": ("created_at", _moment), "updated_at": ("updated_at", _moment)}
+ALERTS = Listing(
+    "alerts", "ALERT", "incident_io_alert", 50,
+    {"deduplication_key": ("deduplication_key", _text), "status": ("status", _text)} | TIMES,
+)  # fmt: skip
+INCIDENTS = Listing(
+    "incidents", "INCIDENT", "incident_io_incident", 500, {"status_category": ("status", _text)} | TIMES
+)
+ESCALATIONS = Listing(
+    "escalations", "ESCALATION", "incident_io_escalation", 50,
+    {
+        "status": ("status", _text), "escalation_path": ("path", _text), "idempotency_key": ("idempotency_key", _text),
+        "alert": ("alert", _numbered("ALERT")), "incident": ("incident", _numbered("INCIDENT")),
+    } | TIMES,
+)  # fmt: skip
+LISTINGS = {listing.kind: listing for listing in (ALERTS, INCIDENTS, ESCALATIONS)}
+
+
+class Reader:
+    def __init__(self, context: VendorContext) -> None:
+        self._store, self._clock = context.store, context.clock
+
+    def alerts(self, params: QueryParams) -> dict[str, Any]:
+        return self._page(ALERTS, params, show.alert)
+
+    def alert(self, name: str) -> dict[str, Any]:
+        return show.alert(self._row("ALERT", self.number("ALERT", name)))
+
+    def incidents(self, params: QueryParams) -> dict[str, Any]:
+        return self._page(INCIDENTS, params, self._incident)
+
+    def incident(self, name: str) -> dict[str, Any]:
+        # The real API takes the number of the reference as well.
+        number = int(name) if name.isdecimal() and len(name) < 18 else self.number("INCIDENT", name)
+        return self._incident(self._row("INCIDENT", number))
+
+    def escalations(self, params: QueryParams) -> dict[str, Any]:
+        return self._page(ESCALATIONS, params, self._escalation)
+
+    def escalation(self, name: str) -> dict[str, Any]:
+        return self.escalation_of(self.number("ESCALATION", name))
+
+    def escalation_of(self, number: int) -> dict[str, Any]:
+        return self._escalation(self._row("ESCALATION", number))
+
+    def number(self, kind: str, name: str) -> int:
+        """The number of a record that exists. Raises Problem (404)."""
+        number = _numbered(kind)(name)
+        self._row(kind, number)
+        return number
+
+    def window(self, params: QueryParams) -> tuple[datetime, datetime]:
+        """`entry_window_start` and `entry_window_end`: by default a week from now."""
+        start = _parse(params["entry_window_start"]) if "entry_window_start" in params else self._clock.now()
+        end = _parse(params["entry_window_end"]) if "entry_window_end" in params else start + timedelta(days=7)
+        if end <= start:
+            raise Problem(422, "invalid_value", "entry_window_end is not after entry_window_start", "entry_window_end")
+        return start, end
+
+    def _page(self, listing: Listing, params: QueryParams, shown: Callable[[sqlite3.Row], Any]) -> dict[str, Any]:
+        size = _page_size(params, listing.largest_page)
+        oldest_first = params.get("sort_by") == "created_at_oldest_first"
+        conditions, values = _conditions(listing, params)
+        where = " and ".join(conditions) or "true"
+        total = self._store.execute(f"select count(*) as n from {listing.table} where {where}", values)[0]["n"]
+        if after := params.get("after"):
+            where += f" and id {'>' if oldest_first else '<'} ?"
+            values.append(self.number(listing.kind, after))
+        rows = self._store.execute(
+            f"select * from {listing.table} where {where} order by id {'asc' if oldest_first else 'desc'} limit {size + 1}",
+            values,
+        )
+        meta: dict[str, Any] = {"page_size": size}
+        if listing is INCIDENTS:
+            meta["total_record_count"] = total
+        if len(rows) > size:
+            meta["after"] = identifier(listing.kind, rows[size - 1]["id"])
+        return {listing.name: [shown(row) for row in rows[:size]], "pagination_meta": meta}
+
+    def _row(self, kind: str, number: int) -> sqlite3.Row:
+        rows = self._store.execute(f"select * from {LISTINGS[kind].table} where id = ?", (number,))
+        if not rows:
+            raise Problem(404, "not_found", f"no such {kind.lower()}")
+        return rows[0]
+
+    def _incident(self, row: sqlite3.Row) -> dict[str, Any]:
+        return show.incident(row, self._row("ALERT", row["alert"]))
+
+    def _escalation(self, row: sqlite3.Row) -> dict[str, Any]:
+        pages = self._store.execute("select * from incident_io_page where escalation = ? order by id", (row["id"],))
+        alerts = [self._row("ALERT", row["alert"])] if row["alert"] else []
+        incidents = [self._row("INCIDENT", row["incident"])] if row["incident"] else []
+        return show.escalation(row, pages, alerts, incidents)
+
+
+def _page_size(params: QueryParams, largest: int) -> int:
+    text = params.get("page_size", "25")
+    if not text.isdecimal() or not 1 <= int(text) <= largest:
+        raise Problem(422, "invalid_value", f"page_size is a number from 1 to {largest}", "page_size")
+    return int(text)
+
+
+def _conditions(listing: Listing, params: QueryParams) -> tuple[list[str], list[Any]]:
+    conditions, values = [], []
+    for name in params:
+        field, _, rest = name.partition("[")
+        if name in {"page_size", "after"} or (name == "sort_by" and listing is INCIDENTS):
+            continue
+        operator = OPERATORS.get(rest.removesuffix("]"))
+        if field not in listing.filters or operator is None:
+            raise Problem(422, "invalid_value", f"the filter {name} is not understood here", field)
+        column, convert = listing.filters[field]
+        given = [convert(value) for value in params.getlist(name)]
+        marks = ", ".join("?" * len(given))
+        conditions.append(f"{column} {operator} ({marks})" if "in" in operator else f"{column} {operator} ?")
+        values += given if "in" in operator else given[:1]
+    return conditions, values

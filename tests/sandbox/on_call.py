@@ -1,0 +1,76 @@
+"""incident.io's, Slack's and the control app's stand-ins as the tests use them: a real server process over a sandbox of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from sandbox.clock import Clock
+from sandbox.config import SandboxConfig
+from tests.sandbox.vendors import wait_for
+
+
+@dataclass
+class OnCall:
+    config: SandboxConfig
+    served: tuple[str, ...]
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "sandbox.vendors.server", *self.served]
+        self.process = subprocess.Popen(command, env=os.environ | self.environment)
+        for name in self.served:
+            wait_for(lambda name=name: self._listens(name), 60, f"{name} listens")
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(timeout=20)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SANDBOX_DIR": str(self.config.root)}
+
+    def clock(self, at: str) -> None:
+        """Let it be this time; it runs on."""
+        Clock(self.config.root).set(datetime.fromisoformat(at))
+
+    def inspect(self, vendor: str, what: str) -> list[dict[str, Any]]:
+        return httpx.get(f"{self.config.url(vendor)}/_inspect/{what}", timeout=10).raise_for_status().json()
+
+    def pages(self, key: str) -> list[dict[str, Any]]:
+        return [page for page in self.inspect("incident_io", "pages") if page["deduplication_key"] == key]
+
+    def events(self, key: str) -> list[dict[str, Any]]:
+        return [event for event in self.inspect("incident_io", "events") if event["deduplication_key"] == key]
+
+    def _listens(self, name: str) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            httpx.get(f"{self.config.url(name)}/_inspect/none", timeout=5)
+            return True
+        return False
+
+
+@contextlib.contextmanager
+def running(root: Path, *served: str) -> Iterator[OnCall]:
+    """The named apps, listening, until the end of the block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SANDBOX_DIR", str(root))
+        patch.setenv("SANDBOX_PORTS", "free")
+        on_call = OnCall(SandboxConfig.load(), served)
+        on_call.start()
+        try:
+            yield on_call
+        finally:
+            if on_call.process.poll() is None:
+                on_call.end()

@@ -1,0 +1,319 @@
+"""Fivetran's stand-in over HTTP: its API, and what a sync does to the warehouse."""
+
+from __future__ import annotations
+
+import signal
+
+import httpx
+import psycopg
+import pytest
+from dagster_fivetran import FivetranWorkspace
+from dagster_fivetran.resources import FivetranClient
+from google.cloud import bigquery
+
+from sandbox.company.history import TABLES
+from sandbox.company.tick import tick
+from sandbox.config import PROJECT
+from sandbox.services import postgres
+from tests.sandbox.vendors import Vendors, at, wait_for
+
+PRODUCT, SALESFORCE = "product_conn", "salesforce_conn"
+
+
+@pytest.fixture(scope="module")
+def landed(vendors: Vendors) -> Vendors:
+    """The stand-ins after a first sync of both connections."""
+    for connection in (PRODUCT, SALESFORCE):
+        assert vendors.sync(connection)["status"] == "succeeded"
+    return vendors
+
+
+def live(vendors: Vendors, table: str) -> dict[str, object]:
+    """What the warehouse holds of a table's rows that are not deleted: `updated_at` by key."""
+    rows = vendors.query(f"select id, updated_at from product_public.{table} where not _fivetran_deleted")
+    assert len(rows) == len(dict(rows)), f"{table} has rows twice"
+    return dict(rows)
+
+
+def in_source(vendors: Vendors, table: str) -> dict[str, object]:
+    return dict(vendors.sql(f"select id, updated_at from {table}"))
+
+
+def written_since(vendors: Vendors, table: str, moment: str) -> int:
+    [(count,)] = vendors.query(
+        f"select count(*) from product_public.{table} where _fivetran_synced >= timestamp '{moment}'"
+    )
+    return count
+
+
+def test_a_first_sync_lands_every_row_and_a_second_moves_none(landed):
+    for table in TABLES:
+        assert live(landed, table) == in_source(landed, table), table
+    before = landed.connection(PRODUCT)["succeeded_at"]
+    again = landed.sync(PRODUCT)
+    assert set(again["rows"]) == set(TABLES)
+    assert sum(again["rows"].values()) == 0
+    assert written_since(landed, "incidents", again["sync_start_time"]) == 0
+    assert at(landed.connection(PRODUCT)["succeeded_at"]) > at(before)
+
+
+def test_salesforce_lands_in_snake_case(landed):
+    columns = landed.query("select column_name from salesforce.INFORMATION_SCHEMA.COLUMNS where table_name = 'account'")
+    expected = {
+        "id", "name", "industry", "owner_id", "organisation_id_c", "health_score_c", "health_band_c", "incidents_28d_c",
+        "open_tasks_c", "mrr_c", "is_deleted", "created_date", "last_modified_date", "system_modstamp", "_fivetran_synced",
+        "_fivetran_deleted",
+    }  # fmt: skip
+    assert {name for (name,) in columns} == expected
+    [(accounts,)] = landed.query("select count(*) from salesforce.account")
+    count = landed.salesforce.get("/services/data/v59.0/query", params={"q": "SELECT COUNT() FROM Account"}).json()
+    assert accounts == count["totalSize"] > 0
+    assert sum(landed.sync(SALESFORCE)["rows"].values()) == 0
+
+
+def test_after_hours_of_business_exactly_what_changed_is_written(landed):
+    landed.sync(PRODUCT)
+    deleted: set[str] = set()
+    for _ in range(20):
+        before = {table: in_source(landed, table) for table in TABLES}
+        tick(postgres.dsn(landed.config), hours=2)
+        after = {table: in_source(landed, table) for table in TABLES}
+        moved = landed.sync(PRODUCT)
+        for table in TABLES:
+            new, old = after[table], before[table]
+            changed = {key for key in new if old.get(key) != new[key]}
+            deleted |= old.keys() - new.keys()
+            expected = len(changed) + len(old.keys() - new.keys())
+            assert moved["rows"][table] == expected, table
+            assert written_since(landed, table, moved["sync_start_time"]) == expected, table
+            assert live(landed, table) == new, table
+        if deleted:
+            break
+    gone = {key for (key,) in landed.query("select id from product_public.post_incident_tasks where _fivetran_deleted")}
+    assert deleted
+    assert gone == deleted
+
+
+def test_a_column_and_a_table_that_are_added_to_the_source_appear(landed):
+    landed.sql("alter table users add column locale text")
+    landed.sql(
+        "create table teams (id integer primary key, score numeric, tags jsonb, updated_at timestamptz not null)"
+    )
+    landed.sql("create table notes (body text)")
+    try:
+        landed.sync(PRODUCT)
+        columns = landed.query(
+            "select column_name from product_public.INFORMATION_SCHEMA.COLUMNS where table_name = 'users'"
+        )
+        assert ("locale",) in columns
+        assert landed.query("select * from product_public.teams") == []
+
+        landed.sql("update users set locale = 'fr', updated_at = now() where id = (select min(id) from users)")
+        landed.sql("""insert into teams values (1, 2.5, '["a"]', now()), (2, null, null, now())""")
+        moved = landed.sync(PRODUCT)
+        assert (moved["rows"]["users"], moved["rows"]["teams"]) == (1, 2)
+        assert "notes" not in moved["rows"]
+        assert landed.query("select count(*) from product_public.users where locale = 'fr'") == [(1,)]
+        assert landed.query("select id, score, tags from product_public.teams order by id") == [
+            (1, 2.5, '["a"]'),
+            (2, None, None),
+        ]
+        landed.sql("delete from teams where id = 2")
+        assert landed.sync(PRODUCT)["rows"]["teams"] == 1
+        assert landed.query("select id from product_public.teams where _fivetran_deleted") == [(2,)]
+        tables = landed.fivetran.get(f"/v1/connections/{PRODUCT}/schemas").json()["data"]["schemas"]["public"]["tables"]
+        assert "locale" in tables["users"]["columns"]
+        assert "teams" in tables
+    finally:
+        landed.sql("alter table users drop column locale; drop table teams; drop table notes")
+
+
+def test_killed_in_the_middle_of_a_sync_nothing_is_lost(landed):
+    tick(postgres.dsn(landed.config), hours=3)
+    for table in TABLES:
+        landed.sql(f"update {table} set updated_at = now()")
+    landed.fivetran.post(f"/v1/connections/{PRODUCT}/sync").raise_for_status()
+    changed = {table: in_source(landed, table) for table in TABLES}
+    wait_for(
+        lambda: any(live(landed, table) == changed[table] for table in ("alerts", "escalations")), 30, "a table landed"
+    )
+    landed.stop(signal.SIGKILL)
+    assert any(live(landed, table) != changed[table] for table in TABLES), "the sync was over before it was killed"
+    landed.start()
+
+    shown = landed.connection(PRODUCT)
+    assert shown["status"]["sync_state"] == "scheduled"
+    assert "interrupted" in shown["status"]["tasks"][0]["message"]
+    assert landed.synced(PRODUCT)["status"] == "failed"
+    assert landed.sync(PRODUCT)["status"] == "succeeded"
+    for table in TABLES:
+        assert live(landed, table) == changed[table], table
+    assert sum(landed.sync(PRODUCT)["rows"].values()) == 0
+
+
+def test_a_failed_sync_says_why_until_one_succeeds(landed):
+    landed.faults.add("fivetran", "product", "sync_failure", {"reason": "The password of fivetran was rotated"})
+    failed = landed.sync(PRODUCT)
+    shown = landed.connection(PRODUCT)
+    assert (failed["status"], failed["reason"]) == ("failed", "The password of fivetran was rotated")
+    assert shown["status"]["tasks"] == [{"code": "reconnect", "message": "The password of fivetran was rotated"}]
+    assert at(shown["failed_at"]) > at(shown["succeeded_at"])
+
+    landed.faults.remove()
+    landed.sync(PRODUCT)
+    shown = landed.connection(PRODUCT)
+    assert shown["status"]["tasks"] == []
+    assert at(shown["succeeded_at"]) > at(shown["failed_at"])
+
+
+def test_a_source_that_does_not_answer_fails_the_sync(landed):
+    landed.faults.add("salesforce", kind="http_500")
+    failed = landed.sync(SALESFORCE)
+    assert failed["status"] == "failed"
+    assert "500" in failed["reason"]
+    landed.faults.remove()
+    assert landed.sync(SALESFORCE)["status"] == "succeeded"
+
+
+@pytest.mark.parametrize("by_fault", [True, False])
+def test_a_paused_connection_does_not_sync(landed, by_fault):
+    if by_fault:
+        landed.faults.add("fivetran", "product", "paused")
+    else:
+        landed.fivetran.patch(f"/v1/connections/{PRODUCT}", json={"paused": True}).raise_for_status()
+    shown = landed.connection(PRODUCT)
+    assert (shown["paused"], shown["status"]["sync_state"]) == (True, "paused")
+    for path in ("sync", "resync"):
+        assert landed.fivetran.post(f"/v1/connections/{PRODUCT}/{path}").status_code == 409
+
+    landed.faults.remove()
+    landed.fivetran.patch(f"/v1/connections/{PRODUCT}", json={"paused": False}).raise_for_status()
+    assert landed.sync(PRODUCT)["status"] == "succeeded"
+
+
+def test_a_broken_column_is_repaired_by_the_sync_after_it_was_mended(landed):
+    statement = "select distinct severity from product_public.incidents where not _fivetran_deleted"
+    landed.faults.add("fivetran", "product", "broken_column")
+    landed.sync(PRODUCT)
+    assert landed.query(statement) == [("???",)]
+    landed.faults.remove()
+    landed.sync(PRODUCT)
+    assert {severity for (severity,) in landed.query(statement)} == {"minor", "major", "critical"}
+    assert sum(landed.sync(PRODUCT)["rows"].values()) == 0
+
+
+def test_a_resync_writes_the_whole_table_and_keeps_what_was_deleted(landed):
+    landed.sync(PRODUCT)
+    deleted = landed.query("select count(*) from product_public.post_incident_tasks where _fivetran_deleted")
+    scope = {"scope": {"public": ["post_incident_tasks"]}}
+    landed.fivetran.post(f"/v1/connections/{PRODUCT}/resync", json=scope).raise_for_status()
+    moved = landed.synced(PRODUCT)["rows"]
+    assert moved["post_incident_tasks"] == len(in_source(landed, "post_incident_tasks"))
+    assert sum(moved.values()) == moved["post_incident_tasks"]
+    assert landed.query("select count(*) from product_public.post_incident_tasks where _fivetran_deleted") == deleted
+
+
+def test_a_table_dropped_from_the_warehouse_lands_again(landed):
+    bigquery.Client(project=PROJECT).delete_table("product_public.pages")
+    landed.sync(PRODUCT)
+    assert live(landed, "pages") == in_source(landed, "pages")
+
+
+def test_the_older_paths_still_work(landed):
+    http = landed.fivetran
+    listed = http.get("/v1/groups/local_group/connectors", params={"limit": 1}).json()["data"]
+    rest = http.get("/v1/groups/local_group/connectors", params={"cursor": listed["next_cursor"]}).json()["data"]
+    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [PRODUCT, SALESFORCE]
+    assert "next_cursor" not in rest
+    assert http.get(f"/v1/connectors/{PRODUCT}").json() == http.get(f"/v1/connections/{PRODUCT}").json()
+    before = landed.synced(PRODUCT)["sync_id"]
+    http.post(f"/v1/connectors/{PRODUCT}/force").raise_for_status()
+    assert int(landed.synced(PRODUCT)["sync_id"]) == int(before) + 1
+
+
+def test_a_trigger_while_a_sync_runs_starts_no_second(landed):
+    landed.faults.add("fivetran", "product", "slow_sync", {"seconds": 1}, times=1)
+    before = int(landed.synced(PRODUCT)["sync_id"])
+    for _ in range(2):
+        landed.fivetran.post(f"/v1/connections/{PRODUCT}/sync").raise_for_status()
+    assert landed.connection(PRODUCT)["status"]["sync_state"] == "syncing"
+    assert landed.fivetran.post(f"/v1/connections/{PRODUCT}/resync").status_code == 409
+    assert int(landed.synced(PRODUCT)["sync_id"]) == before + 1
+
+
+def test_the_history_is_paged_and_cut_by_time(landed):
+    path = f"/v1/connections/{PRODUCT}/sync-history"
+    landed.sync(PRODUCT)
+    landed.sync(PRODUCT)
+    first = landed.fivetran.get(path, params={"limit": 1}).json()["data"]
+    second = landed.fivetran.get(path, params={"limit": 1, "cursor": first["next_cursor"]}).json()["data"]
+    newest, older = first["items"][0], second["items"][0]
+    assert int(newest["sync_id"]) > int(older["sync_id"])
+    since = landed.fivetran.get(path, params={"start_time": newest["sync_start_time"]}).json()["data"]["items"]
+    assert [item["sync_id"] for item in since] == [newest["sync_id"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "auth", "status", "code"),
+    [
+        ("GET", "/v1/connections", ("nobody", "x"), 401, "Unauthorized"),
+        ("GET", "/v1/connections/none", None, 404, "NotFound_Connection"),
+        ("GET", "/v1/nothing", None, 404, "NotFound"),
+        ("GET", "/v1/connections?limit=0", None, 400, "InvalidInput"),
+        ("POST", "/v1/groups", None, 405, "NotFound"),
+    ],
+)
+def test_errors_have_a_code_and_a_message(landed, method, path, auth, status, code):
+    http = landed.fivetran if auth is None else httpx.Client(base_url=landed.config.url("fivetran"), auth=auth)
+    answer = http.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["code"] == code
+    assert answer.json()["message"]
+
+
+def test_dagsters_own_client_reads_the_workspace(landed):
+    address = f"{landed.config.url('fivetran')}/v1"
+
+    class Client(FivetranClient):
+        @property
+        def api_base_url(self) -> str:
+            return address
+
+    class Workspace(FivetranWorkspace):
+        def get_client(self) -> FivetranClient:
+            return Client(
+                api_key=self.api_key,
+                api_secret=self.api_secret,
+                request_max_retries=0,
+                request_retry_delay=0.1,
+                request_backoff_factor=1,
+                disable_schedule_on_trigger=self.disable_schedule_on_trigger,
+                retry_on_reschedule=self.retry_on_reschedule,
+            )
+
+    keys = {"api_key": "local-fivetran-key", "api_secret": "local-fivetran-secret"}
+    workspace = Workspace(account_id="local-account", **keys)
+    data = workspace.fetch_fivetran_workspace_data()
+    tables = {props.table for props in data.to_fivetran_connector_table_props_data()}
+    assert {f"product_public.{table}" for table in TABLES} <= tables
+    assert {"salesforce.account", "salesforce.user", "salesforce.opportunity"} <= tables
+
+    before = int(landed.synced(SALESFORCE)["sync_id"])
+    output = workspace.get_client().sync_and_poll(SALESFORCE, poll_interval=0.2, poll_timeout=30)
+    assert output is not None
+    assert int(landed.synced(SALESFORCE)["sync_id"]) > before
+
+
+def test_rows_of_a_sync_that_meets_the_sources_writers_are_whole(landed):
+    """A writer commits rows all through a sync: each is there after the next one, once."""
+    with psycopg.connect(postgres.dsn(landed.config), autocommit=True) as writer:
+        landed.fivetran.post(f"/v1/connections/{PRODUCT}/sync").raise_for_status()
+        for number in range(60):
+            writer.execute(
+                "update organisations set name = %s, updated_at = now() where id = (select min(id) from organisations)",
+                [f"Renamed {number}"],
+            )
+    landed.synced(PRODUCT)
+    landed.sync(PRODUCT)
+    assert live(landed, "organisations") == in_source(landed, "organisations")
+    assert landed.query("select count(*) from product_public.organisations where name = 'Renamed 59'") == [(1,)]

@@ -1,0 +1,322 @@
+"""Hightouch's stand-in over HTTP: from a table in the warehouse into Salesforce."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+import httpx
+import pytest
+from google.cloud import bigquery
+
+from sandbox.config import PROJECT
+from tests.sandbox.vendors import Vendors, at, wait_for
+
+SLUG = "salesforce_account_health"
+NONE = {"addedCount": 0, "changedCount": 0, "removedCount": 0}
+
+
+class Mart:
+    """The table that the sync reads, rewritten as a dbt model would be."""
+
+    def __init__(self, organisations: list[str]) -> None:
+        self._client = bigquery.Client(project=PROJECT)
+        self._client.create_dataset("sales", exists_ok=True)
+        self.rows: dict[str, dict[str, Any]] = {
+            organisation: {
+                "organisation_id": organisation, "health_score": 40.0 + number % 50, "health_band": "watch", "incidents_28d": number,
+                "open_tasks": 2, "mrr": 100.5 * number, "unmapped": number,
+            }
+            for number, organisation in enumerate(organisations)
+        }  # fmt: skip
+        self.write()
+
+    def write(self) -> None:
+        kinds = {"organisation_id": "STRING", "health_score": "FLOAT", "health_band": "STRING", "incidents_28d": "INTEGER",
+                 "open_tasks": "INTEGER", "mrr": "NUMERIC", "unmapped": "INTEGER"}  # fmt: skip
+        config = bigquery.LoadJobConfig(
+            schema=[bigquery.SchemaField(name, kind) for name, kind in kinds.items()],
+            write_disposition="WRITE_TRUNCATE",
+        )
+        self._client.load_table_from_json([*self.rows.values()], "sales.account_health", job_config=config).result()
+
+
+@pytest.fixture
+def organisations(vendors: Vendors) -> list[str]:
+    query = "SELECT Organisation_Id__c FROM Account WHERE Organisation_Id__c != null ORDER BY Organisation_Id__c"
+    answer = vendors.salesforce.get("/services/data/v59.0/query", params={"q": query})
+    return [record["Organisation_Id__c"] for record in answer.json()["records"]]
+
+
+@pytest.fixture
+def mart(vendors: Vendors, organisations: list[str]) -> Mart:
+    """The mart, every row of it synced."""
+    mart = Mart(organisations)
+    assert vendors.run(fullResync=True)["status"] == "success"
+    return mart
+
+
+def counts(**changes: int) -> dict[str, int]:
+    return NONE | {f"{name}Count": value for name, value in changes.items()}
+
+
+def account(vendors: Vendors, organisation: str) -> dict[str, Any]:
+    path = f"/services/data/v59.0/sobjects/Account/Organisation_Id__c/{organisation}"
+    return vendors.salesforce.get(path).raise_for_status().json()
+
+
+def test_a_first_run_upserts_every_row_and_a_second_none(vendors, organisations):
+    assert vendors.hightouch.get("/api/v1/syncs/1").json()["status"] == "pending"
+    mart = Mart(organisations)
+    first = vendors.run()
+    assert first["status"] == "success"
+    assert first["querySize"] == len(organisations) > 3
+    assert first["plannedRows"] == first["successfulRows"] == counts(added=len(organisations))
+    assert (first["failedRows"], first["error"], first["completionRatio"]) == (NONE, None, 1.0)
+    assert at(first["createdAt"]) <= at(first["startedAt"]) <= at(first["finishedAt"])
+    for organisation, row in mart.rows.items():
+        record = account(vendors, organisation)
+        assert (record["Health_Score__c"], record["Health_Band__c"]) == (row["health_score"], "watch")
+        assert (record["Incidents_28d__c"], record["Open_Tasks__c"]) == (row["incidents_28d"], 2)
+        assert record["Mrr__c"] == row["mrr"]
+
+    second = vendors.run()
+    assert (second["status"], second["querySize"]) == ("success", len(organisations))
+    assert second["plannedRows"] == second["successfulRows"] == NONE
+
+
+def test_one_changed_row_is_one_upsert(vendors, mart, organisations):
+    before = {organisation: account(vendors, organisation) for organisation in organisations}
+    mart.rows[organisations[1]] |= {"health_score": 12.25, "health_band": "at_risk"}
+    mart.rows[organisations[2]] |= {"unmapped": 99}
+    mart.write()
+    run = vendors.run()
+    assert run["plannedRows"] == run["successfulRows"] == counts(changed=1)
+    after = {organisation: account(vendors, organisation) for organisation in organisations}
+    assert [o for o in organisations if after[o] != before[o]] == [organisations[1]]
+    assert after[organisations[1]]["Health_Score__c"] == 12.25
+
+
+def test_a_row_that_salesforce_rejects_is_a_warning_and_is_tried_again(vendors, mart, organisations):
+    bad, good = organisations[0], organisations[1]
+    mart.rows[bad] |= {"health_score": 300.0}
+    mart.rows[good] |= {"health_score": 30.0}
+    mart.write()
+    run = vendors.run()
+    assert run["status"] == "warning"
+    assert run["plannedRows"] == counts(changed=2)
+    assert (run["successfulRows"], run["failedRows"]) == (counts(changed=1), counts(changed=1))
+    assert account(vendors, good)["Health_Score__c"] == 30.0
+
+    again = vendors.run()
+    assert (again["status"], again["plannedRows"]) == ("warning", counts(changed=1))
+    mart.rows[bad] |= {"health_score": 33.0}
+    mart.write()
+    assert vendors.run()["successfulRows"] == counts(changed=1)
+    assert account(vendors, bad)["Health_Score__c"] == 33.0
+    assert vendors.run()["plannedRows"] == NONE
+
+
+def test_an_organisation_without_an_account_stays_new_until_there_is_one(vendors, mart, organisations):
+    mart.rows["org_nobody"] = mart.rows[organisations[0]] | {"organisation_id": "org_nobody"}
+    mart.write()
+    for _ in range(2):
+        assert vendors.run()["failedRows"] == counts(added=1)
+    record = {"Name": "Nobody", "Organisation_Id__c": "org_nobody"}
+    vendors.salesforce.post("/services/data/v59.0/sobjects/Account", json=record).raise_for_status()
+    assert vendors.run()["successfulRows"] == counts(added=1)
+
+
+def test_rows_that_the_fault_rejects_come_through_after_it_is_mended(vendors, mart, organisations):
+    for organisation in organisations:
+        mart.rows[organisation] |= {"open_tasks": 7}
+    mart.write()
+    vendors.faults.add("hightouch", SLUG, "rejected_rows", {"count": 2})
+    run = vendors.run()
+    assert (run["status"], run["failedRows"]) == ("warning", counts(changed=2))
+    assert run["successfulRows"] == counts(changed=len(organisations) - 2)
+    vendors.faults.remove()
+    run = vendors.run()
+    assert (run["status"], run["successfulRows"]) == ("success", counts(changed=2))
+    assert {account(vendors, organisation)["Open_Tasks__c"] for organisation in organisations} == {7}
+
+
+def test_removed_rows_are_counted_once_and_stay_in_salesforce(vendors, mart, organisations):
+    gone = organisations[3]
+    row = mart.rows.pop(gone)
+    mart.write()
+    run = vendors.run()
+    assert (run["status"], run["plannedRows"]) == ("success", counts(removed=1))
+    assert account(vendors, gone)["Health_Score__c"] == row["health_score"]
+    assert vendors.run()["plannedRows"] == NONE
+    mart.rows[gone] = row
+    mart.write()
+    assert vendors.run()["plannedRows"] == counts(added=1)
+
+
+def test_the_sync_logs_name_the_rows_and_say_why_they_were_rejected(vendors, mart, organisations):
+    bad, good = organisations[0], organisations[1]
+    mart.rows[bad] |= {"health_score": 101.0}
+    mart.rows[good] |= {"mrr": 1.5}
+    mart.write()
+    run = vendors.run()
+    logged = vendors.query(
+        "select sync_id, row_id, op_type, status, failure_reason, json_value(fields, '$.Mrr__c')"
+        f" from hightouch_audit.sync_changelog where sync_run_id = '{run['id']}' order by row_id"
+    )
+    reason = "FIELD_CUSTOM_VALIDATION_EXCEPTION: Health Score: a score is between 0 and 100"
+    assert logged == [
+        ("1", bad, "changed", "failed", reason, "0.0"),
+        ("1", good, "changed", "succeeded", None, "1.5"),
+    ]
+    statement = (
+        "select status, planned, successful, failed, finished_at from hightouch_audit.sync_runs where sync_run_id = "
+    )
+    assert vendors.query(f"{statement}'{run['id']}'") == [("warning", 2, 1, 1, at(run["finishedAt"]))]
+
+    mart.rows[bad] |= {"health_score": 50.0}
+    mart.write()
+    vendors.run()
+    idle = vendors.run()
+    assert vendors.query(f"{statement}'{idle['id']}'") == []
+
+
+def test_a_model_that_cannot_be_queried_fails_the_run_with_the_reason(vendors, mart):
+    bigquery.Client(project=PROJECT).delete_table("sales.account_health")
+    run = vendors.run()
+    assert run["status"] == "failed"
+    assert "account_health" in run["error"]
+    assert (run["completionRatio"], run["querySize"]) == (None, None)
+    mart.write()
+    assert vendors.run()["status"] == "success"
+
+
+@pytest.mark.parametrize("problem", ["twice", "null"])
+def test_a_primary_key_that_is_none_fails_the_run(vendors, mart, organisations, problem):
+    key = organisations[0] if problem == "twice" else None
+    mart.rows["other"] = mart.rows[organisations[0]] | {"organisation_id": key}
+    mart.write()
+    run = vendors.run()
+    assert run["status"] == "failed"
+    assert f"organisation_id is {key!r}" in run["error"]
+
+
+def test_a_failure_fault_fails_the_run_with_its_reason(vendors, mart):
+    vendors.faults.add("hightouch", SLUG, "sync_failure", {"reason": "Salesforce: the session expired"}, times=1)
+    run = vendors.run()
+    assert (run["status"], run["error"]) == ("failed", "Salesforce: the session expired")
+    assert vendors.hightouch.get("/api/v1/syncs/1").json()["status"] == "failed"
+    assert vendors.run()["status"] == "success"
+
+
+def test_what_salesforce_did_not_answer_for_is_sent_again(vendors, mart, organisations):
+    """With two batches: a proxy's page instead of an answer, then an answer that breaks off after Salesforce took the rows."""
+    extra = [f"org_many_{number:03}" for number in range(250)]
+    for organisation in extra:
+        record = {"Name": organisation, "Organisation_Id__c": organisation}
+        vendors.salesforce.post("/services/data/v59.0/sobjects/Account", json=record).raise_for_status()
+        mart.rows[organisation] = mart.rows[organisations[0]] | {"organisation_id": organisation}
+    mart.write()
+    for kind in ("html", "truncated"):
+        vendors.faults.add("salesforce", "composite", kind, times=1)
+        broken = vendors.run()
+        assert (broken["status"], broken["successfulRows"]) == ("failed", NONE)
+        assert broken["error"]
+    whole = vendors.run()
+    assert whole["plannedRows"] == whole["successfulRows"] == counts(added=250)
+    assert vendors.run()["plannedRows"] == NONE
+
+
+def test_a_trigger_while_a_run_is_going_queues_the_next(vendors, mart):
+    vendors.faults.add("salesforce", "composite", "hang", {"seconds": 2}, times=1)
+    first = vendors.hightouch.post("/api/v1/syncs/1/trigger", json={"fullResync": True}).json()["id"]
+    second = vendors.hightouch.post("/api/v1/syncs/1/trigger").json()["id"]
+    assert isinstance(first, str)
+    assert int(second) == int(first) + 1
+
+    def shown() -> dict[str, dict[str, Any]]:
+        runs = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2}).json()["data"]
+        return {str(run["id"]): run for run in runs}
+
+    wait_for(lambda: shown()[first]["status"] == "processing", 20, "the first run writes")
+    assert (shown()[second]["status"], shown()[second]["startedAt"]) == ("queued", None)
+    assert vendors.ran(first)["status"] == "failed", "the fault closed the connection"
+    assert vendors.ran(second)["status"] == "success"
+    assert at(vendors.ran(second)["startedAt"]) >= at(vendors.ran(first)["finishedAt"])
+
+
+def test_killed_in_the_middle_of_a_run_it_is_interrupted_and_the_next_sends_the_rest(vendors, mart, organisations):
+    for organisation in organisations:
+        mart.rows[organisation] |= {"open_tasks": 9}
+    mart.write()
+    vendors.faults.add("salesforce", "composite", "hang", {"seconds": 30}, times=1)
+    run = vendors.hightouch.post("/api/v1/syncs/1/trigger").json()["id"]
+
+    def status() -> str:
+        return vendors.hightouch.get("/api/v1/syncs/1/runs", params={"runId": run}).json()["data"][0]["status"]
+
+    wait_for(lambda: status() == "processing", 20, "the run writes")
+    vendors.stop(signal.SIGKILL)
+    vendors.start()
+    assert vendors.ran(run)["status"] == "interrupted"
+    assert vendors.run()["successfulRows"] == counts(changed=len(organisations))
+
+
+def test_runs_are_paged_newest_first(vendors, mart):
+    mine = [vendors.run()["id"] for _ in range(3)]
+    first = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2}).json()
+    rest = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2, "offset": 2}).json()
+    assert [run["id"] for run in (*first["data"], *rest["data"])][:3] == mine[::-1]
+    assert first["hasMore"]
+
+
+@pytest.mark.parametrize("kind", ["sources", "destinations", "models", "syncs"])
+def test_what_is_there_is_listed_and_found(vendors, kind):
+    listed = vendors.hightouch.get(f"/api/v1/{kind}").json()
+    [item] = listed["data"]
+    assert listed["hasMore"] is False
+    assert item["id"] == 1
+    assert vendors.hightouch.get(f"/api/v1/{kind}/1").json() == item
+    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"slug": item["slug"]}).json() == listed
+    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"slug": "other"}).json()["data"] == []
+    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"offset": 1}).json() == {"data": [], "hasMore": False}
+    assert vendors.hightouch.get(f"/api/v1/{kind}/2").status_code == 404
+
+
+def test_the_model_names_the_table_that_it_reads(vendors):
+    model = vendors.hightouch.get("/api/v1/models", params={"slug": "account_health"}).json()["data"][0]
+    assert (model["queryType"], model["primaryKey"]) == ("raw_sql", "organisation_id")
+    assert f"`{PROJECT}.sales.account_health`" in model["raw"]["sql"]
+    sync = vendors.hightouch.get("/api/v1/syncs", params={"slug": SLUG}).json()["data"][0]
+    assert (sync["modelId"], sync["destinationId"]) == (model["id"], 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "key", "status"),
+    [
+        ("GET", "syncs", "wrong", 401),
+        ("POST", "syncs/1/trigger", "wrong", 401),
+        ("POST", "syncs/9/trigger", "local-hightouch-key", 404),
+        ("GET", "syncs/9/runs", "local-hightouch-key", 404),
+        ("GET", "nothing", "local-hightouch-key", 404),
+        ("GET", "syncs?limit=0", "local-hightouch-key", 422),
+    ],
+)
+def test_errors_carry_a_message(vendors, method, path, key, status):
+    url = f"{vendors.config.url('hightouch')}/api/v1/{path}"
+    answer = httpx.request(method, url, headers={"Authorization": f"Bearer {key}"})
+    assert answer.status_code == status
+    assert answer.json()["message"]
+
+
+def test_more_than_200_requests_in_10_seconds_are_refused_for_a_while(vendors):
+    def ask() -> httpx.Response:
+        return vendors.hightouch.get("/api/v1/syncs")
+
+    limited = next((answer for answer in (ask() for _ in range(201)) if answer.status_code == 429), None)
+    assert limited is not None
+    assert limited.json()["message"]
+    assert 1 <= int(limited.headers["Retry-After"]) <= 10
+    time.sleep(int(limited.headers["Retry-After"]))
+    assert ask().status_code == 200
