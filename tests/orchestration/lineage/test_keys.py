@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import sqlglot
+
+from orchestration.lineage import keys
+
+
+def node(**fields: object) -> dict[str, object]:
+    return {
+        "resource_type": "model",
+        "schema": "dev_ada_insights",
+        "name": "m",
+        "config": {"schema": "insights"},
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("dbt_node", "key"),
+    [
+        (node(), "insights/m"),
+        (node(config={"schema": None}, schema="plain"), "plain/m"),
+        (
+            node(resource_type="source", schema="salesforce", identifier="account", name="accounts"),
+            "salesforce/account",
+        ),
+        (node(resource_type="seed", config={"schema": "seeds"}), "seeds/m"),
+    ],
+)
+def test_a_node_of_dbt_is_named_by_its_place_without_the_environments_prefix(dbt_node, key: str) -> None:
+    assert keys.dbt_node(dbt_node).to_user_string() == key
+
+
+@pytest.mark.parametrize(
+    ("sql", "read"),
+    [
+        ("select * from `local-dev.sales.account_health`", ["sales/account_health"]),
+        ("select 1 from `p`.`b`.`y` join a.x using (id)", ["a/x", "b/y"]),
+        ("with recent as (select * from a.x) select * from recent, unnest([1]) join a.x using (id)", ["a/x"]),
+        ("select (select max(n) from c.z) from a.x where id in (select id from b.y)", ["a/x", "b/y", "c/z"]),
+        ("select 1", []),
+    ],
+)
+def test_the_tables_of_a_query(sql: str, read: list[str]) -> None:
+    assert [key.to_user_string() for key in keys.tables_read(sql)] == read
+
+
+def test_sql_that_cannot_be_parsed_is_an_error() -> None:
+    with pytest.raises(sqlglot.errors.ParseError):
+        keys.tables_read("select from where")
+
+
+def test_a_named_table() -> None:
+    assert keys.table_named("`p.sales.account_health`") == keys.table("sales", "account_health")
+    assert keys.table_named("sales.account_health") == keys.table("sales", "account_health")
+    with pytest.raises(ValueError, match="'account_health' has no dataset"):
+        keys.table_named("account_health")
