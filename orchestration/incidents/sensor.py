@@ -32,7 +32,7 @@ RUNS_A_TICK = 50
 DELIVERY_SECONDS = 30.0
 """A tick has 60 s; one call of the vendor takes at most 15."""
 
-ENDED = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED}
+ENDED = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 ENDED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
@@ -67,7 +67,7 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
 
 
 def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Graph) -> state.State:
-    """Judge the runs that have ended since, oldest first, and at most `RUNS_A_TICK` of them."""
+    """Judge the runs that have ended since, oldest first; of a long backlog, `RUNS_A_TICK` of a kind each tick."""
     now = time.time()
     after, ended = _ended(instance, before.after, now)
     render = renderer(settings().dagster_url)
@@ -107,10 +107,16 @@ def _ended(instance: dg.DagsterInstance, after: int | None, now: float) -> tuple
         # Before the look back: what ends in between is then met twice, and counts once.
         newest = log.get_maximum_record_id() or 0
         return newest, _records(instance, ENDED_STATUSES, now - LOOK_BACK_SECONDS)
-    entries = log.get_logs_for_all_runs_by_log_id(after_cursor=after, dagster_event_type=ENDED, limit=RUNS_A_TICK)
-    found = {entry.run_id: entry.timestamp for entry in entries.values()}
+    found: dict[str, float] = {}
+    newest, unread = after, float("inf")
+    for kind in ENDED:
+        entries = log.get_logs_for_all_runs_by_log_id(after_cursor=after, dagster_event_type=kind, limit=RUNS_A_TICK)
+        found |= {entry.run_id: entry.timestamp for entry in entries.values()}
+        newest = max([newest, *entries])
+        if len(entries) == RUNS_A_TICK:
+            unread = min(unread, max(entries))
     swept = dict(_records(instance, [DagsterRunStatus.FAILURE], now - OVERLAP_SECONDS))
-    return max(entries, default=after), _oldest_first({**swept, **found}.items())
+    return int(min(newest, unread)), _oldest_first({**swept, **found}.items())
 
 
 def _records(instance: dg.DagsterInstance, statuses: list[DagsterRunStatus], since: float) -> list[tuple[str, float]]:

@@ -73,7 +73,7 @@ def loads(cursor: str | None) -> State:
             },
             waiting=tuple(Waiting(AlertEvent(**item["event"]), item["attempts"]) for item in data["waiting"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"the cursor of incident_alerts cannot be read ({error}): reset it in the UI; it then looks back a day"
         ) from error

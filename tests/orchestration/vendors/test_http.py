@@ -71,14 +71,14 @@ def test_a_wait_of_an_hour_is_reported_instead_of_waited_for() -> None:
 
 
 def test_a_refused_connection_says_so() -> None:
-    with pytest.raises(VendorError, match="Acme: GET .* could not connect") as caught:
+    with pytest.raises(VendorError, match=r"Acme: GET .* could not connect") as caught:
         client(f"http://127.0.0.1:{refused_port()}").request("GET", "things")
     assert not caught.value.started
 
 
 def test_the_last_error_is_the_one_that_is_raised() -> None:
     with wire(reply(502, PAGE)) as server:
-        with pytest.raises(VendorError, match="answered 502: 502 Bad Gateway$"):
+        with pytest.raises(VendorError, match=r"answered 502: 502 Bad Gateway$"):
             client(server.url).request("GET", "things")
         assert len(server.requests) == 3
 

@@ -1,0 +1,240 @@
+"""The sensor over a real instance's event log, real runs, and incident.io's stand-in in a process of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from orchestration.incidents.sensor import incident_alerts
+from orchestration.incidents.state import loads
+from orchestration.lineage.failures import FailedUnit, to_metadata
+from orchestration.lineage.graph import AUDIENCE_TAG
+from orchestration.settings import settings
+from sandbox.env_file import environment
+from sandbox.vendors.context import VendorContext
+from tests.sandbox.on_call import OnCall, running
+
+BROKEN: set[str] = set()
+"""What fails in the next run: `product`, `salesforce`, or `model`."""
+
+
+@dg.multi_asset(
+    name="fivetran",
+    can_subset=True,
+    specs=[
+        dg.AssetSpec(["product_public", "incidents"], owners=["data@example.com"]),
+        dg.AssetSpec(["salesforce", "account"]),
+    ],
+)
+def land(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    failed = []
+    for key in context.selected_asset_keys:
+        name = key.path[0].removesuffix("_public")
+        if name in BROKEN:
+            failed.append(
+                FailedUnit(f"fivetran/{name}", (key.to_user_string(),), "Reconnect it.", "https://fivetran.example")
+            )
+        else:
+            yield dg.MaterializeResult(asset_key=key)
+    if failed:
+        raise dg.Failure("failed", to_metadata(failed))
+
+
+@dg.asset(key=["insights", "time"], deps=[["product_public", "incidents"]])
+def model() -> None:
+    if "model" in BROKEN:
+        try:
+            int("?")
+        except ValueError as error:
+            raise RuntimeError("could not build") from error
+
+
+CONSUMERS = [
+    dg.AssetSpec(["explo", "time"], deps=[["insights", "time"]], tags={AUDIENCE_TAG: "customer"}),
+    dg.AssetSpec(["omni", "health"], deps=[["salesforce", "account"]], tags={AUDIENCE_TAG: "internal"}),
+]
+DEFS = dg.Definitions([land, model, *CONSUMERS], sensors=[incident_alerts], executor=dg.in_process_executor)
+
+
+class Platform:
+    """An instance, its runs, and the sensor ticking over them as the daemon would have it tick."""
+
+    def __init__(self, instance: dg.DagsterInstance, on_call: OnCall) -> None:
+        self.instance, self.on_call, self.cursor = instance, on_call, str | None
+        self.cursor = None
+        self.tick()
+
+    def run(self, *broken: str) -> str:
+        BROKEN.clear()
+        BROKEN.update(broken)
+        job = DEFS.resolve_implicit_global_asset_job_def()
+        return job.execute_in_process(instance=self.instance, raise_on_error=False).run_id
+
+    def tick(self, *, saved: bool = True) -> None:
+        """One tick. Not `saved`: the daemon died before it could save the cursor."""
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor, definitions=DEFS)
+        result = incident_alerts.evaluate_tick(context)
+        if saved:
+            self.cursor = result.cursor
+
+    def told(self, since: int = 0) -> list[tuple[str, str]]:
+        return [(e["status"], e["metadata"]["unit"]) for e in self.on_call.inspect("incident_io", "events")[since:]]
+
+    @property
+    def heard(self) -> int:
+        return len(self.on_call.inspect("incident_io", "events"))
+
+    def incidents(self) -> int:
+        return len({page["deduplication_key"] for page in self.on_call.inspect("incident_io", "pages")})
+
+
+@pytest.fixture(scope="module")
+def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
+    with running(tmp_path_factory.mktemp("on-call"), "incident_io") as process, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment(process.config).items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        yield process
+    settings.cache_clear()
+
+
+@pytest.fixture
+def platform(on_call: OnCall, tmp_path: Path) -> Iterator[Platform]:
+    on_call.clock("2026-11-24T03:00:00+00:00")
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        yield Platform(instance, on_call)
+    VendorContext.of(on_call.config).faults.remove()
+
+
+def test_a_failed_connection_is_one_incident_that_pages_and_its_recovery_resolves_it(platform: Platform) -> None:
+    heard = platform.heard
+    platform.run("product")
+    platform.tick()
+    [firing] = platform.on_call.inspect("incident_io", "events")[heard:]
+    assert firing["title"] == "Fivetran sync of `product` failed: 1 customer dashboard hurt"
+    assert firing["metadata"]["customer_facing"] is True
+    assert firing["metadata"]["owner"] == "data@example.com"
+    assert firing["metadata"]["vendor_url"] == "https://fivetran.example"
+    [page] = platform.on_call.pages(firing["deduplication_key"])
+    assert (page["state"], page["schedule"]) == ("sent", "Engineers")
+    platform.tick()
+    platform.run()
+    platform.tick()
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/product"), ("resolved", "fivetran/product")]
+
+
+def test_an_internal_failure_waits_for_working_hours(platform: Platform) -> None:
+    platform.run("salesforce")
+    platform.tick()
+    event = platform.on_call.inspect("incident_io", "events")[-1]
+    [page] = platform.on_call.pages(event["deduplication_key"])
+    assert (event["metadata"]["customer_facing"], page["state"]) == (False, "pending")
+    assert page["due_at"].startswith("2026-11-24T09:00")
+
+
+def test_an_error_that_no_step_reported_is_told_by_its_cause(platform: Platform) -> None:
+    heard = platform.heard
+    platform.run("model")
+    platform.tick()
+    event = platform.on_call.inspect("incident_io", "events")[-1]
+    assert platform.told(heard) == [("firing", "step/insights__time")]
+    assert event["metadata"]["assets"] == ["insights/time"]
+    assert "ValueError" in event["metadata"]["error"]
+
+
+def test_both_failures_of_a_run_are_told(platform: Platform) -> None:
+    heard = platform.heard
+    platform.run("product", "salesforce")
+    platform.tick()
+    assert sorted(platform.told(heard)) == [("firing", "fivetran/product"), ("firing", "fivetran/salesforce")]
+
+
+@pytest.mark.parametrize("kind", ["refused", "http_500", "http_429", "html", "reset"])
+def test_what_is_not_delivered_is_delivered_once_when_incident_io_is_back(platform: Platform, kind: str) -> None:
+    heard = platform.heard
+    faults = VendorContext.of(platform.on_call.config).faults
+    faults.add("incident_io", kind=kind)
+    if kind == "refused":
+        from tests.sandbox.vendors import wait_for
+
+        wait_for(lambda: not platform.on_call._listens("incident_io"), 10, "incident.io refuses")
+    platform.run("product")
+    platform.tick()
+    platform.tick()
+    assert loads(platform.cursor).waiting[0].attempts == 2
+    faults.remove()
+    if kind == "refused":
+        wait_for(lambda: platform.on_call._listens("incident_io"), 10, "incident.io listens")
+    platform.tick()
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/product")]
+    assert loads(platform.cursor).waiting == ()
+
+
+def test_a_failure_and_its_recovery_while_incident_io_is_away_arrive_in_order(platform: Platform) -> None:
+    heard = platform.heard
+    faults = VendorContext.of(platform.on_call.config).faults
+    faults.add("incident_io", kind="http_500")
+    platform.run("product")
+    platform.tick()
+    platform.run()
+    platform.tick()
+    faults.remove()
+    platform.tick()
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/product"), ("resolved", "fivetran/product")]
+
+
+def test_a_daemon_that_dies_before_it_saves_loses_nothing_and_pages_nobody_twice(platform: Platform) -> None:
+    before = platform.incidents()
+    platform.run("product")
+    platform.tick(saved=False)
+    platform.tick(saved=False)
+    platform.tick()
+    assert platform.incidents() == before + 1
+    platform.run()
+    platform.tick(saved=False)
+    platform.tick()
+    assert platform.incidents() == before + 1
+
+
+def test_a_failure_and_its_recovery_in_one_tick_that_is_repeated_page_once(platform: Platform) -> None:
+    before, heard = platform.incidents(), platform.heard
+    platform.run("product")
+    platform.run()
+    platform.tick(saved=False)
+    platform.tick(saved=False)
+    assert set(platform.told(heard)) == {("firing", "fivetran/product")}
+    platform.tick()
+    platform.tick(saved=False)
+    platform.tick()
+    assert platform.told(heard)[-1] == ("resolved", "fivetran/product")
+    assert platform.incidents() == before + 1
+
+
+def test_a_sensor_that_has_lost_its_cursor_looks_back_and_says_the_same(platform: Platform) -> None:
+    before = platform.incidents()
+    platform.run("product")
+    platform.tick()
+    platform.cursor = None
+    platform.tick()
+    assert platform.incidents() == before + 1
+
+
+def test_a_run_whose_process_was_killed_is_an_incident(platform: Platform) -> None:
+    heard = platform.heard
+    BROKEN.clear()
+    job = DEFS.resolve_implicit_global_asset_job_def()
+    run = platform.instance.create_run_for_job(job, asset_selection=None)
+    platform.instance.report_run_failed(run, "Run timed out due to taking longer than 3600 seconds to finish.")
+    platform.tick()
+    event = platform.on_call.inspect("incident_io", "events")[-1]
+    assert len(platform.told(heard)) == 1
+    assert event["title"].startswith("Run of 3 assets failed")
+    assert "taking longer than 3600 seconds" in event["metadata"]["error"]
+    platform.run()
+    platform.tick()
+    assert platform.told(heard)[-1][0] == "resolved"
