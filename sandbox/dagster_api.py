@@ -55,6 +55,12 @@ query($run: ID!, $cursor: String){
 }
 """
 
+INSTIGATORS = """
+{repositoriesOrError{... on RepositoryConnection{nodes{
+  schedules{name scheduleState{status}} sensors{name sensorState{status}}
+}}}}
+"""
+
 FINAL = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -81,14 +87,17 @@ def assets(config: SandboxConfig) -> list[Asset]:
     return [_asset(node) for node in graphql(config, ASSETS)["assetNodes"]]
 
 
-def launch(config: SandboxConfig, keys: list[str]) -> str:
-    """Launch one run of these assets and return its id. Raises RuntimeError with Dagster's reason if it refuses."""
+def launch(config: SandboxConfig, keys: list[str] | None = None, job: str = "__ASSET_JOB") -> str:
+    """Launch one run of these assets, or of a whole job, and return its id.
+
+    Raises RuntimeError with Dagster's reason if it refuses.
+    """
     params = {
         "selector": {
             "repositoryName": "__repository__",
             "repositoryLocationName": LOCATION,
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": key.split("/")} for key in keys],
+            "pipelineName": job,
+            "assetSelection": [{"path": key.split("/")} for key in keys] if keys else None,
             "assetCheckSelection": None,
         },
         "mode": "default",
@@ -116,6 +125,13 @@ def follow(config: SandboxConfig, run_id: str, timeout: float = 600) -> Iterator
             return
         time.sleep(0.5)
     raise TimeoutError(f"run {run_id} did not end within {timeout:.0f} s")
+
+
+def switched_on(config: SandboxConfig) -> dict[str, bool]:
+    """Every schedule and sensor, and whether it runs."""
+    nodes = graphql(config, INSTIGATORS)["repositoriesOrError"]["nodes"]
+    found = [one for node in nodes for one in [*node["schedules"], *node["sensors"]]]
+    return {one["name"]: (one.get("scheduleState") or one["sensorState"])["status"] == "RUNNING" for one in found}
 
 
 def step_times(config: SandboxConfig, run_id: str) -> list[StepTime]:

@@ -51,7 +51,11 @@ KINDS: dict[str, Kind] = {
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 
-DEFAULT_KIND = {vendor: "http_500" for vendor in VENDORS} | {"fivetran": "sync_failure", "hightouch": "sync_failure", "incident_io": "refused"}
+DEFAULT_KIND = {vendor: "http_500" for vendor in VENDORS} | {
+    "fivetran": "sync_failure",
+    "hightouch": "sync_failure",
+    "incident_io": "refused",
+}
 
 
 class UnknownFault(ValueError):
@@ -90,7 +94,9 @@ class Faults:
         if known.needs_target and not target:
             raise UnknownFault(f"{kind} needs a target, the name of the {vendor} sync: `sandbox break {vendor} NAME`")
         if unknown := (params or {}).keys() - known.params.keys():
-            raise UnknownFault(f"{kind} takes no {', '.join(sorted(unknown))}; it takes {', '.join(known.params) or 'none'}")
+            raise UnknownFault(
+                f"{kind} takes no {', '.join(sorted(unknown))}; it takes {', '.join(known.params) or 'none'}"
+            )
         with self._store.transaction():
             self.remove(vendor, target, kind)
             [row] = self._store.execute(
@@ -124,4 +130,6 @@ class Faults:
 
 
 def _fault(row: Any) -> Fault:
-    return Fault(row["id"], row["vendor"], row["target"], row["kind"], json.loads(row["params"]), row["times"], row["created_at"])
+    return Fault(
+        row["id"], row["vendor"], row["target"], row["kind"], json.loads(row["params"]), row["times"], row["created_at"]
+    )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 
 from sandbox import dagster_api
 from sandbox.config import REPOSITORY, SandboxConfig
+from sandbox.dagster_api import Asset
 from sandbox.stack import stack
 
 SCALE = "0.3"
@@ -27,6 +28,8 @@ class Platform:
 
     config: SandboxConfig
     environment: dict[str, str]
+    demo: str = ""
+    """What the first `sandbox demo` printed."""
 
     def sandbox(self, *arguments: str, check: bool = True) -> str:
         """What `sandbox <arguments>` printed. Fails the test, with the output, on another exit status than 0."""
@@ -44,17 +47,20 @@ class Platform:
 
     def materialize(self, *keys: str) -> tuple[str, str]:
         """Run these assets; return the run's id and its final status."""
-        run_id = dagster_api.launch(self.config, list(keys))
+        return self._followed(dagster_api.launch(self.config, list(keys)))
+
+    def ingest(self) -> tuple[str, str]:
+        """Run the job of the hourly schedule; return the run's id and its final status."""
+        return self._followed(dagster_api.launch(self.config, job="ingest"))
+
+    def _followed(self, run_id: str) -> tuple[str, str]:
         status = ""
         for status, _events in dagster_api.follow(self.config, run_id, timeout=240):  # noqa: B007
             pass
         return run_id, status
 
-    def landed(self, prefix: str) -> list[str]:
-        return [a.key for a in dagster_api.assets(self.config) if a.key.startswith(prefix) and a.materializable]
-
-    def numbers(self) -> dict[str, dict[str, float]]:
-        return {asset.key: asset.numbers for asset in dagster_api.assets(self.config)}
+    def assets(self) -> dict[str, Asset]:
+        return {asset.key: asset for asset in dagster_api.assets(self.config)}
 
     def pages(self) -> list[dict[str, Any]]:
         return httpx.get(f"{self.config.url('incident_io')}/_inspect/pages", timeout=10).raise_for_status().json()
@@ -94,7 +100,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             del os.environ[name]
     running = Platform(config, environment)
     try:
-        running.sandbox("demo", "--scale", SCALE)
-        yield running
+        yield replace(running, demo=running.sandbox("demo", "--scale", SCALE))
     finally:
         running.sandbox("down")
