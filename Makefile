@@ -9,6 +9,8 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 RUN := $(UV) run --frozen --no-sync
 STAMP := .venv/.installed
+# Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
+# wherever Python may not write beside the packages.
 
 .PHONY: help install demo up down status test lint format clean
 
@@ -20,8 +22,9 @@ $(CURDIR)/.uv/bin/uv:
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
 
 $(STAMP): pyproject.toml uv.lock sandbox/warehouse/pyproject.toml sandbox/warehouse/uv.lock | $(UV)
-	@$(UV) sync --frozen --quiet
-	@$(UV) sync --frozen --quiet --project sandbox/warehouse
+	@echo "installing the locked environments (a minute or two the first time)"
+	@$(UV) sync --frozen --quiet --compile-bytecode
+	@$(UV) sync --frozen --quiet --compile-bytecode --project sandbox/warehouse
 	@touch $@
 
 install: $(STAMP) ## Install the locked environments (.venv and sandbox/warehouse/.venv)

@@ -34,7 +34,8 @@ def run(config: SandboxConfig, console: Console) -> None:
     console.print(f"\n  Dagster UI      {config.url('dagster')}/asset-groups", highlight=False)
     console.print(f"  Control room    {config.url('control')}/", highlight=False)
     console.print(
-        "\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make down` stops it all."
+        "\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make down` stops it all.",
+        soft_wrap=True,
     )
 
 
@@ -44,9 +45,10 @@ def _materialize(config: SandboxConfig, console: Console, keys: list[str]) -> No
     console.print(
         f"[bold]Materializing {len(keys)} assets[/bold]  {config.url('dagster')}/runs/{run_id}",
         highlight=False,
+        soft_wrap=True,
     )
     done, failures, status = 0, [], ""
-    for status, events in dagster_api.follow(config, run_id):
+    for status, events in dagster_api.follow(config, run_id):  # noqa: B007  (the last one is read below)
         for event in events:
             match event["__typename"]:
                 case "MaterializationEvent":

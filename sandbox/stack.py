@@ -51,7 +51,7 @@ def stack(
         ),
     ]
     if with_platform:
-        services += _platform(config, lambda name: supervisor.pid(name))
+        services += _platform(config, lambda name: supervisor.pid(name))  # noqa: PLW0108  (bound below)
     supervisor = Supervisor(config, [service for service in services if not only or service.name in only])
     return supervisor
 

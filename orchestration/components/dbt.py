@@ -1,5 +1,6 @@
 """The dbt project as assets: one invocation of dbt a run, tests as asset checks, and an exact account of what failed."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from orchestration.lineage import failures, keys
 from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import DBT_PROJECT, settings
 
+DBT = Path(sys.executable).with_name("dbt")
 MANIFEST, PARTIAL_PARSE = "manifest.json", "partial_parse.msgpack"
 SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
 BAD = {"error", "fail", "runtime error", "partial success"}
@@ -96,9 +98,17 @@ class DbtModels(SavedState, DbtProjectComponent):
         shutil.rmtree(new)
 
     @override
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        # The library looks dbt up on the PATH when a run starts; this environment's own has to be found, and first.
+        folder = str(DBT.parent)
+        if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:
+            os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
+        return super().build_defs_from_state(context, state_path)
+
+    @override
     def write_state_to_path(self, state_path: Path) -> None:
         command = [
-            str(Path(sys.executable).with_name("dbt")), "--quiet", "parse", "--project-dir", str(DBT_PROJECT),
+            str(DBT), "--quiet", "parse", "--project-dir", str(DBT_PROJECT),
             "--profiles-dir", str(DBT_PROJECT), "--target", settings().dbt_target, "--target-path", str(state_path),
             "--log-path", str(state_path),
         ]  # fmt: skip

@@ -74,7 +74,7 @@ def main() -> None:
     flags = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]
     binary = str(POSTGRES_BIN_PATH / "postgres")
     os.chdir(_data(config))
-    os.execv(binary, [binary, "-D", str(_data(config)), "-p", str(config.port("postgres")), *flags])
+    os.execv(binary, [binary, "-D", str(_data(config)), "-p", str(config.port("postgres")), *flags])  # noqa: S606
 
 
 if __name__ == "__main__":

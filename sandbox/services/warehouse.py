@@ -54,7 +54,7 @@ def prepare(config: SandboxConfig) -> None:
     uv = shutil.which("uv")
     if uv is None:
         raise EnvironmentMissing(f"{FOLDER / '.venv'} is missing and uv is not on the path: run `make install`")
-    subprocess.run([uv, "sync", "--frozen", "--quiet", "--project", str(FOLDER)], check=True)
+    subprocess.run([uv, "sync", "--frozen", "--quiet", "--compile-bytecode", "--project", str(FOLDER)], check=True)
 
 
 def healthy(config: SandboxConfig) -> None:

@@ -51,7 +51,7 @@ KINDS: dict[str, Kind] = {
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 
-DEFAULT_KIND = {vendor: "http_500" for vendor in VENDORS} | {
+DEFAULT_KIND = dict.fromkeys(VENDORS, "http_500") | {
     "fivetran": "sync_failure",
     "hightouch": "sync_failure",
     "incident_io": "refused",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,13 +14,18 @@ from typing import Any
 
 import httpx
 import pytest
+from playwright.sync_api import Page, sync_playwright
 
 from sandbox import dagster_api
 from sandbox.config import REPOSITORY, SandboxConfig
 from sandbox.dagster_api import Asset
 from sandbox.stack import stack
 
-SCALE = "0.3"
+SCALE = "0.2"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -45,19 +51,13 @@ class Platform:
             pytest.fail(f"sandbox {' '.join(arguments)}: {result.returncode}\n{result.stdout}{result.stderr}")
         return result.stdout + result.stderr
 
-    def materialize(self, *keys: str) -> tuple[str, str]:
-        """Run these assets; return the run's id and its final status."""
-        return self._followed(dagster_api.launch(self.config, list(keys)))
-
-    def ingest(self) -> tuple[str, str]:
-        """Run the job of the hourly schedule; return the run's id and its final status."""
-        return self._followed(dagster_api.launch(self.config, job="ingest"))
-
-    def _followed(self, run_id: str) -> tuple[str, str]:
+    def ingest(self) -> str:
+        """Run the job of the hourly schedule; return its final status."""
+        run_id = dagster_api.launch(self.config, job="ingest")
         status = ""
         for status, _events in dagster_api.follow(self.config, run_id, timeout=240):  # noqa: B007
             pass
-        return run_id, status
+        return status
 
     def assets(self) -> dict[str, Asset]:
         return {asset.key: asset for asset in dagster_api.assets(self.config)}
@@ -68,10 +68,11 @@ class Platform:
     def alert_events(self) -> list[dict[str, Any]]:
         return httpx.get(f"{self.config.url('incident_io')}/_inspect/events", timeout=10).raise_for_status().json()
 
-    def incidents(self, **filters: str) -> list[dict[str, Any]]:
+    def open_incidents(self) -> list[dict[str, Any]]:
         headers = {"Authorization": "Bearer local-incident_io-key"}
         url = f"{self.config.url('incident_io')}/v2/incidents"
-        return httpx.get(url, params=filters, headers=headers, timeout=10).raise_for_status().json()["incidents"]
+        live = {"status_category[one_of]": "live"}
+        return httpx.get(url, params=live, headers=headers, timeout=10).raise_for_status().json()["incidents"]
 
     def supervisor(self):
         return stack(self.config)
@@ -103,3 +104,19 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield replace(running, demo=running.sandbox("demo", "--scale", SCALE))
     finally:
         running.sandbox("down")
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A page of a headless Chromium."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    program = next((path for name in names if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.fail("the browser tests need Chromium: install Debian's package `chromium`, or Google Chrome")
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("chromium"), executable_path=program, headless=True, args=CHROMIUM_ARGUMENTS,
+            viewport={"width": 1900, "height": 1100},
+        )  # fmt: skip
+        yield context.new_page()
+        context.close()
