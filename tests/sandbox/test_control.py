@@ -18,8 +18,8 @@ from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import KINDS
 from sandbox.vendors.fivetran import state as fivetran
 from sandbox.vendors.hightouch import state as hightouch
-from tests.sandbox.on_call import OnCall, running
-from tests.sandbox.vendors import wait_for
+from tests.on_call import OnCall, running
+from tests.stand_ins import wait_for
 
 SOURCE = "01LOCALALERTSOURCE00000000"
 

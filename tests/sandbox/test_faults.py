@@ -13,7 +13,7 @@ import pytest
 
 from sandbox.config import HOST
 from sandbox.vendors.faults import KINDS, UnknownFault
-from tests.sandbox.vendors import Vendors, wait_for
+from tests.stand_ins import Vendors, wait_for
 
 PATH = "/v1/connections"
 

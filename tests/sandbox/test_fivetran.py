@@ -16,7 +16,7 @@ from sandbox.company.tick import tick
 from sandbox.config import PROJECT
 from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
-from tests.sandbox.vendors import Vendors, at, wait_for
+from tests.stand_ins import Vendors, at, wait_for
 
 PRODUCT, SALESFORCE = "product_conn", "salesforce_conn"
 

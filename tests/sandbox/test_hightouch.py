@@ -11,50 +11,10 @@ import pytest
 from google.cloud import bigquery
 
 from sandbox.config import PROJECT
-from tests.sandbox.vendors import Vendors, at, wait_for
+from tests.stand_ins import Mart, Vendors, at, wait_for
 
 SLUG = "salesforce_account_health"
 NONE = {"addedCount": 0, "changedCount": 0, "removedCount": 0}
-
-
-class Mart:
-    """The table that the sync reads, rewritten as a dbt model would be."""
-
-    def __init__(self, organisations: list[str]) -> None:
-        self._client = bigquery.Client(project=PROJECT)
-        self._client.create_dataset("sales", exists_ok=True)
-        self.rows: dict[str, dict[str, Any]] = {
-            organisation: {
-                "organisation_id": organisation, "health_score": 40.0 + number % 50, "health_band": "watch", "incidents_28d": number,
-                "open_tasks": 2, "mrr": 100.5 * number, "unmapped": number,
-            }
-            for number, organisation in enumerate(organisations)
-        }  # fmt: skip
-        self.write()
-
-    def write(self) -> None:
-        kinds = {"organisation_id": "STRING", "health_score": "FLOAT", "health_band": "STRING", "incidents_28d": "INTEGER",
-                 "open_tasks": "INTEGER", "mrr": "NUMERIC", "unmapped": "INTEGER"}  # fmt: skip
-        config = bigquery.LoadJobConfig(
-            schema=[bigquery.SchemaField(name, kind) for name, kind in kinds.items()],
-            write_disposition="WRITE_TRUNCATE",
-        )
-        self._client.load_table_from_json([*self.rows.values()], "sales.account_health", job_config=config).result()
-
-
-@pytest.fixture
-def organisations(vendors: Vendors) -> list[str]:
-    query = "SELECT Organisation_Id__c FROM Account WHERE Organisation_Id__c != null ORDER BY Organisation_Id__c"
-    answer = vendors.salesforce.get("/services/data/v59.0/query", params={"q": query})
-    return [record["Organisation_Id__c"] for record in answer.json()["records"]]
-
-
-@pytest.fixture
-def mart(vendors: Vendors, organisations: list[str]) -> Mart:
-    """The mart, every row of it synced."""
-    mart = Mart(organisations)
-    assert vendors.run(fullResync=True)["status"] == "success"
-    return mart
 
 
 def counts(**changes: int) -> dict[str, int]:

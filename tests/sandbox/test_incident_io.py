@@ -40,7 +40,7 @@ from incident_io.models import (
     IncidentV2,
 )
 
-from tests.sandbox.on_call import OnCall, running
+from tests.on_call import OnCall, running
 
 SOURCE = "01LOCALALERTSOURCE00000000"
 ENGINEERS = {"Ada Brandt", "Kofi Mensah", "Lena Novak", "Sam Whitfield"}

@@ -16,7 +16,7 @@ from simple_salesforce.exceptions import (
     SalesforceResourceNotFound,
 )
 
-from tests.sandbox.vendors import Vendors, at
+from tests.stand_ins import Vendors, at
 
 KEY = "Organisation_Id__c"
 

@@ -11,7 +11,7 @@ import pytest
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
-from tests.sandbox.on_call import OnCall, running
+from tests.on_call import OnCall, running
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,8 @@ from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
-from tests.sandbox.on_call import OnCall, running
+from tests.on_call import OnCall, running
+from tests.stand_ins import wait_for
 
 BROKEN: set[str] = set()
 """What fails in the next run: `product`, `salesforce`, or `model`."""
@@ -158,16 +159,14 @@ def test_what_is_not_delivered_is_delivered_once_when_incident_io_is_back(platfo
     faults = VendorContext.of(platform.on_call.config).faults
     faults.add("incident_io", kind=kind)
     if kind == "refused":
-        from tests.sandbox.vendors import wait_for
-
-        wait_for(lambda: not platform.on_call._listens("incident_io"), 10, "incident.io refuses")
+        wait_for(lambda: not platform.on_call.listens("incident_io"), 10, "incident.io refuses")
     platform.run("product")
     platform.tick()
     platform.tick()
     assert loads(platform.cursor).waiting[0].attempts == 2
     faults.remove()
     if kind == "refused":
-        wait_for(lambda: platform.on_call._listens("incident_io"), 10, "incident.io listens")
+        wait_for(lambda: platform.on_call.listens("incident_io"), 10, "incident.io listens")
     platform.tick()
     platform.tick()
     assert platform.told(heard) == [("firing", "fivetran/product")]

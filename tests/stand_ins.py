@@ -132,3 +132,28 @@ def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
+
+
+class Mart:
+    """The table that the sync reads, rewritten as a dbt model would be."""
+
+    def __init__(self, organisations: list[str]) -> None:
+        self._client = bigquery.Client(project=PROJECT)
+        self._client.create_dataset("sales", exists_ok=True)
+        self.rows: dict[str, dict[str, Any]] = {
+            organisation: {
+                "organisation_id": organisation, "health_score": 40.0 + number % 50, "health_band": "watch", "incidents_28d": number,
+                "open_tasks": 2, "mrr": 100.5 * number, "unmapped": number,
+            }
+            for number, organisation in enumerate(organisations)
+        }  # fmt: skip
+        self.write()
+
+    def write(self) -> None:
+        kinds = {"organisation_id": "STRING", "health_score": "FLOAT", "health_band": "STRING", "incidents_28d": "INTEGER",
+                 "open_tasks": "INTEGER", "mrr": "NUMERIC", "unmapped": "INTEGER"}  # fmt: skip
+        config = bigquery.LoadJobConfig(
+            schema=[bigquery.SchemaField(name, kind) for name, kind in kinds.items()],
+            write_disposition="WRITE_TRUNCATE",
+        )
+        self._client.load_table_from_json([*self.rows.values()], "sales.account_health", job_config=config).result()

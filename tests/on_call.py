@@ -18,7 +18,7 @@ import pytest
 
 from sandbox.clock import Clock
 from sandbox.config import SandboxConfig
-from tests.sandbox.vendors import wait_for
+from tests.stand_ins import wait_for
 
 
 @dataclass
@@ -31,7 +31,7 @@ class OnCall:
         command = [sys.executable, "-m", "sandbox.vendors.server", *self.served]
         self.process = subprocess.Popen(command, env=os.environ | self.environment)
         for name in self.served:
-            wait_for(lambda name=name: self._listens(name), 60, f"{name} listens")
+            wait_for(lambda name=name: self.listens(name), 60, f"{name} listens")
 
     def end(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -54,7 +54,7 @@ class OnCall:
     def events(self, key: str) -> list[dict[str, Any]]:
         return [event for event in self.inspect("incident_io", "events") if event["deduplication_key"] == key]
 
-    def _listens(self, name: str) -> bool:
+    def listens(self, name: str) -> bool:
         with contextlib.suppress(httpx.TransportError):
             httpx.get(f"{self.config.url(name)}/_inspect/none", timeout=5)
             return True

@@ -1,0 +1,72 @@
+"""Fixtures that the tests of the platform and of the stand-ins share."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from sandbox.company.seed import seed
+from sandbox.config import SandboxConfig
+from sandbox.env_file import environment
+from sandbox.services import postgres
+from sandbox.stack import stack
+from tests.stand_ins import Mart, Vendors
+
+
+@pytest.fixture(scope="session")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
+    """A small company's product database and an empty warehouse; the environment points the Google clients at it."""
+    root = tmp_path_factory.mktemp("company")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SANDBOX_DIR", str(root))
+        patch.setenv("SANDBOX_PORTS", "free")
+        config = SandboxConfig.load()
+        patch.delenv("SANDBOX_DIR")
+        patch.delenv("SANDBOX_PORTS")
+        for name, value in environment(config).items():
+            patch.setenv(name, value)
+        supervisor = stack(config, only=("postgres", "warehouse"))
+        try:
+            supervisor.up(lambda _done: None)
+            seed(postgres.dsn(config), scale=0.1, until=datetime(2026, 3, 2, 9, tzinfo=UTC))
+            yield config
+        finally:
+            supervisor.down(lambda _name: None)
+
+
+@pytest.fixture(scope="module")
+def vendors(company: SandboxConfig) -> Iterator[Vendors]:
+    """Fivetran, Hightouch and Salesforce that know of no sync yet, in a server process of the test module's own."""
+    shutil.rmtree(company.root / "vendors", ignore_errors=True)
+    running = Vendors(company)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(autouse=True)
+def mended(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Switches off after a test the faults that it switched on."""
+    yield
+    if "vendors" in request.fixturenames:
+        request.getfixturevalue("vendors").faults.remove()
+
+
+@pytest.fixture
+def organisations(vendors: Vendors) -> list[str]:
+    query = "SELECT Organisation_Id__c FROM Account WHERE Organisation_Id__c != null ORDER BY Organisation_Id__c"
+    answer = vendors.salesforce.get("/services/data/v59.0/query", params={"q": query})
+    return [record["Organisation_Id__c"] for record in answer.json()["records"]]
+
+
+@pytest.fixture
+def mart(vendors: Vendors, organisations: list[str]) -> Mart:
+    """The mart, every row of it synced."""
+    mart = Mart(organisations)
+    assert vendors.run(fullResync=True)["status"] == "success"
+    return mart

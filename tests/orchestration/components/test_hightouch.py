@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from orchestration.components.hightouch import HightouchSyncs
+from orchestration.lineage.failures import FailedUnit, from_metadata
+from orchestration.lineage.graph import AUDIENCE_TAG
+from orchestration.vendors.hightouch import Hightouch
+from orchestration.vendors.http import VendorError
+from tests.orchestration.wire import RESET, reply, wire
+from tests.stand_ins import Mart, Vendors
+
+pytestmark = pytest.mark.usefixtures("configured")
+KEY = dg.AssetKey(["hightouch", "salesforce_account_health"])
+RUN = {"id": 7, "status": "success", "createdAt": "2026-11-23T03:00:00Z"}
+
+
+@pytest.fixture
+def component(vendors: Vendors) -> HightouchSyncs:
+    made = HightouchSyncs(owners=["revenue@example.com"])
+    made.refresh()
+    return made
+
+
+def definitions(component: HightouchSyncs) -> dg.Definitions:
+    return component.build_defs(None)  # type: ignore[arg-type]  (the context is not used)
+
+
+def run(component: HightouchSyncs) -> tuple[dict[str, object], list[FailedUnit]]:
+    """The metadata of the materialization, or none; and the units that failed."""
+    with dg.instance_for_test() as instance:
+        result = dg.materialize(list(definitions(component).assets or []), instance=instance, raise_on_error=False)
+    metadata: dict[str, object] = {}
+    failed: list[FailedUnit] = []
+    for event in result.all_events:
+        if event.is_step_materialization:
+            metadata = {name: value.value for name, value in event.materialization.metadata.items()}
+        elif event.is_step_failure:
+            data = event.step_failure_data.user_failure_data
+            assert data is not None
+            failed = from_metadata({name: value.value for name, value in data.metadata.items()}) or []
+    return metadata, failed
+
+
+def test_a_sync_is_joined_to_the_table_that_its_model_reads(component: HightouchSyncs) -> None:
+    spec = next(spec for spec in definitions(component).resolve_all_asset_specs() if spec.key == KEY)
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["sales/account_health"]
+    assert (spec.group_name, spec.tags[AUDIENCE_TAG]) == ("activation", "internal")
+
+
+def test_only_what_changed_is_sent(component: HightouchSyncs, mart: Mart) -> None:
+    metadata, failed = run(component)
+    assert (metadata["rows_synced"], metadata["dagster/row_count"], failed) == (0, len(mart.rows), [])
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 99
+    mart.write()
+    assert run(component)[0]["rows_synced"] == 2
+
+
+def test_rejected_rows_are_a_failure_though_hightouch_only_warns(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    vendors.faults.add("hightouch", "salesforce_account_health", "rejected_rows", {"count": 1}, times=1)
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 98
+    mart.write()
+    metadata, [failure] = run(component)
+    assert metadata == {}
+    assert failure.unit == "hightouch/salesforce_account_health"
+    assert f"rejected 1 of {len(mart.rows)} rows" in failure.error
+    metadata, failed = run(component)
+    assert (metadata["rows_synced"], failed) == (1, [])
+
+
+def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:
+    vendors.faults.add("hightouch", "salesforce_account_health", "sync_failure", {"reason": "Token expired."}, times=1)
+    metadata, [failure] = run(component)
+    assert metadata == {}
+    assert "failed: Token expired." in failure.error
+    assert failure.asset_keys == ("hightouch/salesforce_account_health",)
+
+
+def test_a_trigger_whose_answer_is_lost_is_not_sent_again_and_its_run_is_found() -> None:
+    older = RUN | {"id": 6}
+    with wire(reply(200, {"data": [older]}), RESET, reply(200, {"data": [older, RUN]})) as server:
+        assert Hightouch(server.url, "k").trigger(1) == 7
+        assert [line.split()[0] for line in server.requests] == ["GET", "POST", "GET"]
+
+
+def test_a_trigger_that_started_nothing_is_an_error() -> None:
+    with wire(reply(200, {"data": [RUN]}), reply(502, "<h1>Bad Gateway</h1>"), reply(200, {"data": [RUN]})) as server:
+        with pytest.raises(VendorError, match="502: Bad Gateway"):
+            Hightouch(server.url, "k").trigger(1)
+        assert sum(line.startswith("POST") for line in server.requests) == 1
+
+
+def test_a_run_that_is_not_listed_yet_is_no_error() -> None:
+    with wire(reply(200, {"data": []})) as server:
+        assert Hightouch(server.url, "k").run(1, 7) is None
+
+
+def test_a_run_that_still_queries_has_no_counts() -> None:
+    querying = RUN | {"status": "querying", "querySize": None, "completionRatio": None, "failedRows": None}
+    with wire(reply(200, {"data": [querying]})) as server:
+        found = Hightouch(server.url, "k").run(1, 7)
+        assert found is not None
+        assert (found.status, found.query_size, found.failed_rows) == ("querying", None, None)
