@@ -116,11 +116,10 @@ class Supervisor:
             return
         family = [process, *process.children(recursive=True)]
         _signal_group(process.pid, signal.SIGKILL if kill else signal.SIGTERM)
-        _, alive = psutil.wait_procs(family, timeout=STOP_SECONDS)
-        for survivor in alive:
+        for survivor in _wait_for_end(family):
             with contextlib.suppress(psutil.NoSuchProcess):
                 survivor.kill()
-        psutil.wait_procs(alive, timeout=STOP_SECONDS)
+        _wait_for_end(family)
         self._record(name).unlink(missing_ok=True)
 
     def status(self) -> dict[str, str]:
@@ -191,7 +190,7 @@ class Supervisor:
             return None
         # A pid is used again in time: only the start time tells that it is still the same process.
         same = abs(process.create_time() - record["created"]) < 1
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        return process if same and _runs(process) else None
 
     def _record(self, name: str) -> Path:
         return self._run / f"{name}.json"
@@ -201,6 +200,21 @@ class Supervisor:
         with (self._run / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_for_end(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run after a while. What has ended but was not reaped yet by its parent counts as ended."""
+    deadline = time.monotonic() + STOP_SECONDS
+    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return alive
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

