@@ -20,6 +20,7 @@ import psutil
 from sandbox.config import HOST, REPOSITORY, SandboxConfig
 
 STOP_SECONDS = 10.0
+PORT_SECONDS = 3.0
 
 
 class ServiceError(RuntimeError):
@@ -120,6 +121,8 @@ class Supervisor:
             with contextlib.suppress(psutil.NoSuchProcess):
                 survivor.kill()
         _wait_for_end(family)
+        with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
+            process.wait(timeout=0)  # reaps it, where it is this process's own child
         self._record(name).unlink(missing_ok=True)
 
     def status(self) -> dict[str, str]:
@@ -173,14 +176,16 @@ class Supervisor:
     def _refuse_foreign_port(self, service: Service) -> None:
         for name in service.ports:
             port = self._config.port(name)
-            with socket.socket() as probe:
-                probe.settimeout(1)
-                if probe.connect_ex((HOST, port)) == 0:
-                    raise ServiceError(
-                        f"port {port}, which {service.name} needs, is held by another program; stop that program, or "
-                        f"choose another port: delete {self._config.root / 'ports.json'} and set "
-                        f"SANDBOX_PORT_{name.upper()}=free"
-                    )
+            # A process that was killed a moment ago may hold its port while its last threads end.
+            deadline = time.monotonic() + PORT_SECONDS
+            while _listens(port) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if _listens(port):
+                raise ServiceError(
+                    f"port {port}, which {service.name} needs, is held by another program; stop that program, or "
+                    f"choose another port: delete {self._config.root / 'ports.json'} and set "
+                    f"SANDBOX_PORT_{name.upper()}=free"
+                )
 
     def _process(self, name: str) -> psutil.Process | None:
         try:
@@ -200,6 +205,12 @@ class Supervisor:
         with (self._run / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def _runs(process: psutil.Process) -> bool:

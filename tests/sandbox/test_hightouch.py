@@ -213,10 +213,7 @@ def test_killed_in_the_middle_of_a_run_it_is_interrupted_and_the_next_sends_the_
     vendors.faults.add("salesforce", "composite", "hang", {"seconds": 30}, times=1)
     run = vendors.hightouch.post("/api/v1/syncs/1/trigger").json()["id"]
 
-    def status() -> str:
-        return vendors.hightouch.get("/api/v1/syncs/1/runs", params={"runId": run}).json()["data"][0]["status"]
-
-    wait_for(lambda: status() == "processing", 20, "the run writes")
+    wait_for(lambda: not vendors.faults.active("salesforce"), 20, "the run writes, and hangs")
     vendors.stop(signal.SIGKILL)
     vendors.start()
     assert vendors.ran(run)["status"] == "interrupted"
