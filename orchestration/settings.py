@@ -1,6 +1,7 @@
 """Every environment variable that the platform reads: its type, its meaning, and where its value comes from.
 
-`.env.example` lists the same variables. The process's environment wins over a `.env` file in the repository's root.
+`.env.example` lists the same variables. A `.env` file in the repository's root fills in what the environment lacks; Dagster's own
+commands read a `.env` in their working directory too, and let it win.
 """
 
 from __future__ import annotations

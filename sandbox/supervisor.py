@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from sandbox.config import HOST, REPOSITORY, SandboxConfig
+from sandbox.config import HOST, SandboxConfig
 
 STOP_SECONDS = 10.0
 PORT_SECONDS = 3.0
@@ -101,7 +101,9 @@ class Supervisor:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                cwd=REPOSITORY,
+                # Not the repository: Dagster lets a `.env` in its working directory win over what it is given here, and
+                # that file may be another sandbox's, or have real accounts in it.
+                cwd=self._config.root,
                 env=os.environ | service.environment(),
                 start_new_session=True,
             )

@@ -12,6 +12,8 @@ from google.cloud import bigquery
 
 SYNCED = "_fivetran_synced"
 TIMEOUT_SECONDS = 300
+RETRY_SECONDS = 60.0
+"""How long a BigQuery that cannot be reached is tried. Google's clients would try for ten minutes, call by call."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,9 @@ class Landed:
 class Warehouse:
     """One BigQuery project. Every call raises google.api_core's exceptions."""
 
-    def __init__(self, project: str, location: str) -> None:
+    def __init__(self, project: str, location: str, retry_seconds: float = RETRY_SECONDS) -> None:
         self._client = bigquery.Client(project=project, location=location)
+        self._retry = bigquery.DEFAULT_RETRY.with_timeout(retry_seconds)
 
     def newest(self, dataset: str, tables: Collection[str]) -> dict[str, datetime]:
         """When the newest row of each table was written; tables that do not exist or are empty are left out."""
@@ -54,7 +57,9 @@ class Warehouse:
 
     def _existing(self, dataset: str, tables: Collection[str]) -> list[str]:
         try:
-            found: set[str] = {table.table_id for table in cast(Any, self._client.list_tables(dataset))}
+            found: set[str] = {
+                table.table_id for table in cast(Any, self._client.list_tables(dataset, retry=self._retry))
+            }
         except NotFound:
             return []
         return sorted(found & set(tables))
@@ -63,4 +68,5 @@ class Warehouse:
         if not query:
             return []
         config = bigquery.QueryJobConfig(query_parameters=parameters)
-        return list(self._client.query(query, job_config=config).result(timeout=TIMEOUT_SECONDS))
+        job = self._client.query(query, job_config=config, retry=self._retry)
+        return list(job.result(timeout=TIMEOUT_SECONDS, retry=self._retry))

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-from sandbox.config import HOST, REPOSITORY, SandboxConfig
+from sandbox.config import HOST, SandboxConfig
 from sandbox.env_file import environment
 
 LOCATION = "orchestration"
@@ -51,7 +51,7 @@ def prepare(config: SandboxConfig) -> None:
     command = [sys.executable, "-m", "orchestration.cli", "refresh", "--if-stale"]
     result = subprocess.run(
         command,
-        cwd=REPOSITORY,
+        cwd=config.root,
         env=os.environ | platform_environment(config),
         capture_output=True,
         text=True,

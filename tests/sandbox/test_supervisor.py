@@ -61,6 +61,8 @@ def test_up_starts_once_and_down_stops_all(config, supervise):
     assert [done.state for done in seen] == ["started", "already running"]
     assert supervisor.pid("web") == pid
     assert supervisor.status() == {"web": "healthy"}
+    # Where Dagster looks for a `.env`, which would win over what the sandbox gives it.
+    assert psutil.Process(pid).cwd() == str(config.root)
 
     supervisor.down(lambda _name: None)
     assert pid is not None
