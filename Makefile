@@ -56,5 +56,6 @@ format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff check --fix .
 	@$(RUN) sqlfluff fix dbt_project
 
-clean: down ## Stop everything and delete the sandbox's state and the environments
-	@rm -rf .sandbox .state .venv sandbox/warehouse/.venv .uv .env dbt_project/target
+clean: down ## Stop everything and delete the sandbox's state and the environments; your own .env is kept
+	@rm -rf .sandbox .state .venv sandbox/warehouse/.venv .uv dbt_project/target
+	@! grep -qs '^# Written by `sandbox up`' .env || rm .env

@@ -6,12 +6,13 @@ Not `run_failure_sensor`: that one moves on when its body raises, and the event 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster import _check as check
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
 from orchestration.incidents import signals, state
@@ -44,8 +45,8 @@ ENDED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRun
 )
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     before = state.loads(context.cursor)
-    graph = graph_of(context.repository_def.asset_graph) if context.repository_def else Graph()
-    read = read_runs(context.instance, before, graph)
+    location = check.not_none(context.repository_def)
+    read = read_runs(context.instance, before, lambda: graph_of(location.asset_graph))
     values = settings()
     source = AlertSource(
         str(values.incident_io_api_url),
@@ -66,8 +67,11 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     )
 
 
-def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Graph) -> state.State:
-    """Judge the runs that have ended since, oldest first; of a long backlog, `RUNS_A_TICK` of a kind each tick."""
+def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph]) -> state.State:
+    """Judge the runs that have ended since, oldest first; of a long backlog, `RUNS_A_TICK` of a kind each tick.
+
+    The graph is asked for only when a run has failed: most ticks find nothing, and a large graph takes a while to walk.
+    """
     now = time.time()
     after, ended = _ended(instance, before.after, now)
     render = renderer(settings().dagster_url)
@@ -78,7 +82,7 @@ def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Graph) -
         if run_id in result.handled:
             continue
         outcome = signals.outcome(signals.read(instance, run_id, ended_at))
-        judged = triage(result, outcome, graph, render)
+        judged = triage(result, outcome, graph() if outcome.failed else Graph(), render)
         result = replace(judged, handled={**judged.handled, run_id: ended_at})
     return result
 

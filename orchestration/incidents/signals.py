@@ -78,9 +78,10 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
 
 def outcome(run: RunEvents) -> Outcome:
     """The units that failed: as the steps report them, else by step; the whole run's rest where no step was to blame."""
-    failed = [unit for step in run.step_failures for unit in _of_step(run, step)]
-    if run.run_failure is not None and not failed:
-        failed = _of_run(run)
+    failed: list[FailedUnit] = []
+    # A run that somebody cancelled has failed steps too, and is nobody's emergency.
+    if run.run_failure is not None:
+        failed = [unit for step in run.step_failures for unit in _of_step(run, step)] or _of_run(run)
     blamed = {key for unit in failed for key in unit.asset_keys}
     return Outcome(run.run_id, run.ended_at, tuple(failed), run.materialized - blamed)
 

@@ -223,6 +223,14 @@ def test_a_sensor_that_has_lost_its_cursor_looks_back_and_says_the_same(platform
     assert platform.incidents() == before + 1
 
 
+def test_a_run_that_somebody_cancelled_is_no_incident(platform: Platform) -> None:
+    heard = platform.heard
+    job = DEFS.resolve_implicit_global_asset_job_def()
+    platform.instance.report_run_canceled(platform.instance.create_run_for_job(job))
+    platform.tick()
+    assert platform.told(heard) == []
+
+
 def test_a_run_whose_process_was_killed_is_an_incident(platform: Platform) -> None:
     heard = platform.heard
     BROKEN.clear()
