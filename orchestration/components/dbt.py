@@ -4,8 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -14,7 +16,6 @@ from typing import Annotated, Any, ClassVar, override
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, DbtProjectComponent
 from dagster_dbt.components.dbt_project.component import DbtProjectComponentTranslator
-from dagster_dbt.dbt_manifest import validate_manifest
 from dagster_dbt.dbt_project_manager import DbtProjectManager
 
 from orchestration.components.saved_state import SavedState
@@ -25,6 +26,8 @@ from orchestration.settings import DBT_PROJECT, settings
 DBT = Path(sys.executable).with_name("dbt")
 MANIFEST, PARTIAL_PARSE = "manifest.json", "partial_parse.msgpack"
 SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
+KEEP_RUNS_SECONDS = 7 * 86400
+"""How long the artifacts of a failed invocation stay for people to look at."""
 BAD = {"error", "fail", "runtime error", "partial success"}
 
 
@@ -88,14 +91,14 @@ class DbtModels(SavedState, DbtProjectComponent):
     @override
     def refresh(self) -> None:
         """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
-        folder, new = self.state_path(), self.state_path() / "parse"
-        new.mkdir(parents=True, exist_ok=True)
-        if (folder / PARTIAL_PARSE).exists():
-            shutil.copy(folder / PARTIAL_PARSE, new / PARTIAL_PARSE)
-        self.write_state_to_path(new)
-        for name in (PARTIAL_PARSE, MANIFEST):
-            (new / name).replace(folder / name)
-        shutil.rmtree(new)
+        folder = self.state_path()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as new:
+            if (folder / PARTIAL_PARSE).exists():
+                shutil.copy(folder / PARTIAL_PARSE, new)
+            self.write_state_to_path(Path(new))
+            for name in (PARTIAL_PARSE, MANIFEST):
+                (Path(new) / name).replace(folder / name)
 
     @override
     def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
@@ -122,7 +125,11 @@ class DbtModels(SavedState, DbtProjectComponent):
 
         Raises dagster.Failure with a report of each model that failed, was failed by a test, or was held up by one of them.
         """
-        target = self.state_path() / "runs" / context.run_id
+        runs = self.state_path() / "runs"
+        for old in runs.glob("*"):
+            if old.stat().st_mtime < time.time() - KEEP_RUNS_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+        target = runs / context.run_id
         target.mkdir(parents=True, exist_ok=True)
         if (self.state_path() / PARTIAL_PARSE).exists():
             shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
@@ -130,14 +137,15 @@ class DbtModels(SavedState, DbtProjectComponent):
         invocation = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
         yield from invocation.stream().fetch_row_counts()
         if invocation.is_successful():
-            shutil.rmtree(target)
+            shutil.rmtree(target, ignore_errors=True)
             return
         try:
             results = invocation.get_artifact("run_results.json")["results"]
         except FileNotFoundError:
             # dbt did not get as far as running a node: its own error is all that there is.
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}") from None
-        failed = failed_units(validate_manifest(self.dbt_project.manifest_path), results)
+        # Of this invocation, and not the saved one, which a refresh may have replaced meanwhile.
+        failed = failed_units(invocation.get_artifact(MANIFEST), results)
         if not failed:
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
         raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
@@ -147,36 +155,41 @@ def failed_units(manifest: Mapping[str, Any], results: list[dict[str, Any]]) -> 
     """What failed in an invocation, by model: its own error, or those of the tests on it.
 
     `results` are dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json). A failed test that is
-    attached to no model counts against the first model that it reads.
+    attached to no model counts against the first that it reads; one on a source against the models that read the source,
+    which dbt does not build while it fails; and what is neither, such as a hook, against all that was skipped.
     """
     kinds = ("nodes", "sources", "unit_tests", "exposures")
     nodes: dict[str, Any] = {id_: node for kind in kinds for id_, node in manifest.get(kind, {}).items()}
     errors: defaultdict[str, list[str]] = defaultdict(list)
     for result in results:
         if result["status"] in BAD:
-            node = nodes[result["unique_id"]]
-            about = _about(node)
+            node = nodes.get(result["unique_id"])
+            about = _about(node) if node else result["unique_id"]
             text = _message(result)
-            errors[about].append(text if about == result["unique_id"] else f"{_test(node)} {result['status']}: {text}")
+            errors[about].append(f"{_test(node)} {result['status']}: {text}" if node and not _is_asset(node) else text)
     skipped = {result["unique_id"] for result in results if result["status"] == "skipped"}
-    return [
-        FailedUnit(
-            unit=f"dbt/{_key(nodes[about])}",
-            asset_keys=(_key(nodes[about]),),
-            error=" ".join(messages),
-            held_up=tuple(
-                sorted(_key(nodes[id_]) for id_ in _downstream(manifest, about) & skipped if _is_asset(nodes[id_]))
-            ),
-        )
-        for about, messages in errors.items()
-    ]
+
+    def assets(ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(_key(nodes[id_]) for id_ in ids if id_ in nodes and _is_asset(nodes[id_])))
+
+    failed: list[FailedUnit] = []
+    for about, messages in errors.items():
+        node, error = nodes.get(about), " ".join(messages)
+        if node and _is_asset(node):
+            held_up = assets(_downstream(manifest, about) & skipped)
+            failed.append(FailedUnit(f"dbt/{_key(node)}", (_key(node),), error, held_up=held_up))
+        elif node and node["resource_type"] == "source":
+            failed.append(FailedUnit(f"dbt/{_key(node)}", assets(manifest["child_map"].get(about, [])), error))
+        else:
+            failed.append(FailedUnit(f"dbt/{about}", assets(skipped), error))
+    return failed
 
 
 def _about(node: Mapping[str, Any]) -> str:
     if _is_asset(node):
         return node["unique_id"]
     attached = node.get("attached_node")
-    return attached or node["depends_on"]["nodes"][0]
+    return attached or next(iter(node.get("depends_on", {}).get("nodes", [])), node["unique_id"])
 
 
 def _is_asset(node: Mapping[str, Any]) -> bool:

@@ -2,19 +2,22 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, override
 
 import dagster as dg
+import requests
 from dagster._serdes import deserialize_value
+from dagster._utils.cached_method import cached_method
 from dagster_fivetran import DagsterFivetranTranslator, FivetranWorkspace
 from dagster_fivetran.resources import FivetranClient
 from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMetadataSet, FivetranWorkspaceData
+from google.api_core.exceptions import GoogleAPIError
 
-from orchestration.components.saved_state import SavedState
+from orchestration.components.saved_state import StateIncomplete, VendorState
 from orchestration.lineage import failures, keys
 from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import settings
@@ -42,6 +45,8 @@ class PlatformFivetranClient(FivetranClient):
     def __init__(self, api: Fivetran) -> None:
         super().__init__("", "", 0, 0.0, 1.0, disable_schedule_on_trigger=False)
         self._api = api
+        self.listed: dict[str, str] = {}
+        """The connections that Fivetran has listed, by id, with their names."""
 
     @override
     def _make_and_handle_request(
@@ -55,7 +60,13 @@ class PlatformFivetranClient(FivetranClient):
 
     @override
     def list_connectors_for_group(self, group_id: str) -> Sequence[Mapping[str, Any]]:
-        return list(self._api.items("connections", group_id=group_id))
+        connections = list(self._api.items("connections", group_id=group_id))
+        for connection in connections:
+            self.listed[connection["id"]] = connection["schema"]
+            # The library leaves out a connection that is broken; it is an outage, which its sync has to report.
+            if connection["status"]["setup_state"] == "broken":
+                connection["status"]["setup_state"] = "connected"
+        return connections
 
     @override
     def get_destination_details(self, destination_id: str) -> Mapping[str, Any]:
@@ -85,7 +96,8 @@ class PlatformFivetranWorkspace(FivetranWorkspace):
     """dagster_fivetran's workspace, at the address of the settings."""
 
     @override
-    def get_client(self) -> FivetranClient:
+    @cached_method
+    def get_client(self) -> PlatformFivetranClient:
         return PlatformFivetranClient(fivetran())
 
 
@@ -105,7 +117,7 @@ class Result:
 
 
 @dataclass
-class FivetranConnections(SavedState, dg.Resolvable):
+class FivetranConnections(VendorState, dg.Resolvable):
     """Every connection of a Fivetran account that is set up. What it runs is read from Fivetran by `dataplatform refresh`."""
 
     owners: list[str] = field(default_factory=list[str])
@@ -122,11 +134,25 @@ class FivetranConnections(SavedState, dg.Resolvable):
         values = settings()
         workspace = PlatformFivetranWorkspace(account_id=values.fivetran_account_id, api_key="", api_secret="")
         state = workspace.fetch_fivetran_workspace_data()
+        self._refuse_losses(state, workspace.get_client().listed)
         state_path.write_text(dg.serialize_value(state), encoding="utf-8")
 
+    def _refuse_losses(self, state: FivetranWorkspaceData, listed: Mapping[str, str]) -> None:
+        """Raise StateIncomplete where a connection that has assets now is still there, but came without its tables."""
+        if not self.state_path().exists():
+            return
+        last = deserialize_value(self.state_path().read_text(encoding="utf-8"), FivetranWorkspaceData)
+        lost = sorted(
+            listed[id_] for id_ in listed.keys() & last.connectors_by_id.keys() - state.connectors_by_id.keys()
+        )
+        if lost:
+            raise StateIncomplete(
+                f"Fivetran lists {', '.join(lost)} without tables, which would take their assets out of the graph. Look at "
+                "these connections in Fivetran, or pause or delete what is not wanted any more, and refresh again."
+            )
+
     @override
-    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
-        assert state_path is not None
+    def definitions(self, state_path: Path) -> dg.Definitions:
         state = deserialize_value(state_path.read_text(encoding="utf-8"), FivetranWorkspaceData)
         tables: dict[str, list[Table]] = {}
         specs: list[dg.AssetSpec] = []
@@ -176,6 +202,7 @@ class FivetranConnections(SavedState, dg.Resolvable):
                     yield from _report(context, wanted[id_], selected, future.result())
             finally:
                 run.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
         if failed:
             raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
 
@@ -194,15 +221,23 @@ class _Run:
         if self._component.manage_schedules:
             self._fivetran.hand_over_schedule(connection_id)
         datasets = _by_dataset(tables)
-        before = {dataset: self._warehouse.newest(dataset, names) for dataset, names in datasets.items()}
+        before = {dataset: self._counted(self._warehouse.newest, dataset, names) for dataset, names in datasets.items()}
         timeout = self._component.sync_timeout_minutes * 60
         synced = self._fivetran.sync(connection_id, timeout, self._log.info, self._sleep)
         landed = {
             keys.table(dataset, name): counts
             for dataset, names in datasets.items()
-            for name, counts in self._warehouse.landed(dataset, names, before[dataset]).items()
+            for name, counts in self._counted(self._warehouse.landed, dataset, names, before[dataset]).items()
         }
         return Result(synced, landed)
+
+    def _counted[**P, T](self, count: Callable[P, dict[str, T]], *arguments: P.args, **named: P.kwargs) -> dict[str, T]:
+        """What the warehouse counts; nothing where it cannot. Counts describe a sync, they are not what it is for."""
+        try:
+            return count(*arguments, **named)
+        except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
+            self._log.warning(f"rows of {arguments[0]} are not counted, the sync goes on: {error}")
+            return {}
 
     def stop(self) -> None:
         """Let no thread outlive a step that is cancelled."""
@@ -218,9 +253,9 @@ def _report(
 ) -> Iterator[dg.MaterializeResult[Any]]:
     for table in tables:
         landed = result.landed.get(table.key)
+        counts = {"rows_moved": landed.moved, "dagster/row_count": landed.rows} if landed else {}
         metadata: dict[str, Any] = {
-            "rows_moved": landed.moved if landed else 0,
-            "dagster/row_count": landed.rows if landed else 0,
+            **counts,
             "duration_seconds": round(result.synced.seconds, 1),
             "fivetran": dg.MetadataValue.url(result.synced.connection.url),
         }

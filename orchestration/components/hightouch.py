@@ -1,5 +1,6 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -9,8 +10,9 @@ from typing import Any, ClassVar, override
 
 import dagster as dg
 from pydantic import BaseModel
+from sqlglot.errors import SqlglotError
 
-from orchestration.components.saved_state import SavedState
+from orchestration.components.saved_state import VendorState
 from orchestration.lineage import failures, keys
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import AUDIENCE_TAG
@@ -19,6 +21,7 @@ from orchestration.vendors.hightouch import Destination, Hightouch, Model, Sync,
 from orchestration.vendors.http import VendorError
 
 GROUP = "activation"
+log = logging.getLogger(__name__)
 
 
 class HightouchState(BaseModel):
@@ -35,7 +38,7 @@ def hightouch() -> Hightouch:
 
 
 @dataclass
-class HightouchSyncs(SavedState, dg.Resolvable):
+class HightouchSyncs(VendorState, dg.Resolvable):
     """Every sync of a Hightouch workspace that is enabled. What it runs is read from Hightouch by `dataplatform refresh`."""
 
     owners: list[str] = field(default_factory=list[str])
@@ -54,8 +57,7 @@ class HightouchSyncs(SavedState, dg.Resolvable):
         state_path.write_text(state.model_dump_json(indent=1), encoding="utf-8")
 
     @override
-    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
-        assert state_path is not None
+    def definitions(self, state_path: Path) -> dg.Definitions:
         state = HightouchState.model_validate_json(state_path.read_text(encoding="utf-8"))
         syncs = {keys.consumer("hightouch", sync.slug): sync for sync in state.syncs if not sync.disabled}
         if not syncs:
@@ -70,14 +72,14 @@ class HightouchSyncs(SavedState, dg.Resolvable):
         return dg.Definitions(assets=[run])
 
     def get_asset_spec(self, state: HightouchState, sync: Sync) -> dg.AssetSpec:
-        model = next(model for model in state.models if model.id == sync.model_id)
-        destination = next(place for place in state.destinations if place.id == sync.destination_id)
+        model = next((model for model in state.models if model.id == sync.model_id), None)
+        destination = next((place for place in state.destinations if place.id == sync.destination_id), None)
         return dg.AssetSpec(
             key=keys.consumer("hightouch", sync.slug),
-            deps=tables_of(model),
-            description=f"Sends `{model.name}` to {destination.name}.",
+            deps=_upstream(sync, model),
+            description=f"Sends `{model.name if model else '?'}` to {destination.name if destination else '?'}.",
             group_name=GROUP,
-            kinds={"hightouch", destination.type},
+            kinds={"hightouch", destination.type} if destination else {"hightouch"},
             owners=self.owners,
             tags={AUDIENCE_TAG: self.audience},
             automation_condition=dg.AutomationCondition.eager(),
@@ -116,6 +118,7 @@ class HightouchSyncs(SavedState, dg.Resolvable):
                         yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], synced))
             finally:
                 stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
         if failed:
             raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
 
@@ -125,6 +128,20 @@ def tables_of(model: Model) -> list[dg.AssetKey]:
     if model.raw:
         return keys.tables_read(model.raw.sql)
     return [keys.table_named(model.table.name)] if model.table else []
+
+
+def _upstream(sync: Sync, model: Model | None) -> list[dg.AssetKey]:
+    """The tables above a sync; none, with a warning, where its model cannot be read: one odd model must not stop the rest."""
+    try:
+        if model is not None:
+            return tables_of(model)
+        problem = "Hightouch does not list its model"
+    except (SqlglotError, ValueError) as error:
+        problem = str(error)
+    log.warning(
+        "hightouch/%s has no upstream assets, since the tables that it reads are unknown: %s", sync.slug, problem
+    )
+    return []
 
 
 def reject(sync: Sync, synced: Synced) -> None:

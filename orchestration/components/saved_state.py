@@ -20,15 +20,19 @@ class StateMissing(dg.DagsterError):
     """There is no saved state to build assets from; the message has the command that makes it."""
 
 
+class StateIncomplete(dg.DagsterError):
+    """What a vendor answered lacks something that it had before and that it does not say is gone."""
+
+
 class SavedState(StateBackedComponent):
-    """A state-backed component whose file is below `DATAPLATFORM_STATE_DIR`.
+    """A state-backed component whose state is below `DATAPLATFORM_STATE_DIR`.
 
     Dagster's own local file is inside the package and is deleted before the new state is read. Here a refresh that fails
     leaves the last state as it was, and a location without any state does not load, where Dagster would show no assets.
     """
 
     state_name: ClassVar[str]
-    """The name of the file, and what messages call the state."""
+    """The name of the file or folder, and what messages call the state."""
 
     @property
     @override
@@ -46,14 +50,9 @@ class SavedState(StateBackedComponent):
         await asyncio.to_thread(self.refresh)
         return self.state_name
 
+    @abstractmethod
     def refresh(self) -> None:
         """Read the state anew and save it whole, or raise and keep the last one."""
-        path = self.state_path()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            new = Path(folder) / path.name
-            self.write_state_to_path(new)
-            os.replace(new, path)
 
     def stale(self) -> bool:
         """Whether a refresh is due before the code location can load."""
@@ -69,3 +68,27 @@ class SavedState(StateBackedComponent):
     @abstractmethod
     @override
     def write_state_to_path(self, state_path: Path) -> None: ...
+
+
+class VendorState(SavedState):
+    """A saved state that is one file, read from a vendor's API."""
+
+    @override
+    def refresh(self) -> None:
+        path = self.state_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            new = Path(folder) / path.name
+            self.write_state_to_path(new)
+            # A state from which no assets can be built would take the whole location down, and its alerts with it.
+            self.definitions(new)
+            os.replace(new, path)
+
+    @override
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        assert state_path is not None
+        return self.definitions(state_path)
+
+    @abstractmethod
+    def definitions(self, state_path: Path) -> dg.Definitions:
+        """The assets of a saved state."""

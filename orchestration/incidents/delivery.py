@@ -34,14 +34,19 @@ def deliver(
     then only repeats the state that the alert has already. Without that, a repeated `firing` could follow a `resolved` and
     page somebody a second time.
 
-    When incident.io cannot be reached, the rest waits. An event that it refuses waits too, and lets those of other alerts pass.
+    When incident.io cannot be reached, the rest waits. Alerts whose event has failed before go last: one that incident.io cannot
+    take, for whatever reason, holds up no other.
     """
     sent: list[AlertEvent] = []
     left: list[Waiting] = []
     problems: list[str] = []
     held: set[str] = set()
     began, reachable = clock(), True
+    attempts: dict[str, int] = {}
     for item in waiting:
+        key = item.event.deduplication_key
+        attempts[key] = max(attempts.get(key, 0), item.attempts)
+    for item in sorted(waiting, key=lambda item: attempts[item.event.deduplication_key]):
         key = item.event.deduplication_key
         if not reachable or key in held or clock() - began > seconds:
             left.append(item)

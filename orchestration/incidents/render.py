@@ -11,6 +11,8 @@ from orchestration.lineage.graph import Consumer
 from orchestration.vendors.incident_io import AlertEvent
 
 MOST_NAMES = 20
+MOST_ITEMS = 50
+"""Of each list in the metadata: an alert that is too large is refused, and then nobody is told."""
 ERROR_LENGTH = 1500
 NOUNS = {
     "fivetran": "Fivetran sync of",
@@ -57,9 +59,9 @@ def firing(failure: Failure, dagster_url: str) -> AlertEvent:
             "customer_facing": failure.customer_facing,
             "owner": owner,
             "unit": unit.unit,
-            "assets": [*unit.asset_keys],
-            "held_up": [*unit.held_up],
-            "consumers": [_consumer(consumer) for consumer in failure.consumers],
+            "assets": [*unit.asset_keys[:MOST_ITEMS]],
+            "held_up": [*unit.held_up[:MOST_ITEMS]],
+            "consumers": [_consumer(consumer) for consumer in failure.consumers[:MOST_ITEMS]],
             "failed_at": failure.since.isoformat(),
             "run_id": failure.run_id,
             "run_url": run_url,

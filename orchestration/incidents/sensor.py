@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
@@ -30,8 +31,8 @@ OVERLAP_SECONDS = 2 * 3600
 """Ids of events are given before the commit, on PostgreSQL: one can appear below a cursor that has moved on. Failed runs of
 this long are therefore looked at again, and `State.handled` keeps them from counting twice."""
 RUNS_A_TICK = 50
-DELIVERY_SECONDS = 30.0
-"""A tick has 60 s; one call of the vendor takes at most 15."""
+READ_SECONDS, DELIVERY_SECONDS = 15.0, 20.0
+"""A tick has 60 s. One run takes at most a few to read, and one call of the vendor at most 15."""
 
 ENDED = (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
 ENDED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
@@ -47,6 +48,8 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     before = state.loads(context.cursor)
     location = check.not_none(context.repository_def)
     read = read_runs(context.instance, before, lambda: graph_of(location.asset_graph))
+    if read.after is None:
+        return dg.SensorResult(skip_reason="Still looking back over the last day.", cursor=state.dumps(read))
     values = settings()
     source = AlertSource(
         str(values.incident_io_api_url),
@@ -72,19 +75,35 @@ def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Callable
 
     The graph is asked for only when a run has failed: most ticks find nothing, and a large graph takes a while to walk.
     """
-    now = time.time()
+    now, began, graph = time.time(), time.monotonic(), cache(graph)
     after, ended = _ended(instance, before.after, now)
     render = renderer(settings().dagster_url)
-    result = replace(
-        before, after=after, handled={run: at for run, at in before.handled.items() if at > now - LOOK_BACK_SECONDS}
-    )
+    result = replace(before, after=after)
+    judged: dict[str, float] = {}
+    failed: set[str] = set()
     for run_id, ended_at in ended:
-        if run_id in result.handled:
+        # A failure that is older was only touched lately, by a tag.
+        if run_id in before.handled or ended_at < now - LOOK_BACK_SECONDS:
             continue
+        if judged and time.monotonic() - began > READ_SECONDS:
+            # The rest is read by the next tick, which finds the same runs again and passes over these.
+            return replace(result, after=before.after, handled={**before.handled, **judged})
         outcome = signals.outcome(signals.read(instance, run_id, ended_at))
-        judged = triage(result, outcome, graph() if outcome.failed else Graph(), render)
-        result = replace(judged, handled={**judged.handled, run_id: ended_at})
-    return result
+        result = triage(result, outcome, graph() if outcome.failed else Graph(), render)
+        judged[run_id] = ended_at
+        if outcome.failed:
+            failed.add(run_id)
+    # Only failed runs are met again, by the sweep; all others lie behind the cursor, except after a first look back.
+    kept = judged if before.after is None else {run: judged[run] for run in failed}
+    recent = {run: at for run, at in {**before.handled, **kept}.items() if at > now - LOOK_BACK_SECONDS}
+    result = replace(result, handled=recent)
+    return result if before.after is not None else _without_the_mended(result)
+
+
+def _without_the_mended(first: state.State) -> state.State:
+    """A first tick looks back: what failed and was mended before it is history, and wakes nobody."""
+    live = {alert.deduplication_key for alert in first.open.values()}
+    return replace(first, waiting=tuple(item for item in first.waiting if item.event.deduplication_key in live))
 
 
 def graph_of(assets: AssetGraph) -> Graph:

@@ -18,6 +18,7 @@ EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.RUN_FAILURE,
+    DagsterEventType.RUN_SUCCESS,
 }
 
 
@@ -33,13 +34,16 @@ class RunEvents:
     """A finished run, as far as incidents care. Keys as people write them."""
 
     run_id: str
+    job: str
     ended_at: datetime
     planned: Mapping[str, str]
     """Asset key to the step that was to make it."""
-    materialized: frozenset[str]
+    materialized: Mapping[str, float]
+    """Asset key to when it was last made, in seconds since the epoch."""
     step_failures: tuple[StepFailure, ...] = ()
     run_failure: str | None = None
     """The message of the run's own failure; None where it succeeded or was cancelled."""
+    succeeded: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,21 @@ class Outcome:
     """The failures of a run, and the assets that it did make well."""
 
     run_id: str
+    job: str
+    """Stands in for assets where a failure has none."""
     ended_at: datetime
     failed: tuple[FailedUnit, ...]
-    succeeded: frozenset[str]
+    succeeded: Mapping[str, float]
+    """Asset key to when it was made, in seconds since the epoch; and the job itself, where the whole run succeeded."""
 
 
 def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvents:
     """The events of a finished run. `ended_at` is in seconds since the epoch."""
     planned: dict[str, str] = {}
-    materialized: set[str] = set()
+    materialized: dict[str, float] = {}
     steps: list[StepFailure] = []
     run_failure: str | None = None
+    succeeded = False
     for record in instance.get_records_for_run(run_id, of_type=EVENTS).records:
         entry = record.event_log_entry
         event = entry.dagster_event
@@ -66,13 +74,23 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         if event.is_asset_materialization_planned and event.asset_key:
             planned[event.asset_key.to_user_string()] = event.step_key or ""
         elif event.is_step_materialization and event.asset_key:
-            materialized.add(event.asset_key.to_user_string())
+            materialized[event.asset_key.to_user_string()] = entry.timestamp
         elif event.is_step_failure:
             steps.append(_step_failure(event))
         elif event.event_type == DagsterEventType.RUN_FAILURE:
             run_failure = event.message or entry.user_message
+        elif event.event_type == DagsterEventType.RUN_SUCCESS:
+            succeeded = True
+    run = instance.get_run_by_id(run_id)
     return RunEvents(
-        run_id, datetime.fromtimestamp(ended_at, UTC), planned, frozenset(materialized), tuple(steps), run_failure
+        run_id=run_id,
+        job=f"job:{run.job_name if run else ''}",
+        ended_at=datetime.fromtimestamp(ended_at, UTC),
+        planned=planned,
+        materialized=materialized,
+        step_failures=tuple(steps),
+        run_failure=run_failure,
+        succeeded=succeeded,
     )
 
 
@@ -83,23 +101,32 @@ def outcome(run: RunEvents) -> Outcome:
     if run.run_failure is not None:
         failed = [unit for step in run.step_failures for unit in _of_step(run, step)] or _of_run(run)
     blamed = {key for unit in failed for key in unit.asset_keys}
-    return Outcome(run.run_id, run.ended_at, tuple(failed), run.materialized - blamed)
+    made = {key: at for key, at in run.materialized.items() if key not in blamed}
+    if run.succeeded:
+        made[run.job] = run.ended_at.timestamp()
+    return Outcome(run.run_id, run.job, run.ended_at, tuple(failed), made)
 
 
 def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
-    reported = from_metadata(step.metadata)
+    error = step.error
+    try:
+        reported = from_metadata(step.metadata)
+    except ValueError as problem:
+        # An alert with less detail is better than none, and than a sensor that meets this run again for ever.
+        reported, error = None, f"{error} ({problem})"
     if reported is not None:
         return reported
     missing = _unmade(key for key, maker in run.planned.items() if maker == step.step and key not in run.materialized)
-    return [FailedUnit(f"step/{step.step}", missing, step.error)]
+    return [FailedUnit(f"step/{step.step}", missing, error)]
 
 
 def _of_run(run: RunEvents) -> list[FailedUnit]:
     """A run that ended with no step to blame: its process was killed, it took too long, or it could not start."""
     missing = _unmade(key for key in run.planned if key not in run.materialized)
-    if not missing:
+    if run.planned and not missing:
         return []
-    name = hashlib.sha256("\n".join(missing).encode()).hexdigest()[:10]
+    # Of what was asked for and not of what is missing: a process that dies at another place each time is one outage.
+    name = hashlib.sha256("\n".join([run.job, *sorted(run.planned)]).encode()).hexdigest()[:10]
     return [FailedUnit(f"run/{name}", missing, run.run_failure or "The run failed without a message.")]
 
 

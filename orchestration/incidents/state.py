@@ -13,11 +13,13 @@ from orchestration.vendors.incident_io import AlertEvent
 
 @dataclass(frozen=True)
 class OpenAlert:
-    """An alert that fires. `missing` are the assets that have to be made before it is resolved."""
+    """An alert that fires. `missing` are the assets that have to be made before it is resolved, or the job `job:<name>`."""
 
     unit: str
     deduplication_key: str
     since: datetime
+    failed_at: float
+    """When it failed last, in seconds since the epoch."""
     missing: frozenset[str]
     title: str
 
@@ -35,7 +37,7 @@ class State:
     after: int | None = None
     """The id of the last event that was read; None before the first tick."""
     handled: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Runs that were judged lately, with the times at which they ended: a run may be met twice, and counts once."""
+    """Failed runs that were judged lately, with the times at which they ended: such a run may be met twice, and counts once."""
     open: Mapping[str, OpenAlert] = field(default_factory=dict[str, OpenAlert])
     waiting: tuple[Waiting, ...] = ()
 
@@ -75,5 +77,6 @@ def loads(cursor: str | None) -> State:
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"the cursor of incident_alerts cannot be read ({error}): reset it in the UI; it then looks back a day"
+            f"the cursor of incident_alerts cannot be read ({error}): reset it in the UI. It then looks back a day; "
+            "alerts that are open in incident.io by then have to be resolved there by hand"
         ) from error

@@ -49,7 +49,9 @@ def triage(state: State, outcome: Outcome, graph: Graph, render: Renderer) -> St
     for name, alert in list(alerts.items()):
         if name in failing:
             continue
-        left = alert.missing - outcome.succeeded
+        # Only what was made after the failure counts: a long run may end late with an asset that it made before.
+        made = {key for key, at in outcome.succeeded.items() if at > alert.failed_at}
+        left = alert.missing - made
         if left:
             alerts[name] = replace(alert, missing=left)
             continue
@@ -58,13 +60,25 @@ def triage(state: State, outcome: Outcome, graph: Graph, render: Renderer) -> St
     for unit in outcome.failed:
         known = alerts.get(unit.unit)
         if known is not None:
-            alerts[unit.unit] = replace(known, missing=known.missing | set(unit.asset_keys))
+            failed_at = max(known.failed_at, outcome.ended_at.timestamp())
+            alerts[unit.unit] = replace(known, missing=known.missing | _awaited(unit, outcome), failed_at=failed_at)
             continue
         event = render.firing(_failure(unit, outcome, graph))
-        missing = frozenset(unit.asset_keys)
-        alerts[unit.unit] = OpenAlert(unit.unit, event.deduplication_key, outcome.ended_at, missing, event.title)
+        alerts[unit.unit] = OpenAlert(
+            unit=unit.unit,
+            deduplication_key=event.deduplication_key,
+            since=outcome.ended_at,
+            failed_at=outcome.ended_at.timestamp(),
+            missing=_awaited(unit, outcome),
+            title=event.title,
+        )
         waiting.append(Waiting(event))
     return replace(state, open=alerts, waiting=tuple(waiting))
+
+
+def _awaited(unit: FailedUnit, outcome: Outcome) -> frozenset[str]:
+    """What has to be made before the unit is well again: its assets, or a whole run of the job where it has none."""
+    return frozenset(unit.asset_keys or (outcome.job,))
 
 
 def _failure(unit: FailedUnit, outcome: Outcome, graph: Graph) -> Failure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 METADATA_KEY = "failed_units"
@@ -25,6 +25,9 @@ class FailedUnit:
     held_up: tuple[str, ...] = ()
 
 
+FIELDS = {field.name for field in fields(FailedUnit)}
+
+
 def to_metadata(failures: Iterable[FailedUnit]) -> dict[str, Any]:
     """Metadata for `dagster.Failure`."""
     return {METADATA_KEY: [asdict(failure) for failure in failures]}
@@ -40,12 +43,16 @@ def from_metadata(metadata: Mapping[str, Any]) -> list[FailedUnit] | None:
         return None
     try:
         items = json.loads(report) if isinstance(report, str) else report
-        return [
-            FailedUnit(**(item | {"asset_keys": tuple(item["asset_keys"]), "held_up": tuple(item["held_up"])}))
-            for item in items
-        ]
+        return [_unit(item) for item in items]
     except (TypeError, KeyError, ValueError) as error:
         raise ValueError(f"a step's failure report cannot be read: {error}") from error
+
+
+def _unit(item: Mapping[str, Any]) -> FailedUnit:
+    # Names that are not known here were written by another version of this code.
+    known: dict[str, Any] = {name: value for name, value in item.items() if name in FIELDS}
+    known |= {name: tuple(known[name]) for name in ("asset_keys", "held_up")}
+    return FailedUnit(**known)
 
 
 def summary(failures: Iterable[FailedUnit]) -> str:

@@ -12,6 +12,7 @@ from google.cloud import bigquery
 
 SYNCED = "_fivetran_synced"
 TIMEOUT_SECONDS = 300
+CALL_SECONDS = 60.0
 RETRY_SECONDS = 60.0
 """How long a BigQuery that cannot be reached is tried. Google's clients would try for ten minutes, call by call."""
 
@@ -58,7 +59,8 @@ class Warehouse:
     def _existing(self, dataset: str, tables: Collection[str]) -> list[str]:
         try:
             found: set[str] = {
-                table.table_id for table in cast(Any, self._client.list_tables(dataset, retry=self._retry))
+                table.table_id
+                for table in cast(Any, self._client.list_tables(dataset, retry=self._retry, timeout=CALL_SECONDS))
             }
         except NotFound:
             return []
@@ -68,5 +70,5 @@ class Warehouse:
         if not query:
             return []
         config = bigquery.QueryJobConfig(query_parameters=parameters)
-        job = self._client.query(query, job_config=config, retry=self._retry)
+        job = self._client.query(query, job_config=config, retry=self._retry, timeout=CALL_SECONDS)
         return list(job.result(timeout=TIMEOUT_SECONDS, retry=self._retry))

@@ -117,6 +117,7 @@ class Fivetran:
         deadline = began + timeout_seconds
         before = self._idle(connection_id, deadline, log, sleep)
         _refuse(before)
+        sleep(0)  # where the step was cancelled meanwhile, nothing is started
         self.request("POST", f"connections/{connection_id}/sync", body={"force": False})
         log(f"{before.name}: sync started, {before.url}")
         after = self._poll(

@@ -56,18 +56,14 @@ class Destination(_Payload):
     type: str
 
 
-class FailedRows(_Payload):
-    added_count: int = 0
-    changed_count: int = 0
-    removed_count: int = 0
+class RowCounts(_Payload):
+    added_count: int | None = 0
+    changed_count: int | None = 0
+    removed_count: int | None = 0
 
     @property
     def total(self) -> int:
-        return self.added_count + self.changed_count + self.removed_count
-
-
-class PlannedRows(FailedRows):
-    pass
+        return sum(count or 0 for count in (self.added_count, self.changed_count, self.removed_count))
 
 
 class SyncRun(_Payload):
@@ -79,8 +75,8 @@ class SyncRun(_Payload):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     query_size: int | None = None
-    successful_rows: FailedRows | None = None
-    failed_rows: FailedRows | None = None
+    successful_rows: RowCounts | None = None
+    failed_rows: RowCounts | None = None
     error: dict[str, Any] | str | None = None
 
     @property
@@ -158,6 +154,7 @@ class Hightouch:
             raise SyncFailed(
                 f"The sync `{sync.slug}` is disabled in Hightouch, so nothing was synced. Enable it there."
             )
+        sleep(0)  # where the step was cancelled meanwhile, nothing is started
         run_id = self.trigger(sync.id)
         wait, said = FIRST_POLL_SECONDS, ""
         while True:

@@ -33,8 +33,13 @@ class AlertSource:
         from incident_io import AuthenticatedClient
 
         self._source_id = source_id
-        # Without this the SDK waits for ever.
-        self._client = AuthenticatedClient(base_url=base_url.rstrip("/"), token=token, timeout=TIMEOUT)
+        self._client = AuthenticatedClient(
+            base_url=base_url.rstrip("/"),
+            token=token,
+            timeout=TIMEOUT,  # without one the SDK waits for ever
+            # It decodes an error's body before it says which error, and fails on what is not its JSON: a proxy's page, say.
+            httpx_args={"event_hooks": {"response": [_accepted]}},
+        )
 
     def send(self, event: AlertEvent) -> None:
         """Deliver one event; it may be repeated. Raises VendorError unless incident.io has accepted it."""
@@ -47,16 +52,22 @@ class AlertSource:
         })  # fmt: skip
         what = f"incident.io: {event.status} alert {event.deduplication_key}"
         try:
-            answer = create.sync_detailed(self._source_id, client=self._client, body=body)
-        except httpx.TransportError as error:
+            create.sync_detailed(self._source_id, client=self._client, body=body)
+        except httpx.RequestError as error:
             raise VendorError(f"{what} was not delivered: {error or type(error).__name__}") from error
-        except (ValueError, KeyError) as error:
-            # The SDK parses before it says which status came: broken JSON surfaces as its decoder's error.
-            raise VendorError(f"{what} was answered with no valid JSON") from error
-        if answer.status_code != 202:
-            text = excerpt(answer.content.decode(errors="replace"))
+        except VendorError as error:
             raise VendorError(
-                f"{what} was answered {answer.status_code.value}: {text}",
-                status=answer.status_code.value,
-                retry_after=retry_after(answer.headers),
-            )
+                f"{what} was not delivered: {error}", status=error.status, retry_after=error.retry_after
+            ) from error
+        except (KeyError, TypeError, ValueError):
+            pass  # accepted: only a 202 gets as far as being parsed, and what it says is not used
+
+
+def _accepted(answer: httpx.Response) -> None:
+    answer.read()
+    if answer.status_code != 202:
+        raise VendorError(
+            f"the answer was {answer.status_code}: {excerpt(answer.text)}",
+            status=answer.status_code,
+            retry_after=retry_after(answer.headers),
+        )

@@ -83,6 +83,25 @@ def test_several_failures_of_a_model_are_one_unit() -> None:
     assert unit.error == "test not_null_a fail: x y"
 
 
+def test_a_failed_test_on_a_source_counts_against_the_models_that_read_it() -> None:
+    source = {"unique_id": "source.p.raw.t", "resource_type": "source", "name": "t", "schema": "raw", "identifier": "t"}
+    on_source = check("fresh", None) | {"depends_on": {"nodes": ["source.p.raw.t"]}}
+    manifest = MANIFEST | {
+        "sources": {"source.p.raw.t": source},
+        "nodes": MANIFEST["nodes"] | {"test.p.fresh": on_source},
+        "child_map": MANIFEST["child_map"] | {"source.p.raw.t": ["model.p.a", "test.p.fresh"]},
+    }
+    [unit] = failed_units(manifest, [result("test.p.fresh", "fail", "x"), result("model.p.a", "skipped")])
+    assert (unit.unit, unit.asset_keys) == ("dbt/raw/t", ("s/a",))
+
+
+def test_a_hook_that_fails_keeps_its_error_and_names_what_was_not_built() -> None:
+    [unit] = failed_units(
+        MANIFEST, [result("operation.p.on-run-start-0", "error", "no"), result("model.p.a", "skipped")]
+    )
+    assert (unit.unit, unit.asset_keys, unit.error) == ("dbt/operation.p.on-run-start-0", ("s/a",), "no")
+
+
 def test_warnings_and_what_was_only_skipped_are_no_failures() -> None:
     assert failed_units(MANIFEST, [result("test.p.not_null_a", "warn"), result("model.p.b", "skipped")]) == []
 

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from orchestration.components.fivetran import FivetranConnections, fivetran
-from orchestration.components.saved_state import StateMissing
+from orchestration.components.saved_state import StateIncomplete, StateMissing
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.settings import settings
 from orchestration.vendors.fivetran import Fivetran
@@ -187,6 +187,52 @@ def test_a_refresh_that_fails_keeps_the_last_state(component: FivetranConnection
         component.refresh()
     assert component.state_path().read_text() == before
     assert [path.name for path in component.state_path().parent.iterdir()] == ["fivetran.json"]
+
+
+def page(*items: dict[str, Any]) -> bytes:
+    return reply(200, {"code": "Success", "data": {"items": list(items)}})
+
+
+def listed(setup_state: str) -> list[bytes]:
+    """What Fivetran answers while its state is read, up to a connection's schemas."""
+    status = {"setup_state": setup_state, "sync_state": "scheduled"}
+    connection = {
+        "id": "c",
+        "schema": "shop",
+        "service": "postgres",
+        "group_id": "g",
+        "paused": False,
+        "status": status,
+    }
+    destination = {"id": "g", "service": "big_query", "config": {"project_id": "p"}}
+    return [page({"id": "g"}), reply(200, {"code": "Success", "data": destination}), page(connection)]
+
+
+def schemas(**tables: str) -> bytes:
+    found = {name: {"name_in_destination": name, "enabled": True, "columns": {}} for name in tables}
+    kept = {"public": {"name_in_destination": "shop_public", "enabled": True, "tables": found}} if tables else {}
+    return reply(200, {"code": "Success", "data": {"schemas": kept}})
+
+
+def refreshed(monkeypatch: pytest.MonkeyPatch, *answers: bytes) -> set[str]:
+    """The assets after a refresh from a Fivetran that answers so."""
+    with wire(*answers) as server:
+        monkeypatch.setenv("FIVETRAN_API_URL", server.url)
+        settings.cache_clear()
+        component = FivetranConnections()
+        component.refresh()
+        return {spec.key.to_user_string() for spec in definitions(component).resolve_all_asset_specs()}
+
+
+def test_a_connection_that_is_broken_at_the_refresh_stays_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refreshed(monkeypatch, *listed("broken"), schemas(orders="")) == {"shop_public/orders"}
+
+
+def test_a_connection_that_lost_its_tables_does_not_leave_the_graph_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshed(monkeypatch, *listed("connected"), schemas(orders=""))
+    with pytest.raises(StateIncomplete, match="Fivetran lists shop without tables"):
+        refreshed(monkeypatch, *listed("connected"), schemas())
+    assert refreshed(monkeypatch, page({"id": "g"}), listed("connected")[1], page()) == set()
 
 
 def test_without_any_state_the_location_does_not_load_and_names_the_command(vendors: Vendors) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from orchestration.components.hightouch import HightouchSyncs
+from orchestration.components.hightouch import HightouchState, HightouchSyncs
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.vendors.hightouch import Hightouch
@@ -47,6 +47,21 @@ def test_a_sync_is_joined_to_the_table_that_its_model_reads(component: Hightouch
     spec = next(spec for spec in definitions(component).resolve_all_asset_specs() if spec.key == KEY)
     assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["sales/account_health"]
     assert (spec.group_name, spec.tags[AUDIENCE_TAG]) == ("activation", "internal")
+
+
+@pytest.mark.parametrize(
+    "model", [{"id": 1, "raw": {"sql": "select {% if x %} from"}}, {"id": 1, "table": {"name": "users"}}, {"id": 2}]
+)
+def test_a_sync_whose_model_cannot_be_read_stays_without_upstream(
+    model: dict[str, object], component: HightouchSyncs
+) -> None:
+    sync = {"id": 1, "slug": "odd", "modelId": 1, "destinationId": 9}
+    state = HightouchState.model_validate(
+        {"syncs": [sync], "models": [model | {"slug": "m", "name": "M"}], "destinations": []}
+    )
+    component.state_path().write_text(state.model_dump_json(by_alias=True))
+    [spec] = definitions(component).resolve_all_asset_specs()
+    assert (spec.key.to_user_string(), list(spec.deps)) == ("hightouch/odd", [])
 
 
 def test_only_what_changed_is_sent(component: HightouchSyncs, mart: Mart) -> None:

@@ -55,6 +55,15 @@ def test_an_event_that_is_refused_lets_other_alerts_pass_but_not_its_own_next() 
     assert left(done.waiting) == [("a", "firing", 1), ("a", "resolved", 0)]
 
 
+def test_an_alert_that_never_gets_through_holds_up_no_other() -> None:
+    incidents = Incidents({"a": 500})
+    waiting = (event("a"), event("a", "resolved"))
+    for number in range(3):
+        waiting = deliver((*waiting, event(f"b{number}")), incidents.send, 30).waiting
+    assert [key for key, _status in incidents.taken] == ["b0", "b1", "b2"]
+    assert left(waiting) == [("a", "firing", 3), ("a", "resolved", 0)]
+
+
 def test_it_ends_in_time() -> None:
     times = iter([0.0, 1.0, 40.0, 41.0])
     incidents = Incidents()

@@ -223,6 +223,34 @@ def test_a_sensor_that_has_lost_its_cursor_looks_back_and_says_the_same(platform
     assert platform.incidents() == before + 1
 
 
+def test_a_first_look_back_tells_what_still_fails_and_wakes_nobody_for_what_was_mended(platform: Platform) -> None:
+    heard = platform.heard
+    platform.run("product")
+    platform.run("salesforce")
+    platform.cursor = None
+    platform.tick()
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/salesforce")]
+
+
+def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = platform.heard
+    for broken in ("product", "", "salesforce", ""):
+        platform.run(broken)
+    # One run a tick, then.
+    monkeypatch.setattr("orchestration.incidents.sensor.READ_SECONDS", 0.000001)
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/product")]
+    for _ in range(7):
+        platform.tick()
+    assert platform.told(heard) == [
+        ("firing", "fivetran/product"),
+        ("resolved", "fivetran/product"),
+        ("firing", "fivetran/salesforce"),
+        ("resolved", "fivetran/salesforce"),
+    ]
+
+
 def test_a_run_that_somebody_cancelled_is_no_incident(platform: Platform) -> None:
     heard = platform.heard
     job = DEFS.resolve_implicit_global_asset_job_def()

@@ -9,7 +9,9 @@ from orchestration.vendors.incident_io import AlertEvent
 
 
 def test_the_state_survives_the_cursor() -> None:
-    alert = OpenAlert("fivetran/product", "k", datetime(2026, 11, 23, tzinfo=UTC), frozenset({"a/b", "c/d"}), "title")
+    alert = OpenAlert(
+        "fivetran/product", "k", datetime(2026, 11, 23, tzinfo=UTC), 1.5, frozenset({"a/b", "c/d"}), "title"
+    )
     event = AlertEvent("k", "firing", "title", "text", "https://x", {"assets": ["a/b"], "customer_facing": True})
     state = State(7, {"run": 1.5}, {"fivetran/product": alert}, (Waiting(event, 3),))
     assert loads(dumps(state)) == state

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from orchestration.incidents.render import renderer
@@ -29,7 +30,8 @@ SALES = FailedUnit("fivetran/salesforce", ("salesforce/account",), "quota")
 
 
 def run(number: int, *failed: FailedUnit, succeeded: tuple[str, ...] = ()) -> Outcome:
-    return Outcome(f"run{number}", START + timedelta(hours=number), failed, frozenset(succeeded))
+    ended_at = START + timedelta(hours=number)
+    return Outcome(f"run{number}", "job:ingest", ended_at, failed, dict.fromkeys(succeeded, ended_at.timestamp() - 1))
 
 
 def story(*runs: Outcome) -> State:
@@ -86,6 +88,21 @@ def test_the_same_run_read_twice_from_the_same_state_gives_the_same_events() -> 
     assert told(story(run(0, PRODUCT))) == told(story(run(0, PRODUCT)))
 
 
+def test_an_asset_that_a_long_run_made_before_the_failure_is_no_recovery() -> None:
+    failed = run(1, PRODUCT)
+    before = dict.fromkeys(PRODUCT.asset_keys, failed.ended_at.timestamp() - 60)
+    long = replace(run(2), succeeded=before)
+    assert told(story(failed, long)) == [("firing", "fivetran/product:run1")]
+
+
+def test_a_failure_without_assets_is_resolved_by_a_whole_run_of_its_job_and_by_no_other() -> None:
+    unit = FailedUnit("step/notify", (), "no")
+    other = replace(run(1, SALES), succeeded={"raw/users": START.timestamp() + 3600})
+    assert "step/notify" in story(run(0, unit), other).open
+    well = replace(run(2), succeeded={"job:ingest": START.timestamp() + 7200})
+    assert told(story(run(0, unit), other, well))[-1] == ("resolved", "step/notify:run0")
+
+
 def test_what_the_page_says() -> None:
     [item] = story(
         run(0, FailedUnit("fivetran/product", PRODUCT.asset_keys, "password refused", "https://f", ("x/held",)))
@@ -119,3 +136,4 @@ def test_long_texts_are_cut() -> None:
     [item] = story(run(0, unit)).waiting
     assert len(item.event.description) < 3000
     assert "and 180 more" in item.event.description
+    assert len(item.event.metadata["assets"]) == 50

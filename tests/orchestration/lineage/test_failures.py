@@ -21,6 +21,11 @@ def test_a_step_without_a_report_has_none() -> None:
     assert from_metadata({"something": "else"}) is None
 
 
+def test_a_field_of_another_version_is_passed_over() -> None:
+    [item] = to_metadata([FailedUnit("u", ("a",), "e")])[METADATA_KEY]
+    assert from_metadata({METADATA_KEY: [item | {"new": 1}]}) == [FailedUnit("u", ("a",), "e")]
+
+
 def test_a_broken_report_is_an_error() -> None:
     with pytest.raises(ValueError, match="cannot be read"):
         from_metadata({METADATA_KEY: [{"unit": "fivetran/product"}]})
