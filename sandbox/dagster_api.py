@@ -55,6 +55,10 @@ query($run: ID!, $cursor: String){
 }
 """
 
+UNDER_WAY = """
+{runsOrError(filter: {statuses: [QUEUED, NOT_STARTED, STARTING, STARTED]}){... on Runs{results{runId}}}}
+"""
+
 INSTIGATORS = """
 {repositoriesOrError{... on RepositoryConnection{nodes{
   schedules{name scheduleState{status}} sensors{name sensorState{status}}
@@ -107,6 +111,11 @@ def launch(config: SandboxConfig, keys: list[str] | None = None, job: str = "__A
         reason = answer.get("message") or answer.get("errors") or answer["__typename"]
         raise RuntimeError(f"Dagster did not launch the run: {reason}")
     return answer["run"]["runId"]
+
+
+def under_way(config: SandboxConfig) -> list[str]:
+    """The runs that have not ended, the oldest first."""
+    return [run["runId"] for run in graphql(config, UNDER_WAY)["runsOrError"]["results"]][::-1]
 
 
 def follow(config: SandboxConfig, run_id: str, timeout: float = 600) -> Iterator[tuple[str, list[dict[str, Any]]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,10 @@ def run(config: SandboxConfig, console: Console) -> None:
 
     Raises DemoError when the run does not succeed.
     """
+    # Of a demo that was interrupted, say, or of the schedule: two runs at once would make the same tables twice.
+    for run_id in dagster_api.under_way(config):
+        console.print(f"  waiting for a run that is under way: {config.url('dagster')}/runs/{run_id}", soft_wrap=True)
+        deque(dagster_api.follow(config, run_id), maxlen=0)
     known = [asset for asset in dagster_api.assets(config) if asset.materializable]
     missing = [asset.key for asset in known if asset.materialized_at is None]
     if missing:
