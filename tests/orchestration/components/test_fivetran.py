@@ -28,7 +28,6 @@ class Ran:
     """What a run left in the event log."""
 
     result: dg.ExecuteInProcessResult
-    instance: dg.DagsterInstance
 
     @property
     def materialized(self) -> dict[str, dict[str, Any]]:
@@ -59,10 +58,9 @@ def definitions(component: FivetranConnections) -> dg.Definitions:
 
 
 def run(component: FivetranConnections, selection: list[dg.AssetKey] | None = None) -> Ran:
-    with dg.instance_for_test() as instance:
-        assets = list(definitions(component).assets or [])
-        result = dg.materialize(assets, selection=selection, instance=instance, raise_on_error=False)
-        return Ran(result, instance)
+    assets = list(definitions(component).assets or [])
+    instance = dg.DagsterInstance.ephemeral()
+    return Ran(dg.materialize(assets, selection=selection, instance=instance, raise_on_error=False))
 
 
 @pytest.fixture(scope="module")
