@@ -24,7 +24,8 @@ from orchestration.lineage.graph import AUDIENCE_TAG, Asset, Audience, Graph
 from orchestration.settings import settings
 from orchestration.vendors.incident_io import AlertSource
 
-INTERVAL_SECONDS = 5
+INTERVAL_SECONDS = 1
+"""The daemon looks every five seconds; an interval of five makes it up to ten."""
 LOOK_BACK_SECONDS = 24 * 3600
 """A sensor without a cursor is new or renamed: it reads what ended within this time."""
 OVERLAP_SECONDS = 2 * 3600
