@@ -92,7 +92,7 @@ def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Callable
         outcome = signals.outcome(signals.read(instance, run_id, ended_at))
         result = triage(result, outcome, graph() if outcome.failed else Graph(), render)
         judged[run_id] = ended_at
-        if outcome.failed:
+        if outcome.job not in outcome.succeeded:
             failed.add(run_id)
     # Only failed runs are met again, by the sweep; all others lie behind the cursor, except after a first look back.
     kept = judged if before.after is None else {run: judged[run] for run in failed}
