@@ -50,7 +50,6 @@ def up(
 def start(config: SandboxConfig, scale: float, *, platform: bool) -> None:
     """Bring the sandbox up, printing a line a service; exits with 1 and the reason where one does not start."""
     from sandbox import env_file
-    from sandbox.services.platform import PreparationError
     from sandbox.stack import stack
     from sandbox.supervisor import ServiceError, Started
 
@@ -62,7 +61,7 @@ def start(config: SandboxConfig, scale: float, *, platform: bool) -> None:
         console.print(f"[yellow]{path} is your own and was left alone: commands typed by hand use it[/yellow]")
     try:
         stack(config, scale=scale, with_platform=platform).up(show)
-    except (ServiceError, PreparationError) as error:
+    except ServiceError as error:
         raise _fail(str(error)) from error
 
 
@@ -93,7 +92,7 @@ def status() -> None:
     }
     for name, state in states.items():
         colour = {"healthy": "green", "stopped": "dim"}.get(state, "red")
-        table.add_row(name, f"[{colour}]{state}[/{colour}]", addresses[name])
+        table.add_row(name, Text(state, style=colour), addresses[name])
     console.print(table)
     if states["vendors"] == "healthy":
         for fault in _control(config, "GET", "faults"):
@@ -117,10 +116,20 @@ def tick(
     hours: Annotated[int, typer.Argument(min=1, max=24 * 14, help="Hours to move forward.")] = 1,
 ) -> None:
     """Move the company forward: new rows, updates and deletes in the product database."""
+    import psycopg
+
+    from sandbox.company.tick import NotSeeded
     from sandbox.company.tick import tick as move
     from sandbox.services import postgres
 
-    result = move(postgres.dsn(_config()), hours)
+    config = _config()
+    try:
+        result = move(postgres.dsn(config), hours)
+    except NotSeeded as error:
+        raise _fail(str(error)) from error
+    except psycopg.OperationalError as error:
+        address = f"127.0.0.1:{config.port('postgres')}"
+        raise _fail(f"the product database does not answer at {address}: run `sandbox up`") from error
     table = Table("table", "inserted", "updated", "deleted", box=None)
     for name, counts in sorted(result.tables.items()):
         table.add_row(name, str(counts.inserted), str(counts.updated), str(counts.deleted))
@@ -221,6 +230,8 @@ def demo(scale: Scale = 1.0) -> None:
         run(config, console)
     except DemoError as error:
         raise _fail(str(error)) from error
+    except (httpx.HTTPError, RuntimeError, TimeoutError) as error:
+        raise _fail(f"Dagster did not do it: {error}. See `sandbox status` and {config.root / 'logs'}") from error
 
 
 @clock_app.command("show")

@@ -89,13 +89,8 @@ def _summary(config: SandboxConfig, console: Console) -> None:
 
 
 def _stage(asset: Asset) -> str:
-    """The stage of an asset, by where its key says that it lives: a landed table, a vendor, or else a dbt model."""
-    place = asset.key.split("/")[0]
-    if place == "hightouch":
-        return "activation"
-    if place in {"explo", "omni", "hex"}:
-        return "analytics"
-    return "ingestion" if "rows_moved" in asset.numbers else "transformation"
+    """The stage of an asset: its group, but for dbt's, which are the schemas."""
+    return asset.group if asset.group in {"ingestion", "activation", "analytics"} else "transformation"
 
 
 def _rows(asset: Asset) -> float:

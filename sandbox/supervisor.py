@@ -93,7 +93,10 @@ class Supervisor:
             self._wait(service)
             return Started(name, "already running", time.monotonic() - began)
         self._refuse_foreign_port(service)
-        service.prepare()
+        try:
+            service.prepare()
+        except Exception as error:
+            raise ServiceError(f"{name} could not be prepared: {error}") from error
         log = self._logs / f"{name}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(

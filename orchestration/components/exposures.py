@@ -7,8 +7,7 @@ from typing import Any, override
 import dagster as dg
 from dagster_dbt.dbt_manifest import validate_manifest
 
-from orchestration.components.dbt import DbtModels, dbt_project
-from orchestration.components.saved_state import StateMissing
+from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.lineage import keys
 from orchestration.lineage.graph import AUDIENCE_TAG
 
@@ -26,10 +25,7 @@ class DbtExposures(dg.Component, dg.Resolvable):
 
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        path = dbt_project().manifest_path
-        if not path.exists():
-            raise StateMissing(f"There is no {DbtModels.state_name} manifest at {path}: run `dataplatform refresh`.")
-        manifest = validate_manifest(path)
+        manifest = validate_manifest(DbtModels.saved() / MANIFEST)
         return dg.Definitions(assets=[asset_spec(manifest, exposure) for exposure in manifest["exposures"].values()])
 
 

@@ -1,10 +1,9 @@
 """Fivetran connections as assets: one for each table that a connection lands, all synced by one step."""
 
 import json
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, override
 
@@ -18,14 +17,16 @@ from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMet
 from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components.saved_state import StateIncomplete, VendorState
-from orchestration.lineage import failures, keys
-from orchestration.lineage.failures import FailedUnit
+from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.lineage import keys
 from orchestration.settings import settings
 from orchestration.vendors.bigquery import Landed, Warehouse
-from orchestration.vendors.fivetran import Fivetran, Synced, SyncFailed, connection_url
+from orchestration.vendors.fivetran import Fivetran, Synced, connection_url
 from orchestration.vendors.http import VendorError
+from orchestration.vendors.waiting import Wait
 
 GROUP = "ingestion"
+LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/ingestion/defs.yaml."
 
 
 def fivetran() -> Fivetran:
@@ -188,26 +189,18 @@ class FivetranConnections(VendorState, dg.Resolvable):
         """
         selected = context.selected_asset_keys
         wanted = {id_: own for id_, own in tables.items() if any(table.key in selected for table in own)}
-        run = _Run(self, context)
-        failed: list[FailedUnit] = []
-        with ThreadPoolExecutor(self.concurrent_syncs, thread_name_prefix="fivetran") as pool:
-            started: dict[Future[Result], str] = {pool.submit(run.sync, id_, own): id_ for id_, own in wanted.items()}
-            try:
-                for future in as_completed(started):
-                    id_ = started[future]
-                    if error := future.exception():
-                        failed.append(_failed(id_, names[id_], wanted[id_], selected, error))
-                        context.log.error(f"{names[id_]} failed: {error}", exc_info=_unexpected(error))
-                        continue
-                    yield from _report(context, wanted[id_], selected, future.result())
-            finally:
-                run.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-        if failed:
-            raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+        syncs, failed = _Syncs(self, context), Failures(context.log)
+        jobs = {id_: partial(syncs.run, id_, own) for id_, own in wanted.items()}
+        for id_, future in side_by_side(jobs, self.concurrent_syncs):
+            if error := future.exception():
+                keys_ = [table.key for table in wanted[id_] if table.key in selected]
+                failed.add(f"fivetran/{names[id_]}", keys_, error, connection_url(id_))
+            else:
+                yield from _report(context, wanted[id_], selected, future.result())
+        failed.raise_any()
 
 
-class _Run:
+class _Syncs:
     """What the threads of one step share."""
 
     def __init__(self, component: FivetranConnections, context: dg.AssetExecutionContext) -> None:
@@ -215,15 +208,14 @@ class _Run:
         self._component, self._log = component, context.log
         self._fivetran = fivetran()
         self._warehouse = Warehouse(values.google_cloud_project, values.bigquery_location)
-        self._stopped = threading.Event()
 
-    def sync(self, connection_id: str, tables: Sequence[Table]) -> Result:
+    def run(self, connection_id: str, tables: Sequence[Table], sleep: Sleep) -> Result:
         if self._component.manage_schedules:
             self._fivetran.hand_over_schedule(connection_id)
         datasets = _by_dataset(tables)
         before = {dataset: self._counted(self._warehouse.newest, dataset, names) for dataset, names in datasets.items()}
-        timeout = self._component.sync_timeout_minutes * 60
-        synced = self._fivetran.sync(connection_id, timeout, self._log.info, self._sleep)
+        limit = self._component.sync_timeout_minutes * 60
+        synced = self._fivetran.sync(connection_id, Wait(limit, LATE, self._log.info, sleep))
         landed = {
             keys.table(dataset, name): counts
             for dataset, names in datasets.items()
@@ -238,14 +230,6 @@ class _Run:
         except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
             self._log.warning(f"rows of {arguments[0]} are not counted, the sync goes on: {error}")
             return {}
-
-    def stop(self) -> None:
-        """Let no thread outlive a step that is cancelled."""
-        self._stopped.set()
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
-            raise SyncFailed("The run was cancelled while the sync went on in Fivetran.")
 
 
 def _report(
@@ -264,16 +248,6 @@ def _report(
         else:
             # Fivetran syncs a whole connection: tables that were not asked for have landed as well.
             context.log_event(dg.AssetMaterialization(table.key, metadata=metadata))
-
-
-def _failed(connection_id: str, name: str, tables: Sequence[Table], selected: Any, error: BaseException) -> FailedUnit:
-    own = tuple(table.key.to_user_string() for table in tables if table.key in selected)
-    return FailedUnit(f"fivetran/{name}", own, str(error) or type(error).__name__, connection_url(connection_id))
-
-
-def _unexpected(error: BaseException) -> BaseException | None:
-    """The error where its traceback says more than its message."""
-    return None if isinstance(error, SyncFailed | VendorError) else error
 
 
 def _table(spec: dg.AssetSpec) -> Table:

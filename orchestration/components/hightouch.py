@@ -1,10 +1,9 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
 import logging
-import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, override
 
@@ -13,14 +12,15 @@ from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
 from orchestration.components.saved_state import VendorState
-from orchestration.lineage import failures, keys
-from orchestration.lineage.failures import FailedUnit
+from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.lineage import keys
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
-from orchestration.vendors.hightouch import Destination, Hightouch, Model, Sync, Synced, SyncFailed
-from orchestration.vendors.http import VendorError
+from orchestration.vendors.hightouch import Destination, Hightouch, Model, Sync, Synced
+from orchestration.vendors.waiting import SyncFailed, Wait
 
 GROUP = "activation"
+LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/activation/defs.yaml."
 log = logging.getLogger(__name__)
 
 
@@ -92,35 +92,20 @@ class HightouchSyncs(VendorState, dg.Resolvable):
 
         Raises dagster.Failure at the end, with a report of every sync that failed or had rows rejected.
         """
-        api, stopped = hightouch(), threading.Event()
-        timeout = self.sync_timeout_minutes * 60
+        api, failed = hightouch(), Failures(context.log)
 
-        def sleep(seconds: float) -> None:
-            if stopped.wait(seconds):
-                raise SyncFailed("The run was cancelled while the sync went on in Hightouch.")
+        def run(sync: Sync, sleep: Sleep) -> Synced:
+            synced = api.sync(sync, Wait(self.sync_timeout_minutes * 60, LATE, context.log.info, sleep))
+            reject(sync, synced)
+            return synced
 
-        failed: list[FailedUnit] = []
-        with ThreadPoolExecutor(self.concurrent_syncs, thread_name_prefix="hightouch") as pool:
-            started: dict[Future[Synced], dg.AssetKey] = {
-                pool.submit(api.sync, syncs[key], timeout, context.log.info, sleep): key
-                for key in context.selected_asset_keys
-            }
-            try:
-                for future in as_completed(started):
-                    key = started[future]
-                    try:
-                        synced = future.result()
-                        reject(syncs[key], synced)
-                    except Exception as error:
-                        failed.append(_failed(key, syncs[key], error))
-                        context.log.warning(f"{syncs[key].slug} failed: {error}", exc_info=_unexpected(error))
-                    else:
-                        yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], synced))
-            finally:
-                stopped.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-        if failed:
-            raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+        jobs = {key: partial(run, syncs[key]) for key in context.selected_asset_keys}
+        for key, future in side_by_side(jobs, self.concurrent_syncs):
+            if error := future.exception():
+                failed.add(f"hightouch/{syncs[key].slug}", [key], error, _url(syncs[key]))
+            else:
+                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], future.result()))
+        failed.raise_any()
 
 
 def tables_of(model: Model) -> list[dg.AssetKey]:
@@ -161,15 +146,6 @@ def _metadata(sync: Sync, synced: Synced) -> dict[str, Any]:
         "duration_seconds": round(synced.seconds, 1),
         "hightouch": dg.MetadataValue.url(_url(sync)),
     }
-
-
-def _failed(key: dg.AssetKey, sync: Sync, error: BaseException) -> FailedUnit:
-    return FailedUnit(f"hightouch/{sync.slug}", (key.to_user_string(),), str(error) or type(error).__name__, _url(sync))
-
-
-def _unexpected(error: BaseException) -> BaseException | None:
-    """The error where its traceback says more than its message."""
-    return None if isinstance(error, SyncFailed | VendorError) else error
 
 
 def _url(sync: Sync) -> str:

@@ -58,12 +58,17 @@ class SavedState(StateBackedComponent):
         """Whether a refresh is due before the code location can load."""
         return not self.state_path().exists()
 
+    @classmethod
+    def saved(cls) -> Path:
+        """Where the state is. Raises StateMissing where there is none yet."""
+        path = cls.state_path()
+        if not path.exists():
+            raise StateMissing(f"There is no saved state of {cls.state_name} at {path}: run `dataplatform refresh`.")
+        return path
+
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        path = self.state_path()
-        if not path.exists():
-            raise StateMissing(f"There is no saved state of {self.state_name} at {path}: run `dataplatform refresh`.")
-        return self.build_defs_from_state(context, path)
+        return self.build_defs_from_state(context, self.saved())
 
     @abstractmethod
     @override

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,9 +11,9 @@ import httpx
 from pydantic import BaseModel
 
 from orchestration.vendors.http import VendorClient
+from orchestration.vendors.waiting import SyncFailed, Wait
 
 NEVER = datetime.min.replace(tzinfo=UTC)
-FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS, POLL_GROWTH = 0.5, 30.0, 1.3
 
 
 class Task(BaseModel):
@@ -51,10 +50,6 @@ class Connection(BaseModel):
     @property
     def finished_at(self) -> datetime:
         return max(self.succeeded_at or NEVER, self.failed_at or NEVER)
-
-
-class SyncFailed(Exception):
-    """A sync ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -102,67 +97,40 @@ class Fivetran:
         """Let Fivetran sync this connection only when it is told to."""
         self.request("PATCH", f"connections/{connection_id}", body={"schedule_type": "manual"})
 
-    def sync(
-        self,
-        connection_id: str,
-        timeout_seconds: float,
-        log: Callable[[str], None],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> Synced:
+    def sync(self, connection_id: str, wait: Wait) -> Synced:
         """Sync a connection and wait for the end. A sync that runs already is waited for, and another one follows it.
 
         Raises SyncFailed with Fivetran's reason.
         """
-        began = time.monotonic()
-        deadline = began + timeout_seconds
-        before = self._idle(connection_id, deadline, log, sleep)
+        before = self._until(connection_id, wait, lambda _now: True)
         _refuse(before)
-        sleep(0)  # where the step was cancelled meanwhile, nothing is started
+        wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
         self.request("POST", f"connections/{connection_id}/sync", body={"force": False})
-        log(f"{before.name}: sync started, {before.url}")
-        after = self._poll(
-            connection_id,
-            lambda now: now.finished_at > before.finished_at and now.status.sync_state != "syncing",
-            deadline,
-            log,
-            sleep,
-        )
+        wait.log(f"{before.name}: sync started, {before.url}")
+        after = self._until(connection_id, wait, lambda now: now.finished_at > before.finished_at)
         if (after.failed_at or NEVER) > (after.succeeded_at or NEVER):
             raise SyncFailed(_reason(after))
-        return Synced(after, time.monotonic() - began)
+        return Synced(after, wait.passed)
 
-    def _idle(
-        self, connection_id: str, deadline: float, log: Callable[[str], None], sleep: Callable[[float], None]
-    ) -> Connection:
-        return self._poll(connection_id, lambda now: now.status.sync_state != "syncing", deadline, log, sleep)
+    def _until(self, connection_id: str, wait: Wait, done: Callable[[Connection], bool]) -> Connection:
+        """The connection when it does not sync and is `done`."""
 
-    def _poll(
-        self,
-        connection_id: str,
-        done: Callable[[Connection], bool],
-        deadline: float,
-        log: Callable[[str], None],
-        sleep: Callable[[float], None],
-    ) -> Connection:
-        wait, said = FIRST_POLL_SECONDS, ""
-        while True:
-            now = self.connection(connection_id)
-            if done(now):
-                return now
+        def look() -> Connection:
+            return self.connection(connection_id)
+
+        def ended(now: Connection) -> bool:
+            if now.status.sync_state != "syncing" and done(now):
+                return True
             _refuse(now)
-            state = f"{now.name}: {now.status.sync_state}"
-            if now.status.rescheduled_for:
-                state += f", put off by Fivetran until {now.status.rescheduled_for:%Y-%m-%d %H:%M} UTC"
-            if state != said:
-                log(state)
-                said = state
-            if time.monotonic() + wait > deadline:
-                raise SyncFailed(
-                    f"{state}, and not finished within the time limit. It may still finish: look at {now.url}; "
-                    "raise `sync_timeout_minutes` in defs/ingestion/defs.yaml if it is only slow."
-                )
-            sleep(wait)
-            wait = min(wait * POLL_GROWTH, LONGEST_POLL_SECONDS)
+            return False
+
+        return wait.until(look, ended, _state)
+
+
+def _state(connection: Connection) -> str:
+    later = connection.status.rescheduled_for
+    put_off = f", put off by Fivetran until {later:%Y-%m-%d %H:%M} UTC" if later else ""
+    return f"{connection.name}: {connection.status.sync_state}{put_off}"
 
 
 def _refuse(connection: Connection) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from orchestration.vendors.http import VendorClient, VendorError
+from orchestration.vendors.waiting import SyncFailed, Wait
 
 PAGE = 100
-FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS, POLL_GROWTH = 0.5, 20.0, 1.3
 ENDED = {"success", "warning", "failed", "cancelled", "interrupted"}
 
 
@@ -87,10 +86,6 @@ class SyncRun(_Payload):
         return self.error or "Hightouch gives no reason."
 
 
-class SyncFailed(Exception):
-    """A run ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy."""
-
-
 @dataclass(frozen=True)
 class Synced:
     run: SyncRun
@@ -138,43 +133,26 @@ class Hightouch:
                 raise
             return after.id
 
-    def sync(
-        self,
-        sync: Sync,
-        timeout_seconds: float,
-        log: Callable[[str], None],
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> Synced:
+    def sync(self, sync: Sync, wait: Wait) -> Synced:
         """Trigger a sync and wait for its end; `success` and `warning` (some rows rejected) are both an end.
 
         Raises SyncFailed with Hightouch's reason.
         """
-        began = time.monotonic()
         if sync.disabled:
             raise SyncFailed(
                 f"The sync `{sync.slug}` is disabled in Hightouch, so nothing was synced. Enable it there."
             )
-        sleep(0)  # where the step was cancelled meanwhile, nothing is started
+        wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
         run_id = self.trigger(sync.id)
-        wait, said = FIRST_POLL_SECONDS, ""
-        while True:
-            run = self.run(sync.id, run_id)
-            status = run.status if run else "not listed yet"
-            if status != said:
-                log(f"{sync.slug}: run {run_id} {status}")
-                said = status
-            if run and status in ENDED:
-                break
-            if time.monotonic() - began + wait > timeout_seconds:
-                raise SyncFailed(
-                    f"Run {run_id} of `{sync.slug}` is {status} and not finished within the time limit. It may still finish; "
-                    "raise `sync_timeout_minutes` in defs/activation/defs.yaml if it is only slow."
-                )
-            sleep(wait)
-            wait = min(wait * POLL_GROWTH, LONGEST_POLL_SECONDS)
-        if status not in {"success", "warning"}:
-            raise SyncFailed(f"Run {run_id} of `{sync.slug}` {status}: {run.reason}")
-        return Synced(run, time.monotonic() - began)
+
+        def state(run: SyncRun | None) -> str:
+            return f"{sync.slug}: run {run_id} {run.status if run else 'not listed yet'}"
+
+        run = wait.until(lambda: self.run(sync.id, run_id), lambda run: run is not None and run.status in ENDED, state)
+        assert run is not None
+        if run.status not in {"success", "warning"}:
+            raise SyncFailed(f"Run {run_id} of `{sync.slug}` {run.status}: {run.reason}")
+        return Synced(run, wait.passed)
 
     def _items(self, path: str) -> Iterator[dict[str, Any]]:
         offset = 0

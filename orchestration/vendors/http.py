@@ -54,9 +54,6 @@ class VendorClient:
             base_url=base_url.rstrip("/") + "/", headers=dict(headers or {}), auth=auth, timeout=timeout
         )
 
-    def close(self) -> None:
-        self._http.close()
-
     def request(
         self,
         method: str,

@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -20,6 +20,14 @@ from sandbox.vendors.middleware import FaultMiddleware
 LOOK_SECONDS = 0.2
 CONTROL = "control"
 """The sandbox's own app: no fault strikes it."""
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process: one listener must not take them from the others."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 @dataclass
@@ -41,9 +49,7 @@ class Listener:
         config = uvicorn.Config(
             self.app, host=HOST, port=self.port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
         )
-        self.server = uvicorn.Server(config)
-        # Signals are this process's: one listener must not take them from the others.
-        self.server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+        self.server = _Server(config)
         self.task = asyncio.create_task(self.server.serve())
 
     async def close(self) -> None:

@@ -54,7 +54,7 @@ def component(vendors: Vendors) -> FivetranConnections:
 
 
 def definitions(component: FivetranConnections) -> dg.Definitions:
-    return component.build_defs(None)  # type: ignore[arg-type]  (the context is not used)
+    return component.definitions(component.saved())
 
 
 def run(component: FivetranConnections, selection: list[dg.AssetKey] | None = None) -> Ran:

@@ -24,7 +24,7 @@ def component(vendors: Vendors) -> HightouchSyncs:
 
 
 def definitions(component: HightouchSyncs) -> dg.Definitions:
-    return component.build_defs(None)  # type: ignore[arg-type]  (the context is not used)
+    return component.definitions(component.saved())
 
 
 def run(component: HightouchSyncs) -> tuple[dict[str, object], list[FailedUnit]]:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from typing import Literal
+
 from orchestration.incidents.delivery import deliver
 from orchestration.incidents.state import Waiting
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import AlertEvent
 
 
-def event(key: str, status: str = "firing") -> Waiting:
-    return Waiting(AlertEvent(key, status, key, "", "", {}))  # type: ignore[arg-type]
+def event(key: str, status: Literal["firing", "resolved"] = "firing") -> Waiting:
+    return Waiting(AlertEvent(key, status, key, "", "", {}))
 
 
 class Incidents:

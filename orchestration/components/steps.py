@@ -1,0 +1,57 @@
+"""One step that syncs several things: side by side, each reported when it ends, with an account of those that failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+
+import dagster as dg
+
+from orchestration.lineage import failures
+from orchestration.lineage.failures import FailedUnit
+from orchestration.vendors.http import VendorError
+from orchestration.vendors.waiting import SyncFailed
+
+Sleep = Callable[[float], None]
+
+
+def side_by_side[K, T](jobs: Mapping[K, Callable[[Sleep], T]], workers: int) -> Iterator[tuple[K, Future[T]]]:
+    """Run the jobs in threads, and yield each with its result when it has ended.
+
+    When the step is cancelled, the jobs that wait are not started, and those that run are ended by the `sleep` they were given.
+    """
+    stopped = threading.Event()
+
+    def sleep(seconds: float) -> None:
+        if stopped.wait(seconds):
+            raise SyncFailed("The run was cancelled; what the vendor had begun, it may go on with.")
+
+    with ThreadPoolExecutor(workers) as pool:
+        started = {pool.submit(job, sleep): key for key, job in jobs.items()}
+        try:
+            for future in as_completed(started):
+                yield started[future], future
+        finally:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Failures:
+    """The units of a step that failed, collected while others go on."""
+
+    def __init__(self, log: dg.DagsterLogManager) -> None:
+        self._log = log
+        self._units: list[FailedUnit] = []
+
+    def add(self, unit: str, keys: Iterable[dg.AssetKey], error: BaseException, vendor_url: str) -> None:
+        expected = isinstance(error, SyncFailed | VendorError)
+        # The message of an error that nobody foresaw (KeyError: 'x') says little without its kind and its traceback.
+        text = str(error) if expected else f"{type(error).__name__}: {error}"
+        self._log.error(f"{unit} failed: {text}", exc_info=None if expected else error)
+        self._units.append(FailedUnit(unit, tuple(key.to_user_string() for key in keys), text, vendor_url))
+
+    def raise_any(self) -> None:
+        """Raise dagster.Failure with a report of every unit, if there is one."""
+        if self._units:
+            raise dg.Failure(failures.summary(self._units), failures.to_metadata(self._units), allow_retries=False)

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from orchestration.components.steps import Sleep, side_by_side
+from orchestration.vendors.waiting import SyncFailed, Wait
+
+
+def test_each_job_is_told_of_when_it_ends_and_an_error_of_one_is_its_own() -> None:
+    slow = threading.Event()
+
+    def job(name: str) -> str:
+        if name == "slow":
+            slow.wait(10)
+        if name == "bad":
+            raise SyncFailed("no")
+        return name
+
+    seen = []
+    for key, future in side_by_side({n: lambda _sleep, n=n: job(n) for n in ("slow", "good", "bad")}, 3):
+        seen.append((key, str(future.exception() or future.result())))
+        if len(seen) == 2:
+            slow.set()
+    assert sorted(seen[:2]) == [("bad", "no"), ("good", "good")]
+    assert seen[2] == ("slow", "slow")
+
+
+def test_a_cancelled_step_ends_what_runs_and_starts_nothing_more() -> None:
+    started: list[int] = []
+    ended: list[str] = []
+
+    def job(number: int, sleep: Sleep) -> None:
+        started.append(number)
+        if number == 0:
+            return
+        try:
+            sleep(60)
+        except SyncFailed as error:
+            ended.append(str(error))
+            raise
+
+    jobs = {number: lambda sleep, number=number: job(number, sleep) for number in range(6)}
+    with pytest.raises(KeyboardInterrupt):
+        for _key, _future in side_by_side(jobs, 2):
+            raise KeyboardInterrupt
+    assert len(started) <= 3
+    assert len(ended) == len(started) - 1
+    assert all("was cancelled" in text for text in ended)
+
+
+def test_a_wait_looks_ever_less_often_tells_each_state_once_and_ends_in_time() -> None:
+    pauses: list[float] = []
+    told: list[str] = []
+    answers = iter(["queued", "queued", "running", "running", "done"])
+    wait = Wait(100, "Raise it.", told.append, pauses.append)
+    assert wait.until(lambda: next(answers), lambda now: now == "done", lambda now: now) == "done"
+    assert told == ["queued", "running", "done"]
+    assert pauses == sorted(pauses)
+    assert len(set(pauses)) == 4
+    with pytest.raises(
+        SyncFailed, match=r"stuck, and not finished within the time limit\. It may still finish\. Raise it\."
+    ):
+        Wait(0, "Raise it.", told.append, pauses.append).until(lambda: "stuck", lambda _now: False, str)
