@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psutil
 import psycopg
@@ -155,3 +158,13 @@ def test_killed_at_once_the_database_comes_back_with_its_rows(postgres_server):
     psutil.wait_procs(family, timeout=10)
     supervisor.up(lambda _done: None)
     assert dump(postgres.dsn(postgres_server)) == before
+
+
+def test_a_tick_of_a_stopped_sandbox_says_what_to_do(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SANDBOX_DIR", str(tmp_path))
+    monkeypatch.setenv("SANDBOX_PORTS", "free")
+    command = [str(Path(sys.executable).with_name("sandbox")), "tick"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "run `sandbox up`" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -42,9 +42,9 @@ def test_a_cancelled_step_ends_what_runs_and_starts_nothing_more() -> None:
             raise
 
     jobs = {number: lambda sleep, number=number: job(number, sleep) for number in range(6)}
-    with pytest.raises(KeyboardInterrupt):
-        for _key, _future in side_by_side(jobs, 2):
-            raise KeyboardInterrupt
+    running = side_by_side(jobs, 2)
+    next(running)
+    del running  # as an interrupt does, it closes the generator
     assert len(started) <= 3
     assert len(ended) == len(started) - 1
     assert all("was cancelled" in text for text in ended)
