@@ -25,6 +25,13 @@ console = Console()
 Scale = Annotated[float, typer.Option(help="Size of the company's history; 1.0 is 60 organisations over 90 days.")]
 
 
+SERVICES = {
+    "billing_customers": "Stripe customers", "billing_subscriptions": "Stripe subscriptions",
+    "billing_invoices": "Stripe invoices", "support_tickets": "Zendesk tickets", "support_comments": "Zendesk comments",
+}  # fmt: skip
+"""What the tables around the product's are to those who read `sandbox tick`."""
+
+
 def _config() -> SandboxConfig:
     try:
         return SandboxConfig.load()
@@ -95,6 +102,8 @@ def status() -> None:
         table.add_row(name, Text(state, style=colour), addresses[name])
     console.print(table)
     if states["vendors"] == "healthy":
+        for vendor in VENDORS:
+            console.print(Text(f"  {vendor:<12} {config.url(vendor)}"))
         for fault in _control(config, "GET", "faults"):
             console.print(Text(f"  broken: {_described(fault)}"))
     if any(state != "healthy" for state in states.values()):
@@ -115,14 +124,21 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 def tick(
     hours: Annotated[int, typer.Argument(min=1, max=24 * 14, help="Hours to move forward.")] = 1,
 ) -> None:
-    """Move the company forward: new rows, updates and deletes in the product database."""
+    """Move the company forward: the product database's rows, billing (Stripe) and support (Zendesk), and what people do meanwhile."""
+    import os
+
     import psycopg
 
+    from product_events.publisher import Undelivered
+    from sandbox.company import activity
     from sandbox.company.tick import NotSeeded
     from sandbox.company.tick import tick as move
+    from sandbox.env_file import environment
     from sandbox.services import postgres
 
     config = _config()
+    # The product's publisher makes its client from the environment, as in the product.
+    os.environ.update(environment(config))
     try:
         result = move(postgres.dsn(config), hours)
     except NotSeeded as error:
@@ -134,7 +150,50 @@ def tick(
     for name, counts in sorted(result.tables.items()):
         table.add_row(name, str(counts.inserted), str(counts.updated), str(counts.deleted))
     console.print(table)
-    console.print(f"{len(result.organisations)} organisations changed: {', '.join(sorted(result.organisations))}")
+    for name, counts in sorted(result.services.items()):
+        console.print(f"{SERVICES[name]}: {counts.inserted} inserted, {counts.updated} updated", highlight=False)
+    console.print(
+        f"{len(result.organisations)} organisations changed: {', '.join(sorted(result.organisations))}", soft_wrap=True
+    )
+    try:
+        sent = activity.live(config, result.organisations)
+    except (activity.NotSent, Undelivered) as error:
+        raise _fail(f"the company has moved, but not all of what its people did was sent: {error}") from error
+    for name, count in sorted((sent.messages | sent.events).items()):
+        console.print(f"sent {name}: {count}", highlight=False)
+
+
+@app.command(name="sql")
+def sql_(
+    statement: Annotated[str, typer.Argument(help="One or more statements; the last one's rows are printed.")],
+) -> None:
+    """Run SQL on the product database, as its developers do: change its rows, or its schema."""
+    import psycopg
+
+    from sandbox.services import postgres
+
+    config = _config()
+    try:
+        with psycopg.connect(postgres.dsn(config), connect_timeout=5) as connection:
+            result = connection.execute(statement.encode())
+            while result.nextset():
+                pass
+            names = [column.name for column in result.description or ()]
+            rows = result.fetchall() if names else []
+    except psycopg.OperationalError as error:
+        if error.sqlstate is None:
+            address = f"127.0.0.1:{config.port('postgres')}"
+            raise _fail(f"the product database does not answer at {address}: run `sandbox up`") from error
+        raise _fail(" ".join(str(error).split())) from error
+    except psycopg.Error as error:
+        raise _fail(" ".join(str(error).split())) from error
+    if names:
+        table = Table(*names, box=None)
+        for row in rows:
+            table.add_row(*(Text("" if value is None else str(value)) for value in row))
+        console.print(table)
+    count = max(result.rowcount, 0)
+    console.print(f"{count} {'row' if count == 1 else 'rows'}", highlight=False)
 
 
 def _kinds_help() -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +26,15 @@ DEFAULT_PORTS = {
     "salesforce": 8903,
     "incident_io": 8904,
     "slack": 8905,
+    "stripe": 8906,
+    "zendesk": 8907,
+    "segment": 8908,
 }
 
-VENDORS = ("fivetran", "hightouch", "salesforce", "incident_io", "slack")
+VENDORS = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "incident_io", "slack")
+
+FREE_PORTS = (10_000, 32_000)
+"""Below Linux's and macOS's ranges for outgoing connections, which begin at 32768 and 49152."""
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -80,6 +88,9 @@ def _wanted(name: str) -> int:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
+    """A port that nobody has, of those that the system gives to no outgoing connection: one of these could take it before its service starts."""
+    while True:
+        port = random.randrange(*FREE_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((HOST, port))
+            return port

@@ -10,14 +10,17 @@ from typing import Any
 from sandbox.config import SandboxConfig
 from sandbox.services.platform import LOCATION, graphql
 
-ASSETS = """
-{assetNodes{
-  assetKey{path} groupName computeKind isMaterializable
-  assetMaterializations(limit: 1){
+EVENT = """{
     timestamp runId
     metadataEntries{label __typename ... on IntMetadataEntry{intValue} ... on FloatMetadataEntry{floatValue}}
-  }
-}}
+  }"""
+ASSETS = f"""
+{{assetNodes{{
+  assetKey{{path}} groupName kinds opNames isMaterializable isObservable
+  partitionKeys partitionStats{{numMaterialized}}
+  assetMaterializations(limit: 1){EVENT}
+  assetObservations(limit: 1){EVENT}
+}}}}
 """
 
 LAUNCH = """
@@ -37,8 +40,7 @@ query($run: ID!, $cursor: String){
   runOrError(runId: $run){
     __typename
     ... on Run{
-      status startTime endTime
-      stepStats{stepKey status startTime endTime}
+      status
     }
   }
   logsForRun(runId: $run, afterCursor: $cursor, limit: 1000){
@@ -46,12 +48,40 @@ query($run: ID!, $cursor: String){
       cursor
       events{
         __typename
-        ... on MaterializationEvent{assetKey{path}}
+        ... on MaterializationEvent{assetKey{path} partition}
+        ... on ObservationEvent{assetKey{path}}
         ... on ExecutionStepFailureEvent{stepKey error{message cause{message}}}
         ... on RunFailureEvent{message}
       }
     }
   }
+}
+"""
+
+STEPS = """
+query($run: ID!){runOrError(runId: $run){... on Run{stepStats{stepKey startTime endTime}}}}
+"""
+
+BACKFILL = """
+mutation($params: LaunchBackfillParams!){
+  launchPartitionBackfill(backfillParams: $params){
+    __typename ... on LaunchBackfillSuccess{backfillId} ... on PythonError{message}
+  }
+}
+"""
+
+BACKFILLED = """
+query($id: String!){partitionBackfillOrError(backfillId: $id){... on PartitionBackfill{status runs{runId}}}}
+"""
+
+CHECKS = """
+query($key: AssetKeyInput!){
+  assetNodeOrError(assetKey: $key){... on AssetNode{
+    assetChecksOrError{... on AssetChecks{checks{
+      name
+      executionForLatestMaterialization{runId evaluation{success severity timestamp description metadataEntries{label ... on JsonMetadataEntry{jsonString} ... on TextMetadataEntry{text}}}}
+    }}}
+  }}
 }
 """
 
@@ -65,20 +95,32 @@ INSTIGATORS = """
 }}}}
 """
 
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 FINAL = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 @dataclass(frozen=True)
 class Asset:
-    """An asset as the UI shows it, with the numbers of its newest materialization."""
+    """An asset as the UI shows it, with the numbers of its newest materialization, or observation where it is only observed."""
 
     key: str
     group: str
+    kinds: frozenset[str]
+    steps: tuple[str, ...]
     materializable: bool
-    materialized_at: float | None
-    """Seconds since the epoch; None if never."""
+    observable: bool
+    days: tuple[str, ...]
+    """The partitions, oldest first; none where it has no partitions."""
+    days_made: int
+    made_at: float | None
+    """When it was last materialized (or observed), in seconds since the epoch; None if never."""
     run_id: str | None
     numbers: dict[str, float]
+
+    @property
+    def missing(self) -> bool:
+        """Whether it, or one of its days, has never been made or looked at."""
+        return self.made_at is None or self.days_made < len(self.days)
 
 
 @dataclass(frozen=True)
@@ -91,11 +133,18 @@ def assets(config: SandboxConfig) -> list[Asset]:
     return [_asset(node) for node in graphql(config, ASSETS)["assetNodes"]]
 
 
-def launch(config: SandboxConfig, keys: list[str] | None = None, job: str = "__ASSET_JOB") -> str:
+def launch(
+    config: SandboxConfig,
+    keys: list[str] | None = None,
+    job: str = "__ASSET_JOB",
+    days: tuple[str, str] | None = None,
+    run_config: dict[str, Any] | None = None,
+) -> str:
     """Launch one run of these assets, or of a whole job, and return its id.
 
-    Raises RuntimeError with Dagster's reason if it refuses.
+    `days` (the first and the last, ISO) are what partitioned assets among them are made for. Raises RuntimeError with Dagster's reason if it refuses.
     """
+    tags = dict(zip(RANGE_TAGS, days, strict=True)) if days else {}
     params = {
         "selector": {
             "repositoryName": "__repository__",
@@ -105,12 +154,53 @@ def launch(config: SandboxConfig, keys: list[str] | None = None, job: str = "__A
             "assetCheckSelection": None,
         },
         "mode": "default",
+        "runConfigData": run_config or {},
+        "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
     }
     answer = graphql(config, LAUNCH, {"params": params})["launchPipelineExecution"]
     if answer["__typename"] != "LaunchRunSuccess":
         reason = answer.get("message") or answer.get("errors") or answer["__typename"]
         raise RuntimeError(f"Dagster did not launch the run: {reason}")
     return answer["run"]["runId"]
+
+
+def backfill(config: SandboxConfig, keys: list[str], days: list[str], timeout: float = 600) -> list[str]:
+    """Rebuild these days of these assets, as the UI's launchpad does, and return the runs that it took.
+
+    Raises RuntimeError where it is refused or fails, and TimeoutError.
+    """
+    params = {"assetSelection": [{"path": key.split("/")} for key in keys], "partitionNames": days}
+    answer = graphql(config, BACKFILL, {"params": params})["launchPartitionBackfill"]
+    if answer["__typename"] != "LaunchBackfillSuccess":
+        raise RuntimeError(f"Dagster did not launch the backfill: {answer.get('message') or answer['__typename']}")
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        state = graphql(config, BACKFILLED, {"id": answer["backfillId"]})["partitionBackfillOrError"]
+        if state["status"] == "COMPLETED_SUCCESS":
+            return [run["runId"] for run in state["runs"]]
+        if state["status"] not in {"REQUESTED", "COMPLETED"}:
+            raise RuntimeError(f"the backfill {answer['backfillId']} ended as {state['status']}")
+        time.sleep(1.0)
+    raise TimeoutError(f"the backfill {answer['backfillId']} did not end within {timeout:.0f} s")
+
+
+def checks(config: SandboxConfig, key: str) -> dict[str, dict[str, Any] | None]:
+    """The newest evaluation of each check of an asset, by the check's name; None where it has none."""
+    node = graphql(config, CHECKS, {"key": {"path": key.split("/")}})["assetNodeOrError"]
+    return {
+        check["name"]: (check["executionForLatestMaterialization"] or {}).get("evaluation")
+        for check in node["assetChecksOrError"]["checks"]
+    }
+
+
+def partitions_made(config: SandboxConfig, run_id: str) -> dict[str, list[str]]:
+    """The partitions that a run has materialized, in order, by asset."""
+    made: dict[str, list[str]] = {}
+    for _status, events in follow(config, run_id):
+        for event in events:
+            if event["__typename"] == "MaterializationEvent" and event["partition"]:
+                made.setdefault("/".join(event["assetKey"]["path"]), []).append(event["partition"])
+    return {key: sorted(days) for key, days in made.items()}
 
 
 def under_way(config: SandboxConfig) -> list[str]:
@@ -132,7 +222,7 @@ def follow(config: SandboxConfig, run_id: str, timeout: float = 600) -> Iterator
         yield status, logs["events"]
         if status in FINAL and not logs["events"]:
             return
-        time.sleep(0.5)
+        time.sleep(1.0)
     raise TimeoutError(f"run {run_id} did not end within {timeout:.0f} s")
 
 
@@ -144,12 +234,13 @@ def switched_on(config: SandboxConfig) -> dict[str, bool]:
 
 
 def step_times(config: SandboxConfig, run_id: str) -> list[StepTime]:
-    steps = graphql(config, RUN, {"run": run_id, "cursor": None})["runOrError"]["stepStats"]
+    steps = graphql(config, STEPS, {"run": run_id})["runOrError"]["stepStats"]
     return [StepTime(s["stepKey"], s["endTime"] - s["startTime"]) for s in steps if s["endTime"] and s["startTime"]]
 
 
 def _asset(node: dict[str, Any]) -> Asset:
-    newest = next(iter(node["assetMaterializations"]), None)
+    events = node["assetObservations"] if node["isObservable"] else node["assetMaterializations"]
+    newest = next(iter(events), None)
     numbers = {
         entry["label"]: entry.get("intValue", entry.get("floatValue"))
         for entry in (newest or {"metadataEntries": []})["metadataEntries"]
@@ -158,8 +249,13 @@ def _asset(node: dict[str, Any]) -> Asset:
     return Asset(
         key="/".join(node["assetKey"]["path"]),
         group=node["groupName"],
+        kinds=frozenset(node["kinds"]),
+        steps=tuple(node["opNames"]),
         materializable=node["isMaterializable"],
-        materialized_at=float(newest["timestamp"]) / 1000 if newest else None,
+        observable=node["isObservable"],
+        days=tuple(node["partitionKeys"]),
+        days_made=(node["partitionStats"] or {}).get("numMaterialized", 0),
+        made_at=float(newest["timestamp"]) / 1000 if newest else None,
         run_id=newest["runId"] if newest else None,
         numbers={label: value for label, value in numbers.items() if value is not None},
     )

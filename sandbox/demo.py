@@ -1,9 +1,10 @@
-"""The demo: the whole graph materialized once, with what moved at each stage."""
+"""The demo: every source landed or looked at and the whole graph materialized once, with what each brought."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -14,52 +15,69 @@ from sandbox.dagster_api import Asset
 
 
 class DemoError(RuntimeError):
-    """The run of the demo failed; the message carries the failed step and its error."""
+    """A run of the demo failed; the message carries the failed step and its error."""
 
 
+SECONDS = 900
+"""How long one run may take: a safety net for machines that are busy with something else."""
 STAGES = ("ingestion", "transformation", "activation")
+LOADERS = {
+    "fivetran": "Fivetran",
+    "segment": "Segment",
+    "product": "the product's publisher",
+    "dagster": "Dagster",
+    "incidentio": "incident.io's API",
+}
+"""Who lands the tables of a source, by the kinds of its assets."""
 
 
 def run(config: SandboxConfig, console: Console) -> None:
-    """Materialize every asset that has no materialization yet, in one run, and print a table of rows and seconds a stage.
+    """Materialize every asset that has no materialization yet (or look at it, where others land it), in one run, and print what moved.
 
-    Raises DemoError when the run does not succeed.
+    Raises DemoError when a run does not succeed.
     """
     # Of a demo that was interrupted, say, or of the schedule: two runs at once would make the same tables twice.
     for run_id in dagster_api.under_way(config):
         console.print(f"  waiting for a run that is under way: {config.url('dagster')}/runs/{run_id}", soft_wrap=True)
-        deque(dagster_api.follow(config, run_id), maxlen=0)
-    known = [asset for asset in dagster_api.assets(config) if asset.materializable]
-    missing = [asset.key for asset in known if asset.materialized_at is None]
+        deque(dagster_api.follow(config, run_id, SECONDS), maxlen=0)
+    known = dagster_api.assets(config)
+    # In one run: what is looked at by itself has all that reads it built at once, by the sensor `downstream`.
+    missing = [asset for asset in known if asset.missing and (asset.materializable or asset.observable)]
     if missing:
-        _materialize(config, console, missing)
+        _launch(config, console, missing)
     else:
-        console.print(f"[bold]All {len(known)} assets are materialized already[/bold]: nothing to do")
+        made = sum(asset.materializable for asset in known)
+        console.print(f"[bold]All {made} assets are materialized already[/bold]: nothing to do")
     _summary(config, console)
     console.print(f"\n  Dagster UI      {config.url('dagster')}/asset-groups", highlight=False)
     console.print(f"  Control room    {config.url('control')}/", highlight=False)
     console.print(
-        "\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make down` stops it all.",
+        "\nNext: `sandbox tick`, `sandbox break fivetran product`, `sandbox --help`; `make docs` shows dbt's documentation; "
+        "`make down` stops it all.",
         soft_wrap=True,
     )
 
 
-def _materialize(config: SandboxConfig, console: Console, keys: list[str]) -> None:
+def _launch(config: SandboxConfig, console: Console, assets: list[Asset]) -> None:
     began = time.monotonic()
-    run_id = dagster_api.launch(config, keys)
+    days = sorted({day for asset in assets for day in asset.days})
+    run_id = dagster_api.launch(config, [asset.key for asset in assets], days=(days[0], days[-1]) if days else None)
     console.print(
-        f"[bold]Materializing {len(keys)} assets[/bold]  {config.url('dagster')}/runs/{run_id}",
+        f"[bold]Materializing {len(assets)} assets[/bold]  {config.url('dagster')}/runs/{run_id}",
         highlight=False,
         soft_wrap=True,
     )
-    done, failures, status = 0, [], ""
-    for status, events in dagster_api.follow(config, run_id):  # noqa: B007  (the last one is read below)
+    done: set[str] = set()
+    failures: list[str] = []
+    status = ""
+    for status, events in dagster_api.follow(config, run_id, SECONDS):  # noqa: B007  (the last one is read below)
         for event in events:
             match event["__typename"]:
-                case "MaterializationEvent":
-                    done += 1
+                case "MaterializationEvent" | "ObservationEvent":
                     key = "/".join(event["assetKey"]["path"])
-                    console.print(f"  {done:>3}/{len(keys)} {key}", highlight=False)
+                    if key not in done:  # an asset with partitions has an event for each
+                        done.add(key)
+                        console.print(f"  {len(done):>3}/{len(assets)} {key}", highlight=False)
                 case "ExecutionStepFailureEvent":
                     error = event["error"]
                     failures.append(f"{event['stepKey']}: {(error['cause'] or error)['message']}")
@@ -74,10 +92,10 @@ def _materialize(config: SandboxConfig, console: Console, keys: list[str]) -> No
 
 def _summary(config: SandboxConfig, console: Console) -> None:
     known = dagster_api.assets(config)
+    console.print()
+    console.print(_sources(known))
     seconds = _seconds(config, known)
-    table = Table("stage", "assets", "rows", "seconds", box=None, title="What the newest materializations moved")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _table("stage", "assets", "rows", "seconds", title="What the newest materializations moved")
     for stage in STAGES:
         of_stage = [a for a in known if a.materializable and _stage(a) == stage]
         rows = sum(_rows(asset) for asset in of_stage)
@@ -86,6 +104,28 @@ def _summary(config: SandboxConfig, console: Console) -> None:
     table.add_row("analytics", str(len(readers)), "read live", "-")
     console.print()
     console.print(table)
+
+
+def _sources(known: Iterable[Asset]) -> Table:
+    """A line a source: who lands it, and what it holds now."""
+    table = _table("source", "tables", "rows landed", "landed by", title="The sources")
+    table.columns[-1].justify = "left"
+    sources: dict[str, list[Asset]] = {}
+    for asset in known:
+        if _stage(asset) == "ingestion":
+            sources.setdefault(asset.key.split("/")[0], []).append(asset)
+    for name, assets in sorted(sources.items()):
+        rows = sum(asset.numbers.get("dagster/row_count", 0) for asset in assets)
+        who = ", ".join(LOADERS[kind] for kind in LOADERS if kind in assets[0].kinds)
+        table.add_row(name, str(len(assets)), f"{rows:,.0f}", who)
+    return table
+
+
+def _table(*columns: str, title: str) -> Table:
+    table = Table(*columns, box=None, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
 
 
 def _stage(asset: Asset) -> str:
@@ -102,18 +142,10 @@ def _seconds(config: SandboxConfig, known: list[Asset]) -> dict[str, float]:
     """Seconds a stage: of each stage's newest run, the length of its longest step."""
     seconds: dict[str, float] = {}
     for stage in STAGES:
-        newest = max(
-            (a for a in known if _stage(a) == stage and a.run_id),
-            key=lambda a: a.materialized_at or 0,
-            default=None,
-        )
+        of_stage = [a for a in known if a.materializable and _stage(a) == stage]
+        newest = max((a for a in of_stage if a.run_id), key=lambda a: a.made_at or 0, default=None)
         if newest is not None and newest.run_id is not None:
-            steps = dagster_api.step_times(config, newest.run_id)
-            seconds[stage] = max(
-                (s.seconds for s in steps if stage in s.step or _step_of(stage) in s.step), default=0.0
-            )
+            steps = {step for asset in of_stage for step in asset.steps}
+            times = dagster_api.step_times(config, newest.run_id)
+            seconds[stage] = max((one.seconds for one in times if one.step in steps), default=0.0)
     return seconds
-
-
-def _step_of(stage: str) -> str:
-    return {"ingestion": "fivetran", "transformation": "dbt", "activation": "hightouch"}[stage]

@@ -25,6 +25,7 @@ def environment(config: SandboxConfig) -> dict[str, str]:
         "HIGHTOUCH_API_URL": f"{config.url('hightouch')}/api/v1",
         "HIGHTOUCH_API_KEY": "local-hightouch-key",
         "INCIDENT_IO_API_URL": config.url("incident_io"),
+        "INCIDENT_IO_API_KEY": "local-incident_io-key",
         "INCIDENT_IO_ALERT_SOURCE_ID": "01LOCALALERTSOURCE00000000",
         "INCIDENT_IO_ALERT_SOURCE_TOKEN": "local-alert-source-token",
         "DATAPLATFORM_URL": config.url("dagster"),

@@ -22,7 +22,7 @@ from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Faults
 
-SERVED = ("fivetran", "hightouch", "salesforce")
+SERVED = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment")
 
 
 @dataclass
@@ -71,6 +71,19 @@ class Vendors:
         return self._client("salesforce", headers={"Authorization": "Bearer local-salesforce-token"})
 
     @property
+    def segment(self) -> httpx.Client:
+        """Without a write key: what needs one gives it with the call."""
+        return self._client("segment")
+
+    @property
+    def stripe(self) -> httpx.Client:
+        return self._client("stripe", headers={"Authorization": "Bearer rk_test_local_stripe"})
+
+    @property
+    def zendesk(self) -> httpx.Client:
+        return self._client("zendesk", auth=("fivetran@example.com/token", "local-zendesk-token"))
+
+    @property
     def faults(self) -> Faults:
         """The switches, reached as the command line does: by the state file that the processes share."""
         return VendorContext.of(self.config).faults
@@ -87,6 +100,10 @@ class Vendors:
 
     def connection(self, connection: str) -> dict[str, Any]:
         return self.fivetran.get(f"/v1/connections/{connection}").raise_for_status().json()["data"]
+
+    def load(self) -> dict[str, dict[str, int]]:
+        """Load what Segment has received into the warehouse; return the rows landed, by source and table."""
+        return self.segment.post("/_inspect/load", timeout=120).raise_for_status().json()
 
     def run(self, **body: Any) -> dict[str, Any]:
         """Trigger the Hightouch sync; return the run when it has ended."""

@@ -12,6 +12,13 @@ OWNERS = ("Rosa Lind", "Tom Okafor", "Mina Sato")
 PROSPECTS = 6
 STAGES = ("Prospecting", "Proposal", "Negotiation", "Closed Won", "Closed Lost")
 
+MOST_CONTACTS = 3
+TITLES = {
+    "owner": "VP Engineering", "admin": "Head of Reliability", "responder": "Site Reliability Engineer",
+    "viewer": "Support Lead", "buyer": "Procurement Manager",
+}  # fmt: skip
+"""A contact's title by its role in the product."""
+
 Record = dict[str, Any]
 
 
@@ -57,6 +64,26 @@ def accounts(dsn: str) -> list[Record]:
     return records + prospects
 
 
+def contacts(dsn: str) -> list[Record]:
+    """The first people of each customer, and one of each prospect."""
+    people: dict[str, list[Record]] = {}
+    for user in _rows(dsn, "select organisation_id, name, email, role, created_at from users order by id"):
+        people.setdefault(user["organisation_id"], []).append(user)
+    made: list[Record] = []
+    for account in accounts(dsn):
+        name = f"Buyer {account['Name'].split()[-1]}"
+        buyer = {"name": name, "email": f"{name.replace(' ', '.').lower()}@prospect.example", "role": "buyer"}
+        known = people.get(account["Organisation_Id__c"], [buyer | {"created_at": account["CreatedDate"]}])
+        for person in known[:MOST_CONTACTS]:
+            first, _, last = person["name"].partition(" ")
+            made.append({
+                "Id": f"003{len(made) + 1:012}AAA", "AccountId": account["Id"], "OwnerId": account["OwnerId"],
+                "Name": person["name"], "FirstName": first, "LastName": last, "Email": person["email"],
+                "Title": TITLES[person["role"]], "CreatedDate": person["created_at"],
+            })  # fmt: skip
+    return made
+
+
 def opportunities(dsn: str) -> list[Record]:
     """An opportunity for every second account."""
     return [
@@ -74,5 +101,9 @@ def opportunities(dsn: str) -> list[Record]:
 
 
 def _organisations(dsn: str) -> list[Record]:
+    return _rows(dsn, "select id, name, industry, created_at from organisations order by id")
+
+
+def _rows(dsn: str, statement: str) -> list[Record]:
     with psycopg.connect(dsn, row_factory=dict_row) as connection:
-        return connection.execute("select id, name, industry, created_at from organisations order by id").fetchall()
+        return connection.execute(statement.encode()).fetchall()

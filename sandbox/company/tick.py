@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
+from sandbox.company import office
 from sandbox.company.history import TABLES, Row, Rows, alert
+from sandbox.company.hours import OfficeHour, Ticked
 from sandbox.company.seed import load
 
 MOST_ORGANISATIONS = 6
@@ -19,22 +19,6 @@ MOST_ORGANISATIONS = 6
 
 class NotSeeded(RuntimeError):
     """There is no company yet to move forward."""
-
-
-@dataclass
-class Counts:
-    inserted: int = 0
-    updated: int = 0
-    deleted: int = 0
-
-
-@dataclass
-class Ticked:
-    """What changed, by table, and in which organisations."""
-
-    now: datetime | None = None
-    tables: dict[str, Counts] = field(default_factory=lambda: defaultdict(Counts))
-    organisations: set[str] = field(default_factory=set)
 
 
 def tick(dsn: str, hours: int = 1) -> Ticked:
@@ -46,6 +30,7 @@ def tick(dsn: str, hours: int = 1) -> Ticked:
     with psycopg.connect(dsn, row_factory=dict_row) as connection:
         if connection.execute("select to_regclass('company_state.clock') as clock").fetchone()["clock"] is None:
             raise NotSeeded("the product database has no history yet: run `sandbox up`")
+        office.prepare(connection)
         for _ in range(hours):
             with connection.transaction():
                 _hour(connection, result)
@@ -60,8 +45,11 @@ def _hour(connection: psycopg.Connection[dict[str, Any]], result: Ticked) -> Non
     rng = random.Random(f"{clock['seed']}:{now.isoformat()}")
     everyone = connection.execute("select * from organisations order by id").fetchall()
     chosen = rng.sample(everyone, min(len(everyone), rng.randint(2, MOST_ORGANISATIONS)))
+    around = OfficeHour(connection, clock["seed"], now, result)
+    around.bill()
     for organisation in chosen:
         _Hour(connection, rng, organisation, now, result).live()
+        around.visit(organisation["id"])
     connection.execute("update company_state.clock set now = %s", [now])
     result.now = now
 

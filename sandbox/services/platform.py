@@ -19,6 +19,7 @@ import psutil
 
 from sandbox.config import HOST, SandboxConfig
 from sandbox.env_file import environment
+from sandbox.services import postgres
 
 LOCATION = "orchestration"
 
@@ -34,6 +35,8 @@ def dagster_home(config: SandboxConfig) -> Path:
 def platform_environment(config: SandboxConfig) -> dict[str, str]:
     return environment(config) | {
         "DAGSTER_HOME": str(dagster_home(config)),
+        # psycopg2 by name: SQLAlchemy 2.1 would take psycopg, which dagster-postgres does not use.
+        "DAGSTER_POSTGRES_URL": postgres.dsn(config, postgres.DAGSTER).replace("postgresql:", "postgresql+psycopg2:"),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "PYTHONWARNINGS": "ignore",

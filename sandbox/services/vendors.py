@@ -16,8 +16,14 @@ def command(_config: SandboxConfig) -> list[str]:
 
 
 def prepare(config: SandboxConfig, scale: float) -> None:
-    """Give the company its history, once; a second call finds it and does nothing."""
+    """Give the company its history, once, and land what Segment and the product had sent by then; a second call does nothing."""
+    # Here, and not above: both import Google's client, which takes a while, and every command of the sandbox imports this.
+    from sandbox.company.product_events import seed_product_events
+    from sandbox.vendors.segment.history import seed_history
+
     seed(postgres.dsn(config), scale=scale, until=None)
+    seed_history(config)
+    seed_product_events(config)
 
 
 def healthy(config: SandboxConfig) -> None:

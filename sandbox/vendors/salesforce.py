@@ -30,6 +30,10 @@ FIELDS = {
         "Mrr__c": "double",
     },
     "User": {"Id": "id", "Name": "string", "Email": "email", "IsActive": "boolean"},
+    "Contact": {
+        "Id": "id", "AccountId": "reference", "OwnerId": "reference", "Name": "string", "FirstName": "string",
+        "LastName": "string", "Email": "email", "Title": "string",
+    },
     "Opportunity": {
         "Id": "id", "AccountId": "reference", "Name": "string", "StageName": "picklist", "Amount": "double", "CloseDate": "date",
     },
@@ -40,8 +44,14 @@ SYSTEM = {
     "LastModifiedDate": "datetime",
     "SystemModstamp": "datetime",
 }
-EXTERNAL_IDS = {("Account", "Organisation_Id__c"), ("Account", "Id"), ("User", "Id"), ("Opportunity", "Id")}
-PREFIX = {"Account": "001", "User": "005", "Opportunity": "006"}
+EXTERNAL_IDS = {
+    ("Account", "Organisation_Id__c"),
+    ("Account", "Id"),
+    ("User", "Id"),
+    ("Contact", "Id"),
+    ("Opportunity", "Id"),
+}
+PREFIX = {"Account": "001", "Contact": "003", "User": "005", "Opportunity": "006"}
 READ_ONLY = {"Id", *SYSTEM}
 TYPES = {"double": (int, float), "boolean": bool}
 """What a value has to be in JSON; text for every other type."""
@@ -270,13 +280,16 @@ class Org:
         )
 
     def _seed(self, context: VendorContext) -> None:
-        if self._store.execute("select 1 from salesforce_user limit 1"):
-            return
         dsn = postgres.dsn(context.config)
-        records = {"Account": company.accounts(dsn), "Opportunity": company.opportunities(dsn), "User": company.users()}
+        records = {
+            "Account": company.accounts(dsn), "Opportunity": company.opportunities(dsn), "User": company.users(),
+            "Contact": company.contacts(dsn),
+        }  # fmt: skip
         now = soql.instant(datetime.now(UTC))
         with self._store.transaction():
             for name, rows in records.items():
+                if self._store.execute(f"select 1 from salesforce_{name.lower()} limit 1"):
+                    continue
                 for row in rows:
                     made = row.get("CreatedDate")
                     stamps = {"IsDeleted": False, "CreatedDate": soql.instant(made) if made else now}

@@ -61,7 +61,10 @@ def _look_tables_up_in_the_catalogue() -> None:
             return listed(project_id, dataset_id, table_id)
         catalogue = database.quote(f"__ducklake_metadata_{project_id}")
         return database.fetch(
-            f"SELECT t.table_name, 'TABLE', coalesce(c.record_count, 0) FROM {catalogue}.ducklake_table t "
+            # DuckLake counts a row that was deleted until its file is rewritten; BigQuery does not.
+            "SELECT t.table_name, 'TABLE', coalesce(c.record_count, 0) - coalesce((SELECT sum(d.delete_count) "
+            f"FROM {catalogue}.ducklake_delete_file d WHERE d.table_id = t.table_id AND d.end_snapshot IS NULL), 0)::BIGINT "
+            f"FROM {catalogue}.ducklake_table t "
             f"JOIN {catalogue}.ducklake_schema s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL "
             f"LEFT JOIN {catalogue}.ducklake_table_stats c ON c.table_id = t.table_id "
             "WHERE t.end_snapshot IS NULL AND s.schema_name = $1 AND t.table_name = coalesce($2, t.table_name) "

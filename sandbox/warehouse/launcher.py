@@ -9,8 +9,12 @@ import argparse
 import fcntl
 import os
 import sys
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
+LOOK_SECONDS = 1.0
 EXTENSIONS = ("icu", "ducklake", "spatial", "avro")
 
 
@@ -65,12 +69,32 @@ def _serve(options: argparse.Namespace, data: Path) -> None:
 
     corrections.apply()
     database.connection()
+    threading.Thread(target=_start_anew_when_broken, args=(database, options.project), daemon=True).start()
     grpc_server, _ = server.start(options.host, options.grpc_port)
     try:
         uvicorn.run(app, host=options.host, port=options.port, log_level="warning", timeout_graceful_shutdown=3)
     finally:
         grpc_server.stop(None)
         database.connection().close()
+
+
+def _start_anew_when_broken(database: Any, project: str) -> None:
+    """Replace this process by a new one when DuckDB has given its database up: it refuses every statement from then on.
+
+    What was acknowledged is on disk. Clients see a connection that is reset, and try again.
+    """
+    import duckdb
+
+    catalogue = database.quote(f"__ducklake_metadata_{project}")
+    while True:
+        time.sleep(LOOK_SECONDS)
+        try:
+            database.fetch(f"SELECT max(snapshot_id) FROM {catalogue}.ducklake_snapshot")
+        except duckdb.FatalException as error:
+            print(f"the database is broken, starting anew: {error}", file=sys.stderr, flush=True)
+            os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+        except duckdb.Error:
+            continue
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The company's history, checked by SQL on a real PostgreSQL rather than by the code that made it."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -11,8 +12,10 @@ import psutil
 import psycopg
 import pytest
 
+from sandbox.company.billing import billing
 from sandbox.company.history import TABLES, history
 from sandbox.company.seed import seed
+from sandbox.company.support import support
 from sandbox.company.tick import MOST_ORGANISATIONS, NotSeeded, tick
 from sandbox.services import postgres
 from sandbox.stack import stack
@@ -50,9 +53,18 @@ INCOHERENT = {
 }
 
 
-def dump(dsn: str) -> dict[str, list]:
+AROUND = tuple(
+    f"company_state.{table}"
+    for table in (
+        "billing_customers", "billing_subscriptions", "billing_invoices", "billing_events", "support_organizations",
+        "support_users", "support_tickets", "support_comments",
+    )
+)  # fmt: skip
+
+
+def dump(dsn: str, tables: tuple[str, ...] = TABLES) -> dict[str, list]:
     with psycopg.connect(dsn) as connection:
-        return {t: connection.execute(f"select * from {t} order by id").fetchall() for t in TABLES}
+        return {t: connection.execute(f"select * from {t} order by id").fetchall() for t in tables}
 
 
 def one(dsn: str, query: str, **values: object) -> tuple:
@@ -132,9 +144,86 @@ def test_ticks_are_deterministic(postgres_server, database):
             connection.execute(f"create database {name}".encode())
         dsn = postgres.dsn(postgres_server, name)
         seed(dsn, scale=0.1, until=UNTIL)
-        tick(dsn, hours=3)
-        dumps.append(dump(dsn))
+        tick(dsn, hours=30)
+        dumps.append(dump(dsn, TABLES + AROUND))
     assert dumps[0] == dumps[1]
+
+
+def test_billing_is_monthly_and_ends_where_the_product_stands():
+    product = history(7, 0.6, UNTIL)
+    made = billing(7, product, UNTIL)
+    assert made == billing(7, product, UNTIL)
+    invoices: dict[str, list[dict]] = {}
+    for invoice in made["billing_invoices"]:
+        invoices.setdefault(invoice["subscription_id"], []).append(invoice)
+        assert invoice["created_at"] <= UNTIL
+        assert (invoice["status"] == "paid") == (invoice["paid_at"] is not None)
+    newest = {row["organisation_id"]: row for row in made["billing_subscriptions"]}
+    for subscription in product["subscriptions"]:
+        billed = newest[subscription["organisation_id"]]
+        assert (billed["quantity"], billed["plan"]) == (subscription["seats"], subscription["plan"])
+        if subscription["status"] in {"active", "past_due"}:
+            last = invoices[billed["id"]][-1]
+            assert last["quantity"] * last["unit_amount"] == subscription["mrr_cents"]
+            assert last["service_start"] <= UNTIL < last["service_end"]
+    for rows in invoices.values():
+        assert all(a["service_end"] == b["service_start"] for a, b in itertools.pairwise(rows))
+    steps = {
+        (b["quantity"] > a["quantity"]) - (b["quantity"] < a["quantity"])
+        for rows in invoices.values()
+        for a, b in itertools.pairwise(rows)
+    }
+    assert steps == {-1, 0, 1}, "seats grow and shrink"
+    left = [row for row in made["billing_subscriptions"] if row is not newest[row["organisation_id"]]]
+    assert left, "some left"
+    assert all(row["ended_at"] < newest[row["organisation_id"]]["created_at"] for row in left), "and came back"
+
+
+def test_a_larger_scale_changes_no_ones_billing_or_support():
+    for make in (billing, support):
+        small, large = (make(7, history(7, scale, UNTIL), UNTIL) for scale in (0.1, 0.2))
+        for table, rows in small.items():
+            if table != "billing_events":
+                assert rows == large[table][: len(rows)] or all(row in large[table] for row in rows), table
+
+
+def test_hours_change_billing_and_support_of_the_reported_organisations_only(database):
+    seed(database, scale=0.3, until=UNTIL)
+    tick(database)
+    before = dump(database, AROUND)
+    moved = tick(database, hours=72)
+    after = dump(database, AROUND)
+    owners = dict(
+        row
+        for table in ("billing_customers", "billing_subscriptions")
+        for row in _pairs(database, table, "id, organisation_id")
+    )
+    owners |= {str(k): o for k, o in _pairs(database, "support_organizations", "id, external_id")}
+    assert moved.services["billing_invoices"].inserted
+    changed = {table: set(after[table]) - set(before[table]) for table in AROUND if "events" not in table}
+    assert changed["company_state.billing_subscriptions"]
+    for table, rows in changed.items():
+        for row in rows:
+            known = {owners[str(value)] for value in row if str(value) in owners}
+            assert known <= moved.organisations, table
+    assert one(
+        database,
+        """select count(*) from subscriptions p join company_state.billing_subscriptions b using (organisation_id)
+           where b.created_at = (select max(created_at) from company_state.billing_subscriptions x
+                                 where x.organisation_id = p.organisation_id)
+           and (p.seats, replace(p.status, 'cancelled', 'canceled')) is distinct from (b.quantity, b.status)""",
+    ) == (0,)
+    (overdue,) = one(
+        database,
+        "select count(*) from company_state.billing_subscriptions where status <> 'canceled' and current_period_end <= %(now)s",
+        now=moved.now,
+    )
+    assert overdue == 0
+
+
+def _pairs(dsn: str, table: str, columns: str) -> list[tuple]:
+    with psycopg.connect(dsn) as connection:
+        return connection.execute(f"select {columns} from company_state.{table}").fetchall()
 
 
 def test_a_tick_before_the_seed_says_what_to_run(database):
@@ -160,11 +249,40 @@ def test_killed_at_once_the_database_comes_back_with_its_rows(postgres_server):
     assert dump(postgres.dsn(postgres_server)) == before
 
 
-def test_a_tick_of_a_stopped_sandbox_says_what_to_do(tmp_path, monkeypatch) -> None:
+def sandbox(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("sandbox")), *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_sql_is_run_on_the_product_database_and_a_mistake_is_one_line(postgres_server):
+    seed(postgres.dsn(postgres_server), scale=0.05, until=UNTIL)
+    where = {"SANDBOX_DIR": str(postgres_server.root)}
+    changed = sandbox("sql", "alter table users add column locale text; update users set locale = 'fr'", **where)
+    (users,) = one(postgres.dsn(postgres_server), "select count(*) from users where locale = 'fr'")
+    assert (changed.returncode, changed.stdout) == (0, f"{users} rows\n")
+    shown = sandbox("sql", "select locale, 7 as seven, null as nothing from users limit 1", **where)
+    assert [line.split() for line in shown.stdout.splitlines()] == [
+        ["locale", "seven", "nothing"],
+        ["fr", "7"],
+        ["1", "row"],
+    ]
+    wrong = sandbox("sql", "select\n nobody from users", **where)
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert len(wrong.stderr.splitlines()) == 1
+    assert 'column "nobody" does not exist' in wrong.stderr
+    assert sandbox("sql", "alter table users drop locale", **where).stdout == "0 rows\n"
+
+
+@pytest.mark.parametrize("command", [["tick"], ["sql", "select 1"]])
+def test_a_command_for_a_stopped_sandbox_says_what_to_do(command, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SANDBOX_DIR", str(tmp_path))
     monkeypatch.setenv("SANDBOX_PORTS", "free")
-    command = [str(Path(sys.executable).with_name("sandbox")), "tick"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    result = sandbox(*command)
     assert result.returncode == 1
     assert "run `sandbox up`" in result.stderr
     assert "Traceback" not in result.stderr

@@ -18,13 +18,71 @@ from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from tests.stand_ins import Vendors, at, wait_for
 
-PRODUCT, SALESFORCE = "product_conn", "salesforce_conn"
+PRODUCT, SALESFORCE, STRIPE, ZENDESK = "product_conn", "salesforce_conn", "stripe_conn", "zendesk_conn"
+LANDED = ("_fivetran_synced TIMESTAMP", "_fivetran_deleted BOOL")
+COLUMNS = {
+    "salesforce.contact": (
+        "id STRING", "account_id STRING", "owner_id STRING", "name STRING", "first_name STRING", "last_name STRING",
+        "email STRING", "title STRING", "is_deleted BOOL", "created_date TIMESTAMP", "last_modified_date TIMESTAMP",
+        "system_modstamp TIMESTAMP",
+    ),
+    "stripe.customer": (
+        "id STRING", "name STRING", "email STRING", "currency STRING", "delinquent BOOL", "created TIMESTAMP",
+        "metadata_organisation_id STRING",
+    ),
+    "stripe.subscription": (
+        "id STRING", "customer_id STRING", "status STRING", "plan STRING", "quantity INT64", "unit_amount INT64",
+        "currency STRING", "created TIMESTAMP", "current_period_start TIMESTAMP", "current_period_end TIMESTAMP",
+        "canceled_at TIMESTAMP", "ended_at TIMESTAMP", "trial_end TIMESTAMP",
+    ),
+    "stripe.invoice": (
+        "id STRING", "customer_id STRING", "subscription_id STRING", "number STRING", "status STRING", "currency STRING",
+        "amount_due INT64", "amount_paid INT64", "period_start TIMESTAMP", "period_end TIMESTAMP", "created TIMESTAMP",
+        "due_date TIMESTAMP", "paid_at TIMESTAMP",
+    ),
+    "zendesk.organization": (
+        "id INT64", "name STRING", "external_id STRING", "created_at TIMESTAMP", "updated_at TIMESTAMP",
+    ),
+    "zendesk.user": (
+        "id INT64", "name STRING", "email STRING", "role STRING", "organization_id INT64", "created_at TIMESTAMP",
+        "updated_at TIMESTAMP",
+    ),
+    "zendesk.ticket": (
+        "id INT64", "subject STRING", "status STRING", "priority STRING", "type STRING", "via_channel STRING",
+        "requester_id INT64", "assignee_id INT64", "organization_id INT64", "created_at TIMESTAMP", "updated_at TIMESTAMP",
+    ),
+    "zendesk.ticket_comment": (
+        "id INT64", "ticket_id INT64", "user_id INT64", "public BOOL", "created TIMESTAMP",
+    ),
+}  # fmt: skip
+# What a landed row has to agree with, and where the company keeps it.
+STATE = {
+    "stripe.customer": ("id, delinquent", "select id, delinquent from company_state.billing_customers"),
+    "stripe.subscription": (
+        "id, status, quantity, current_period_end",
+        "select id, status, quantity, current_period_end from company_state.billing_subscriptions",
+    ),
+    "stripe.invoice": (
+        "id, status, amount_due, amount_paid, paid_at",
+        "select id, status, quantity * unit_amount, amount_paid, paid_at from company_state.billing_invoices",
+    ),
+    "zendesk.organization": ("id, external_id", "select id, external_id from company_state.support_organizations"),
+    "zendesk.user": ("id, email", "select id, email from company_state.support_users"),
+    "zendesk.ticket": (
+        "id, status, assignee_id, updated_at",
+        "select id, status, assignee_id, updated_at from company_state.support_tickets where status <> 'deleted'",
+    ),
+    "zendesk.ticket_comment": (
+        "id, ticket_id, created",
+        "select id, ticket_id, created_at from company_state.support_comments",
+    ),
+}
 
 
 @pytest.fixture(scope="module")
 def landed(vendors: Vendors) -> Vendors:
-    """The stand-ins after a first sync of both connections."""
-    for connection in (PRODUCT, SALESFORCE):
+    """The stand-ins after a first sync of every connection."""
+    for connection in (PRODUCT, SALESFORCE, STRIPE, ZENDESK):
         assert vendors.sync(connection)["status"] == "succeeded"
     return vendors
 
@@ -129,6 +187,98 @@ def test_a_column_and_a_table_that_are_added_to_the_source_appear(landed):
         landed.sql("alter table users drop column locale; drop table teams; drop table notes")
 
 
+def test_a_column_that_the_source_drops_stays_and_one_of_another_type_is_widened_with_its_values(landed):
+    landed.sql(
+        "create table readings (id integer primary key, size integer, kind text, ratio numeric, updated_at timestamptz);"
+        "insert into readings select n, n * 10, 'old', n, now() from generate_series(1, 3) n"
+    )
+    try:
+        landed.sync(PRODUCT)
+        landed.sql("alter table readings alter size type text, alter ratio type integer, drop kind")
+        assert landed.sync(PRODUCT)["rows"]["readings"] == 0
+        assert columns(landed, "product_public.readings")[:4] == (
+            "id INT64",
+            "size STRING",
+            "kind STRING",
+            "ratio FLOAT64",
+        )
+        statement = "select id, size, kind, ratio from product_public.readings order by id"
+        assert landed.query(statement) == [(1, "10", "old", 1.0), (2, "20", "old", 2.0), (3, "30", "old", 3.0)]
+
+        landed.sql("update readings set size = 'large', updated_at = now() where id = 2")
+        landed.sql("insert into readings values (4, 'small', 8, now())")
+        assert landed.sync(PRODUCT)["rows"]["readings"] == 2
+        expected = [(1, "10", "old", 1.0), (2, "large", None, 2.0), (3, "30", "old", 3.0), (4, "small", None, 8.0)]
+        assert landed.query(statement) == expected
+
+        # Back to a number: text holds both, so text it stays.
+        landed.sql("update readings set size = '7', updated_at = now()")
+        landed.sql("alter table readings alter size type integer using size::integer, add kind boolean")
+        landed.sync(PRODUCT)
+        landed.sql("update readings set kind = true, updated_at = now() where id = 1")
+        assert landed.sync(PRODUCT)["rows"]["readings"] == 1
+        assert landed.query("select distinct size from product_public.readings") == [("7",)]
+        assert landed.query("select kind from product_public.readings where id = 1") == [("true",)]
+        assert columns(landed, "product_public.readings")[1:3] == ("size STRING", "kind STRING")
+    finally:
+        landed.sql("drop table readings")
+
+
+@pytest.mark.parametrize("table", COLUMNS)
+def test_a_table_lands_with_these_columns(landed, table):
+    assert columns(landed, table) == (*COLUMNS[table], *LANDED)
+
+
+def test_stripe_and_zendesk_land_as_the_company_has_them_and_a_second_sync_moves_nothing(landed):
+    for connection in (STRIPE, ZENDESK):
+        landed.sync(connection)
+    for table, (names, statement) in STATE.items():
+        found = rows(landed, table, names)
+        assert found, table
+        assert found == sorted(landed.sql(statement)), table
+    for connection in (STRIPE, ZENDESK):
+        assert sum(landed.sync(connection)["rows"].values()) == 0
+
+
+def test_after_hours_of_business_stripe_and_zendesk_land_what_changed(landed):
+    for connection in (STRIPE, ZENDESK):
+        landed.sync(connection)
+    before = {table: set(landed.sql(statement)) for table, (_, statement) in STATE.items()}
+    moved = tick(postgres.dsn(landed.config), hours=24)
+    assert moved.services["billing_subscriptions"].updated
+    assert moved.services["support_tickets"].inserted
+    counts = {f"{c}.{t}": n for c in ("stripe", "zendesk") for t, n in landed.sync(f"{c}_conn")["rows"].items()}
+    for table, (names, statement) in STATE.items():
+        after = landed.sql(statement)
+        assert rows(landed, table, names) == sorted(after), table
+        changed = len(set(after) - before[table])
+        assert counts[table] >= changed, table
+        assert bool(counts[table]) == bool(changed), table
+    assert sum(landed.sync(ZENDESK)["rows"].values()) == sum(landed.sync(STRIPE)["rows"].values()) == 0
+
+
+def test_a_ticket_deleted_in_zendesk_is_marked_as_deleted(landed):
+    landed.sync(ZENDESK)
+    [(ticket,)] = landed.sql("select max(id) from company_state.support_tickets where status <> 'deleted'")
+    landed.zendesk.delete(f"/api/v2/tickets/{ticket}.json").raise_for_status()
+    assert landed.sync(ZENDESK)["rows"]["ticket"] == 1
+    assert landed.query("select id from zendesk.ticket where _fivetran_deleted") == [(ticket,)]
+    assert sum(landed.sync(ZENDESK)["rows"].values()) == 0
+
+
+def columns(vendors: Vendors, table: str) -> tuple[str, ...]:
+    dataset, _, name = table.partition(".")
+    found = vendors.query(
+        f"select column_name, data_type from {dataset}.INFORMATION_SCHEMA.COLUMNS where table_name = '{name}'"
+        " order by ordinal_position"
+    )
+    return tuple(f"{column} {kind}" for column, kind in found)
+
+
+def rows(vendors: Vendors, table: str, names: str = "id") -> list[tuple[object, ...]]:
+    return sorted(vendors.query(f"select {names} from {table} where not _fivetran_deleted"))
+
+
 def cursors(vendors: Vendors) -> dict[str, str]:
     statement = "select name, cursor from fivetran_table where connection = ?"
     return {row["name"]: row["cursor"] for row in VendorContext.of(vendors.config).store.execute(statement, (PRODUCT,))}
@@ -171,13 +321,14 @@ def test_a_failed_sync_says_why_until_one_succeeds(landed):
     assert at(shown["succeeded_at"]) > at(shown["failed_at"])
 
 
-def test_a_source_that_does_not_answer_fails_the_sync(landed):
-    landed.faults.add("salesforce", kind="http_500")
-    failed = landed.sync(SALESFORCE)
+@pytest.mark.parametrize("vendor", ["salesforce", "stripe", "zendesk"])
+def test_a_source_that_does_not_answer_fails_the_sync(landed, vendor):
+    landed.faults.add(vendor, kind="http_500")
+    failed = landed.sync(f"{vendor}_conn")
     assert failed["status"] == "failed"
     assert "500" in failed["reason"]
     landed.faults.remove()
-    assert landed.sync(SALESFORCE)["status"] == "succeeded"
+    assert landed.sync(f"{vendor}_conn")["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("by_fault", [True, False])
@@ -188,12 +339,17 @@ def test_a_paused_connection_does_not_sync(landed, by_fault):
         landed.fivetran.patch(f"/v1/connections/{PRODUCT}", json={"paused": True}).raise_for_status()
     shown = landed.connection(PRODUCT)
     assert (shown["paused"], shown["status"]["sync_state"]) == (True, "paused")
-    for path in ("sync", "resync"):
-        assert landed.fivetran.post(f"/v1/connections/{PRODUCT}/{path}").status_code == 409
+    before = landed.synced(PRODUCT)["sync_id"]
+    assert landed.fivetran.post(f"/v1/connections/{PRODUCT}/sync").status_code == 409
+    scope = {"scope": {"public": ["schedules"]}}
+    landed.fivetran.post(f"/v1/connections/{PRODUCT}/resync", json=scope).raise_for_status()
+    assert landed.synced(PRODUCT)["sync_id"] == before
 
     landed.faults.remove()
     landed.fivetran.patch(f"/v1/connections/{PRODUCT}", json={"paused": False}).raise_for_status()
-    assert landed.sync(PRODUCT)["status"] == "succeeded"
+    moved = landed.sync(PRODUCT)
+    assert moved["status"] == "succeeded"
+    assert moved["rows"]["schedules"] == len(in_source(landed, "schedules")), "the resync waited for the connection"
 
 
 def test_a_broken_column_is_repaired_by_the_sync_after_it_was_mended(landed):
@@ -218,6 +374,32 @@ def test_a_resync_writes_the_whole_table_and_keeps_what_was_deleted(landed):
     assert landed.query("select count(*) from product_public.post_incident_tasks where _fivetran_deleted") == deleted
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"scope": {}},
+        {"scope": {"public": []}},
+        {"scope": {"public": ["nothing"]}},
+        {"scope": {"private": ["users"]}},
+    ],
+)
+def test_a_resync_of_nothing_is_refused(landed, body):
+    answer = landed.fivetran.post(f"/v1/connections/{PRODUCT}/resync", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (400, "InvalidInput")
+
+
+def test_a_resync_of_a_connection_writes_every_table_and_one_of_a_table_only_that(landed):
+    landed.sync(STRIPE)
+    landed.fivetran.post(f"/v1/connections/{STRIPE}/resync").raise_for_status()
+    assert landed.connection(STRIPE)["status"]["is_historical_sync"]
+    whole = landed.synced(STRIPE)["rows"]
+    assert whole == {table: len(rows(landed, f"stripe.{table}")) for table in whole}
+    assert not landed.connection(STRIPE)["status"]["is_historical_sync"]
+    path = f"/v1/connections/{STRIPE}/schemas/tables/resync"
+    landed.fivetran.post(path, json={"stripe": ["customer"]}).raise_for_status()
+    assert landed.synced(STRIPE)["rows"] == {"customer": whole["customer"], "subscription": 0, "invoice": 0}
+
+
 def test_a_table_dropped_from_the_warehouse_lands_again(landed):
     bigquery.Client(project=PROJECT).delete_table("product_public.pages")
     landed.sync(PRODUCT)
@@ -228,7 +410,7 @@ def test_the_older_paths_still_work(landed):
     http = landed.fivetran
     listed = http.get("/v1/groups/local_group/connectors", params={"limit": 1}).json()["data"]
     rest = http.get("/v1/groups/local_group/connectors", params={"cursor": listed["next_cursor"]}).json()["data"]
-    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [PRODUCT, SALESFORCE]
+    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [PRODUCT, SALESFORCE, STRIPE, ZENDESK]
     assert "next_cursor" not in rest
     assert http.get(f"/v1/connectors/{PRODUCT}").json() == http.get(f"/v1/connections/{PRODUCT}").json()
     before = landed.synced(PRODUCT)["sync_id"]
@@ -301,7 +483,7 @@ def test_dagsters_own_client_reads_the_workspace(landed):
     data = workspace.fetch_fivetran_workspace_data()
     tables = {props.table for props in data.to_fivetran_connector_table_props_data()}
     assert {f"product_public.{table}" for table in TABLES} <= tables
-    assert {"salesforce.account", "salesforce.user", "salesforce.opportunity"} <= tables
+    assert {*COLUMNS, "salesforce.account", "salesforce.user", "salesforce.opportunity"} <= tables
 
     before = int(landed.synced(SALESFORCE)["sync_id"])
     output = workspace.get_client().sync_and_poll(SALESFORCE, poll_interval=0.2, poll_timeout=30)

@@ -16,11 +16,12 @@ from incident_io import AuthenticatedClient
 from incident_io.api.alert_events_v2 import alert_events_v2_create_http
 from incident_io.api.alert_routes_v3 import alert_routes_v3_list
 from incident_io.api.alert_sources_v2 import alert_sources_v2_list
-from incident_io.api.alerts_v2 import alerts_v2_list, alerts_v2_show
+from incident_io.api.alerts_v2 import alerts_v2_list, alerts_v2_list_incident_alerts, alerts_v2_show
 from incident_io.api.escalations_v2 import (
     escalations_v2_create,
     escalations_v2_list,
     escalations_v2_list_paths,
+    escalations_v2_respond_escalation,
     escalations_v2_show,
 )
 from incident_io.api.incidents_v2 import incidents_v2_list, incidents_v2_show
@@ -28,12 +29,14 @@ from incident_io.api.schedules_v2 import schedules_v2_list, schedules_v2_list_sc
 from incident_io.models import (
     AlertEventsCreateHTTPPayloadV2,
     AlertEventsCreateHTTPResultV2,
+    AlertsV2ListAlertSource,
     AlertsV2ListCreatedAt,
     AlertsV2ListDeduplicationKey,
     AlertsV2ListStatus,
     AlertV2,
     ErrorResponse,
     EscalationsCreatePayloadV2,
+    EscalationsRespondEscalationPayloadV2,
     EscalationsV2ListAlert,
     EscalationV2,
     IncidentsV2ListStatusCategory,
@@ -239,6 +242,59 @@ def test_an_hour_that_passed_unseen_paged_who_was_on_call_then(on_call, api, sou
     on_call.clock("2026-11-23T10:00:00+00:00")
     listed = {schedule.name: schedule for schedule in schedules_v2_list.sync(client=api).schedules}
     assert page["user"] == listed["Data responder"].current_shifts[0].user.name
+
+
+def acknowledge(api: AuthenticatedClient, escalation: str, response: str = "ack") -> int:
+    body = EscalationsRespondEscalationPayloadV2.from_dict({"response": response})
+    return escalations_v2_respond_escalation.sync_detailed(escalation, client=api, body=body).status_code
+
+
+def test_an_acknowledged_escalation_says_when_and_pages_nobody_else(on_call, api, source, key) -> None:
+    on_call.clock(SATURDAY_NIGHT)
+    send(source, key)
+    [escalation] = escalations(api, key)
+    assert acknowledge(api, escalation.id, "snooze") == 422
+    assert acknowledge(api, escalation.id) == acknowledge(api, escalation.id) == 200
+    on_call.clock(MONDAY_OPENING)
+    assert [page["state"] for page in on_call.pages(key)] == ["cancelled"]
+    [acked] = escalations(api, key)
+    assert (acked.status, [event.event for event in acked.events]) == ("acked", ["acked"])
+    assert abs((acked.events[0].occurred_at - moment(SATURDAY_NIGHT)).total_seconds()) < 30
+    send(source, key, "resolved")
+    [ended] = escalations(api, key)
+    assert (ended.status, [event.event for event in ended.events]) == ("resolved", ["acked", "resolved"])
+    assert acknowledge(api, ended.id) == 422
+    assert acknowledge(api, "01NONE") == 404
+
+
+def test_an_incident_has_its_alert_its_times_and_its_cause(on_call, api, source, key) -> None:
+    on_call.clock(TUESDAY_NOON)
+    send(source, key, metadata={"unit": "fivetran/product"})
+    [alert], [live] = alerts(api, key), incidents(api, key)
+    [link] = alerts_v2_list_incident_alerts.sync(client=api, alert_id=alert.id).incident_alerts
+    assert (link.alert.id, link.incident.id) == (alert.id, live.id)
+    [same] = alerts_v2_list_incident_alerts.sync(client=api, incident_id=live.id).incident_alerts
+    assert same == link
+    [cause] = live.custom_field_entries
+    assert (cause.custom_field.name, cause.values[0].value_text) == ("Cause", "fivetran/product")
+    on_call.clock("2026-11-24T13:00:00+00:00")
+    send(source, key, "resolved")
+
+    def times(incident: IncidentV2) -> dict[str, datetime | None]:
+        return {
+            t.incident_timestamp.name: t.value.value if t.value else None for t in incident.incident_timestamp_values
+        }
+
+    [closed] = incidents(api, key)
+    assert times(live) == {"Reported": live.created_at, "Resolved": None}
+    assert times(closed) == {"Reported": live.created_at, "Resolved": closed.updated_at}
+
+
+def test_alerts_are_filtered_by_their_source(api, source, key) -> None:
+    send(source, key)
+    for one, found in ((SOURCE, True), ("01ANOTHERSOURCE", False)):
+        wanted = AlertsV2ListAlertSource.from_dict({"one_of": [one]})
+        assert bool(alerts_v2_list.sync(client=api, alert_source=wanted).alerts) == found
 
 
 def test_events_at_the_same_moment_make_one_incident(on_call, api, source, key) -> None:

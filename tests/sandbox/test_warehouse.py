@@ -49,6 +49,12 @@ def test_a_view_has_no_such_destination_and_is_read_like_a_table(client: bigquer
     assert rows(client, f"select m from {dataset}.seen") == [(2,)]
 
 
+def test_a_table_knows_how_many_rows_it_has_left(client: bigquery.Client, dataset: str) -> None:
+    client.query(f"create table {dataset}.made as select n from unnest([1, 2, 3]) as n").result(timeout=60)
+    client.query(f"delete from {dataset}.made where n = 2").result(timeout=60)
+    assert client.get_table(f"{dataset}.made").num_rows == 2
+
+
 def test_variables_are_set_from_a_struct(client: bigquery.Client, dataset: str) -> None:
     script = """
         declare days array<date>;

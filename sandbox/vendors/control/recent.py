@@ -1,14 +1,25 @@
-"""What the vendors did lately, read from their tables. A vendor that has not made its table yet has done nothing."""
+"""What the vendors did lately, read from their tables. A vendor whose tables are not there, or do not answer, has done nothing."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 
+import psycopg
+
+from sandbox.company import office
+from sandbox.company.history import Row
+from sandbox.services import postgres
+from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch.catalogue import SYNCS
 from sandbox.vendors.store import Store
 
 MOST = 5
+EVENTS = "select type, object_id, created_at from company_state.billing_events order by number desc limit %s"
+TICKETS = """
+select t.subject, t.status, t.updated_at, o.name from company_state.support_tickets t
+join company_state.support_organizations o on o.id = t.organization_id order by t.change desc limit %s
+"""
 
 
 @dataclass(frozen=True)
@@ -22,10 +33,15 @@ class Recent:
     note: str
 
 
-def recent(store: Store, vendor: str) -> list[Recent]:
-    """The last syncs, runs or writes of a vendor, newest first; none for a vendor that has none."""
-    reader = {"fivetran": _fivetran, "hightouch": _hightouch, "salesforce": _salesforce}.get(vendor)
-    return reader(store) if reader else []
+def recent(context: VendorContext, vendor: str) -> list[Recent]:
+    """The last syncs, runs, writes or changes of a vendor, newest first; none for a vendor that has none."""
+    if vendor in COMPANY:
+        statement, show = COMPANY[vendor]
+        return [show(row) for row in _company(context, statement)]
+    reader = {"fivetran": _fivetran, "hightouch": _hightouch, "salesforce": _salesforce, "segment": _segment}.get(
+        vendor
+    )
+    return reader(context.store) if reader else []
 
 
 def targets(store: Store, vendor: str) -> list[str]:
@@ -95,9 +111,43 @@ def _salesforce(store: Store) -> list[Recent]:
     ]
 
 
+def _segment(store: Store) -> list[Recent]:
+    if not _exists(store, "segment_batch"):
+        return []
+    rows = store.execute("select * from segment_batch order by number desc limit ?", (MOST,))
+    return [
+        Recent(
+            row["source"], "succeeded" if row["ended_at"] else "running", row["loaded_at"], row["ended_at"], "into BigQuery"
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _company(context: VendorContext, statement: str) -> list[Row]:
+    """Rows of what the company keeps beside its product; its times are the company's."""
+    try:
+        with office.opened(postgres.dsn(context.config)) as connection:
+            return connection.execute(statement.encode(), [MOST]).fetchall()
+    except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+        return []
+
+
+def _stripe(row: Row) -> Recent:
+    at = row["created_at"].isoformat()
+    return Recent(row["type"], "", at, at, row["object_id"])
+
+
+def _zendesk(row: Row) -> Recent:
+    at = row["updated_at"].isoformat()
+    return Recent(row["subject"], row["status"], at, at, row["name"])
+
+
 def _rows(count: int | None) -> str:
     return "" if count is None else f"{count:,} rows"
 
 
 def _exists(store: Store, table: str) -> bool:
     return bool(store.execute("select 1 from sqlite_master where type = 'table' and name = ?", (table,)))
+
+
+COMPANY = {"stripe": (EVENTS, _stripe), "zendesk": (TICKETS, _zendesk)}

@@ -23,6 +23,9 @@ NAMES = {
     "fivetran": "Fivetran",
     "hightouch": "Hightouch",
     "salesforce": "Salesforce",
+    "stripe": "Stripe",
+    "zendesk": "Zendesk",
+    "segment": "Segment",
     "incident_io": "incident.io",
     "slack": "Slack",
 }
@@ -46,7 +49,7 @@ def render(context: VendorContext, pages: list[Row], messages: list[Row]) -> str
         now=now,
         moved=_ago(moved) if abs(moved) > timedelta(seconds=1) else None,
         vendors=[
-            Vendor(NAMES[key], key, context.faults.active(key), recent(context.store, key)) for key in VENDORS
+            Vendor(NAMES[key], key, context.faults.active(key), recent(context, key)) for key in VENDORS
         ],
         kinds=KINDS,
         incidents=list(_incidents(context.store)),

@@ -23,8 +23,20 @@ from starlette.exceptions import HTTPException
 from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.fivetran import schema, state, sync
+from sandbox.vendors.zendesk import EMAIL
 
 KEY, SECRET = "local-fivetran-key", "local-fivetran-secret"
+HIDDEN = "******"
+CONFIG = {
+    "stripe": {"api_key": HIDDEN, "historical_sync_time_frame": "ALL_TIME"},
+    "zendesk": {
+        "domain": "example.zendesk.com",
+        "email": EMAIL,
+        "api_token": HIDDEN,
+        "historical_sync_time_frame": "ALL_TIME",
+    },
+}
+"""What the API shows of a connection's settings beside its schema: secrets are masked."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
 
 
@@ -91,6 +103,7 @@ class _Api:
         route("/connections/{connection}/sync", self.trigger, methods=["POST"])
         route("/connectors/{connection}/force", self.trigger, methods=["POST"])
         route("/connections/{connection}/resync", self.resync, methods=["POST"])
+        route("/connections/{connection}/schemas/tables/resync", self.resync_tables, methods=["POST"])
         route("/connections/{connection}/sync-history", self.history)
 
     def groups(self) -> Any:
@@ -133,18 +146,40 @@ class _Api:
         return _done(message=f"Sync has been successfully triggered for connection with id '{connection}'")
 
     def resync(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
+        """Reload everything, or the tables of `scope`; a paused connection does it when it is enabled again."""
         row = self._find(connection)
-        if self._paused(row):
-            raise _problem(409, "Conflict", f"Connection with id '{connection}' is paused")
-        if row["sync_state"] == "syncing":
-            raise _problem(409, "Conflict", f"Connection with id '{connection}' is syncing")
-        wanted = [table for tables in ((body or {}).get("scope") or {}).values() for table in tables]
-        for table in wanted or [t["name"] for t in self._tables(connection)]:
-            self._store.execute(
-                "update fivetran_table set dirty = 1 where connection = ? and name = ?", (connection, table)
-            )
-        sync.start(self._context, connection)
+        scope = (body or {}).get("scope")
+        self._reload(row, None if scope is None else self._scope(row, scope))
+        return _done(message=f"Sync has been successfully triggered for connection with id '{connection}'")
+
+    def resync_tables(self, connection: str, body: Annotated[dict[str, Any], Body()]) -> Any:
+        row = self._find(connection)
+        self._reload(row, self._scope(row, body))
         return _done(message="Re-sync has been triggered successfully")
+
+    def _scope(self, row: sqlite3.Row, scope: dict[str, Any]) -> list[str]:
+        """The tables that a scope names, `{schema: [table, …]}`."""
+        if not scope or not all(isinstance(tables, list) and tables for tables in scope.values()):
+            raise _problem(400, "InvalidInput", "The scope has to name a schema, and each schema at least one table")
+        name, tables = next(iter(schema.config(row)["schemas"].items()))
+        wanted = [(given, table) for given, listed in scope.items() for table in listed]
+        for given, table in wanted:
+            if given != name or table not in tables["tables"]:
+                raise _problem(400, "InvalidInput", f"Table with name '{given}.{table}' does not exist")
+        return [table for _, table in wanted]
+
+    def _reload(self, row: sqlite3.Row, tables: list[str] | None) -> None:
+        if row["sync_state"] == "syncing":
+            raise _problem(409, "Conflict", f"Connection with id '{row['id']}' is syncing")
+        with self._store.transaction():
+            for table in self._tables(row["id"]) if tables is None else tables:
+                self._store.execute(
+                    "update fivetran_table set dirty = 1 where connection = ? and name = ?", (row["id"], table)
+                )
+            if tables is None:
+                self._store.execute("update fivetran_connection set historical = 1 where id = ?", (row["id"],))
+        if not self._paused(row):
+            sync.start(self._context, row["id"])
 
     def schemas(self, connection: str) -> Any:
         """The tables as a sync or a reload last saw them; a connection that has seen none yet looks now."""
@@ -189,8 +224,9 @@ class _Api:
             "select * from fivetran_connection where id > ? order by id limit ?", (cursor or "", limit)
         )
 
-    def _tables(self, connection: str) -> list[sqlite3.Row]:
-        return self._store.execute("select name from fivetran_table where connection = ?", (connection,))
+    def _tables(self, connection: str) -> list[str]:
+        rows = self._store.execute("select name from fivetran_table where connection = ?", (connection,))
+        return [row["name"] for row in rows]
 
     def _find(self, connection: str) -> sqlite3.Row:
         found = self._store.execute("select * from fivetran_connection where id = ?", (connection,))
@@ -217,5 +253,5 @@ class _Api:
                 "update_state": "on_schedule" if not tasks else "delayed",
                 "is_historical_sync": bool(row["historical"]), "tasks": tasks, "warnings": [], "rescheduled_for": None,
             },
-            "config": {"schema_prefix": name} if row["service"] == "postgres" else {"schema": name},
+            "config": CONFIG.get(row["service"], {}) | {"schema_prefix" if row["service"] == "postgres" else "schema": name},
         }  # fmt: skip

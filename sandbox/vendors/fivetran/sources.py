@@ -1,9 +1,9 @@
-"""Reads a source as a connector does: which tables, their keys, and the rows that changed since a cursor."""
+"""Reads PostgreSQL and Salesforce as a connector does: which tables, their keys, and the rows that changed since a cursor."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -34,7 +34,7 @@ POSTGRES_TYPES = {
 """How columns land; what is not named here lands as text."""
 CASTS = {pa.string(): "text", pa.float64(): "double precision"}
 SALESFORCE_TYPES = {"double": pa.float64(), "boolean": pa.bool_(), "datetime": TIMESTAMP}
-SALESFORCE_OBJECTS = ("Account", "User", "Opportunity")
+SALESFORCE_OBJECTS = ("Account", "User", "Contact", "Opportunity")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Changes:
-    """The rows past a cursor, and the cursor after them. `keys` are all keys that the source has now."""
+    """The rows that are new or changed, and the cursor after them. `keys` are all keys that the source has now."""
 
     rows: list[dict[str, Any]]
     cursor: str | None
@@ -61,10 +61,8 @@ class Source(Protocol):
 
     def tables(self) -> list[Table]: ...
 
-    def changes(self, table: Table, cursor: str | None) -> Changes: ...
-
-    def position(self, row: dict[str, Any]) -> str:
-        """Where a row stands on the cursor; positions of one source compare as strings."""
+    def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
+        """What changed past a cursor, None for everything. `known` are the keys of the rows that have landed and live."""
         ...
 
     def close(self) -> None: ...
@@ -89,7 +87,7 @@ class PostgresSource:
         usable = {name: columns for name, columns in found.items() if {"id", "updated_at"} <= columns.keys()}
         return [Table(name, name, columns, "id") for name, columns in usable.items()]
 
-    def changes(self, table: Table, cursor: str | None) -> Changes:
+    def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
         name = sql.Identifier(table.source)
         with psycopg.connect(self._dsn) as connection:
             # One snapshot for rows and keys, so that a row which comes in between is not taken for a deleted one.
@@ -100,10 +98,7 @@ class PostgresSource:
             result = connection.execute(sql.SQL("select {} from {} {}").format(columns, name, past))
             rows = [dict(zip(table.columns, row, strict=True)) for row in result]
             keys = {key for (key,) in connection.execute(sql.SQL("select id::text from {}").format(name))}
-        return Changes(rows, max(map(self.position, rows), default=cursor), keys)
-
-    def position(self, row: dict[str, Any]) -> str:
-        return row["updated_at"].astimezone(UTC).isoformat(timespec="microseconds")
+        return _past(rows, lambda row: written(row["updated_at"], "microseconds"), cursor, known, keys)
 
     def close(self) -> None:
         """Nothing to close: it connects anew for every table."""
@@ -128,7 +123,7 @@ class SalesforceSource:
             tables.append(Table(snake(name), name, columns, "id"))
         return tables
 
-    def changes(self, table: Table, cursor: str | None) -> Changes:
+    def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
         fields = self._fields[table.source]
         where = f" WHERE SystemModstamp >= {cursor}" if cursor else ""
         rows = [
@@ -136,10 +131,7 @@ class SalesforceSource:
             for record in self._query(f"SELECT {', '.join(fields.values())} FROM {table.source}{where}")
         ]
         keys = {record["Id"] for record in self._query(f"SELECT Id FROM {table.source}")}
-        return Changes(rows, max(map(self.position, rows), default=cursor), keys)
-
-    def position(self, row: dict[str, Any]) -> str:
-        return row["system_modstamp"].astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return _past(rows, lambda row: written(row["system_modstamp"], "milliseconds"), cursor, known, keys)
 
     def close(self) -> None:
         self._http.close()
@@ -153,6 +145,23 @@ class SalesforceSource:
 
     def _get(self, path: str, **query: str) -> dict[str, Any]:
         return self._http.get(path, params=query or None).raise_for_status().json()
+
+
+def written(at: datetime, precision: str) -> str:
+    """A time in UTC, so that times of one precision compare as text."""
+    return at.astimezone(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def _past(
+    rows: list[dict[str, Any]],
+    position: Callable[[dict[str, Any]], str],
+    cursor: str | None,
+    known: set[str],
+    keys: set[str],
+) -> Changes:
+    """Of rows read at or after a cursor: those exactly there whose keys are known have landed before."""
+    fresh = [row for row in rows if cursor is None or position(row) > cursor or str(row["id"]) not in known]
+    return Changes(fresh, max(map(position, rows), default=cursor), keys)
 
 
 def _selected(column: str, kind: pa.DataType) -> sql.Composable:

@@ -18,7 +18,7 @@ create table if not exists fivetran_connection (
     tasks text not null default '[]', historical integer not null default 1, tables text
 );
 create table if not exists fivetran_table (
-    connection text not null, name text not null, cursor text, keys blob, columns text, dirty integer not null default 0,
+    connection text not null, name text not null, cursor text, keys blob, dirty integer not null default 0,
     primary key (connection, name)
 );
 create table if not exists fivetran_sync (
@@ -28,7 +28,12 @@ create table if not exists fivetran_sync (
 """
 
 # The `schema` of a Postgres connection is a prefix: its tables land in <prefix>_<source schema>.
-CONNECTIONS = (("product_conn", "postgres", "product"), ("salesforce_conn", "salesforce", "salesforce"))
+CONNECTIONS = (
+    ("product_conn", "postgres", "product"),
+    ("salesforce_conn", "salesforce", "salesforce"),
+    ("stripe_conn", "stripe", "stripe"),
+    ("zendesk_conn", "zendesk", "zendesk"),
+)
 
 
 def moment() -> str:
@@ -41,7 +46,7 @@ def written(at: datetime) -> str:
 
 
 def prepare(store: Store) -> None:
-    """Create the tables and the two connections, and end as failed the syncs that a killed process left behind."""
+    """Create the tables and the connections, and end as failed the syncs that a killed process left behind."""
     store.script(SCHEMA)
     for connection, service, schema in CONNECTIONS:
         store.execute(

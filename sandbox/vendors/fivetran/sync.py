@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import threading
 import time
 import zlib
@@ -19,13 +18,20 @@ from sandbox.vendors.faults import Fault
 from sandbox.vendors.fivetran import state
 from sandbox.vendors.fivetran.destination import Destination
 from sandbox.vendors.fivetran.sources import Changes, PostgresSource, SalesforceSource, Source, Table
+from sandbox.vendors.fivetran.stripe_source import StripeSource
+from sandbox.vendors.fivetran.zendesk_source import ZendeskSource
 
 TABLES_AT_ONCE = 3
 log = logging.getLogger(__name__)
 
 
 def source_of(context: VendorContext, service: str, schema: str) -> Source:
-    kinds = {"postgres": PostgresSource, "salesforce": SalesforceSource}
+    kinds = {
+        "postgres": PostgresSource,
+        "salesforce": SalesforceSource,
+        "stripe": StripeSource,
+        "zendesk": ZendeskSource,
+    }
     return kinds[service](context.config, schema)
 
 
@@ -94,50 +100,30 @@ class _Sync:
         )
         past = found[0] if found else None
         broken = next((f for f in self._faults("broken_column") if f.params["table"] == table.name), None)
-        fresh = past is None or not destination.has(table)
-        whole = fresh or bool(broken) or bool(past["dirty"])
-        changes = source.changes(table, None if whole else past["cursor"])
+        landed = destination.columns(table) if past else None
+        whole = past is None or landed is None or bool(broken) or bool(past["dirty"])
+        known = _unpack(past["keys"]) if past else set()
+        changes = source.changes(table, None if whole else past["cursor"], known)
         if broken:
             _spoil(changes, table, broken)
-        if past is None or fresh:
+        if landed is None:
             destination.replace(table, changes.rows, self._began)
-            written = len(changes.rows)
+            count = len(changes.rows)
         else:
-            written = self._increment(source, destination, table, changes, past, whole=whole)
+            count = self._increment(destination, destination.align(table, landed), changes, known)
         store.execute(
-            "insert or replace into fivetran_table (connection, name, cursor, keys, columns, dirty) values (?, ?, ?, ?, ?, ?)",
-            (
-                self._connection,
-                table.name,
-                changes.cursor,
-                _pack(changes.keys),
-                json.dumps(list(table.columns)),
-                bool(broken),
-            ),
+            "insert or replace into fivetran_table (connection, name, cursor, keys, dirty) values (?, ?, ?, ?, ?)",
+            (self._connection, table.name, changes.cursor, _pack(changes.keys), bool(broken)),
         )
-        return written
+        return count
 
-    def _increment(
-        self,
-        source: Source,
-        destination: Destination,
-        table: Table,
-        changes: Changes,
-        past: sqlite3.Row,
-        *,
-        whole: bool,
-    ) -> int:
-        cursor = "" if whole else past["cursor"] or ""
-        # The cursor reads at or after its own moment: rows exactly there which are known by key have landed before.
-        known = _unpack(past["keys"])
-        fresh = [row for row in changes.rows if source.position(row) > cursor or str(row[table.key]) not in known]
+    def _increment(self, destination: Destination, table: Table, changes: Changes, known: set[str]) -> int:
         gone = sorted(known - changes.keys)
-        destination.widen(table, json.loads(past["columns"]))
-        if fresh:
-            destination.merge(table, fresh, self._began)
+        if changes.rows:
+            destination.merge(table, changes.rows, self._began)
         if gone:
             destination.delete(table, gone, self._began)
-        return len(fresh) + len(gone)
+        return len(changes.rows) + len(gone)
 
     def _faults(self, kind: str) -> list[Fault]:
         return self._context.faults.active("fivetran", self._schema, kind)

@@ -2,11 +2,12 @@
 
 A stand-in's own: `/_inspect/pages` and `/_inspect/events`, without authorisation.
 
-Left out: every write but alert events and escalations, acknowledgements, and of the optional fields of an incident its timestamps,
-type, permalink and workload. A filter that is not understood here is refused rather than ignored.
+Left out: every write but alert events, escalations and their acknowledgement, and of the optional fields of an incident its type,
+permalink and workload. A filter that is not understood here is refused rather than ignored.
 
 Unverified against the real service: the largest page sizes, the codes inside an error's `errors`, that a second escalation with the
-same idempotency key answers with the first one, and that a `resolved` event leaves the alert's title and description as they were.
+same idempotency key answers with the first one, that an escalation which has ended cannot be acknowledged, who is shown to have
+acknowledged with an API key, and that a `resolved` event leaves the alert's title and description as they were.
 """
 
 from __future__ import annotations
@@ -50,6 +51,10 @@ class NewEscalation(BaseModel):
     escalation_path_id: str | None = None
     user_ids: list[str] = []
     incident_id: str | None = None
+
+
+class Answer(BaseModel):
+    response: Literal["ack"]
 
 
 def build(context: VendorContext) -> FastAPI:
@@ -124,6 +129,10 @@ def _reads(context: VendorContext, reader: Reader) -> APIRouter:
     def incidents(request: Request) -> Any:
         return reader.incidents(request.query_params)
 
+    @router.get("/v2/incident_alerts")
+    def incident_alerts(request: Request) -> Any:
+        return reader.incident_alerts(request.query_params)
+
     @router.get("/v2/incidents/{incident}")
     def incident(incident: str) -> Any:
         return {"incident": reader.incident(incident)}
@@ -156,7 +165,7 @@ def _reads(context: VendorContext, reader: Reader) -> APIRouter:
 
     @router.get("/v3/alert_routes")
     def routes() -> Any:
-        route = {"id": "01LOCALALERTROUTE000000001", "name": "Data platform failures", "enabled": True}
+        route = {"id": show.ALERT_ROUTE, "name": "Data platform failures", "enabled": True}
         return {"alert_routes": [route], "pagination_meta": {"page_size": 25}}
 
     return router
@@ -172,6 +181,11 @@ def _escalations(alerting: Alerting, reader: Reader) -> APIRouter:
     @router.get("/v2/escalations/{escalation}")
     def escalation(escalation: str) -> Any:
         return {"escalation": reader.escalation(escalation)}
+
+    @router.post("/v2/escalations/{escalation}/actions/respond")
+    def respond(escalation: str, body: Answer) -> None:
+        if not alerting.acknowledge(reader.number("ESCALATION", escalation)):
+            raise Problem(422, "invalid", "the escalation has ended", "response")
 
     @router.post("/v2/escalations", status_code=201)
     def escalate(body: NewEscalation) -> Any:

@@ -34,6 +34,7 @@ create table if not exists incident_io_escalation (
     id integer primary key, idempotency_key text unique, alert integer, incident integer, path text, title text not null,
     description text not null, status text not null, created_at text not null, updated_at text not null
 );
+create table if not exists incident_io_acknowledgement (escalation integer primary key, acked_at text not null);
 create table if not exists incident_io_page (
     id integer primary key, escalation integer not null, state text not null, person text, schedule text, urgency text not null,
     due_at text not null, sent_at text, cancelled_at text
@@ -133,6 +134,23 @@ class Alerting:
             self._settle(escalation, now)
             return escalation
 
+    def acknowledge(self, escalation: int) -> bool:
+        """Somebody has taken the escalation on: who still waits to be paged is left alone. False for one that has ended."""
+        with self._store.transaction():
+            now = self._clock.now()
+            self._send_due(now)
+            acked = self._store.execute(
+                "update incident_io_escalation set status = 'acked', updated_at = ? where id = ?"
+                " and status in ('pending', 'triggered') returning id",
+                (stamp(now), escalation),
+            )
+            if not acked:
+                [row] = self._store.execute("select status from incident_io_escalation where id = ?", (escalation,))
+                return row["status"] == "acked"
+            self._store.execute("insert into incident_io_acknowledgement values (?, ?)", (escalation, stamp(now)))
+            self._cancel_pending(escalation, stamp(now))
+            return True
+
     def advance(self) -> None:
         """Send the pages whose hour has come. Cheap when there is none."""
         now = self._clock.now()
@@ -187,15 +205,18 @@ class Alerting:
             "update incident_io_incident set status = 'closed', closed_at = ?1, updated_at = ?1 where alert = ?2",
             (at, alert),
         )
-        self._store.execute(
-            "update incident_io_page set state = 'cancelled', cancelled_at = ? where state = 'pending'"
-            " and escalation in (select id from incident_io_escalation where alert = ?)",
-            (at, alert),
-        )
+        for escalation in self._store.execute("select id from incident_io_escalation where alert = ?", (alert,)):
+            self._cancel_pending(escalation["id"], at)
         self._store.execute(
             "update incident_io_escalation set updated_at = ?,"
             " status = case status when 'pending' then 'cancelled' else 'resolved' end where alert = ?",
             (at, alert),
+        )
+
+    def _cancel_pending(self, escalation: int, at: str) -> None:
+        self._store.execute(
+            "update incident_io_page set state = 'cancelled', cancelled_at = ? where state = 'pending' and escalation = ?",
+            (at, escalation),
         )
 
     def _escalation(

@@ -63,12 +63,16 @@ class Listing:
     table: str
     largest_page: int
     filters: dict[str, tuple[str, Callable[[str], Any]]]
+    plain: tuple[str, ...] = ()
+    """Filters that take no operator."""
 
 
 TIMES = {"created_at": ("created_at", _moment), "updated_at": ("updated_at", _moment)}
 ALERTS = Listing(
     "alerts", "ALERT", "incident_io_alert", 50,
-    {"deduplication_key": ("deduplication_key", _text), "status": ("status", _text)} | TIMES,
+    {"deduplication_key": ("deduplication_key", _text), "status": ("status", _text),
+     # All alerts are of the one source that there is.
+     "alert_source": (f"'{show.ALERT_SOURCE}'", _text)} | TIMES,
 )  # fmt: skip
 INCIDENTS = Listing(
     "incidents", "INCIDENT", "incident_io_incident", 500, {"status_category": ("status", _text)} | TIMES
@@ -80,7 +84,12 @@ ESCALATIONS = Listing(
         "alert": ("alert", _numbered("ALERT")), "incident": ("incident", _numbered("INCIDENT")),
     } | TIMES,
 )  # fmt: skip
-LISTINGS = {listing.kind: listing for listing in (ALERTS, INCIDENTS, ESCALATIONS)}
+INCIDENT_ALERTS = Listing(
+    "incident_alerts", "LINK", "incident_io_incident", 50,
+    {"alert_id": ("alert", _numbered("ALERT")), "incident_id": ("id", _numbered("INCIDENT"))},
+    plain=("alert_id", "incident_id"),
+)  # fmt: skip
+LISTINGS = {listing.kind: listing for listing in (ALERTS, INCIDENTS, ESCALATIONS, INCIDENT_ALERTS)}
 
 
 class Reader:
@@ -95,6 +104,11 @@ class Reader:
 
     def incidents(self, params: QueryParams) -> dict[str, Any]:
         return self._page(INCIDENTS, params, self._incident)
+
+    def incident_alerts(self, params: QueryParams) -> dict[str, Any]:
+        return self._page(
+            INCIDENT_ALERTS, params, lambda row: show.incident_alert(row, self._row("ALERT", row["alert"]))
+        )
 
     def incident(self, name: str) -> dict[str, Any]:
         # The real API takes the number of the reference as well.
@@ -157,7 +171,8 @@ class Reader:
         pages = self._store.execute("select * from incident_io_page where escalation = ? order by id", (row["id"],))
         alerts = [self._row("ALERT", row["alert"])] if row["alert"] else []
         incidents = [self._row("INCIDENT", row["incident"])] if row["incident"] else []
-        return show.escalation(row, pages, alerts, incidents)
+        acks = self._store.execute("select * from incident_io_acknowledgement where escalation = ?", (row["id"],))
+        return show.escalation(row, pages, alerts, incidents, acks[0]["acked_at"] if acks else None)
 
 
 def _page_size(params: QueryParams, largest: int) -> int:
@@ -173,7 +188,7 @@ def _conditions(listing: Listing, params: QueryParams) -> tuple[list[str], list[
         field, _, rest = name.partition("[")
         if name in {"page_size", "after"} or (name == "sort_by" and listing is INCIDENTS):
             continue
-        operator = OPERATORS.get(rest.removesuffix("]"))
+        operator = "=" if field in listing.plain else OPERATORS.get(rest.removesuffix("]"))
         if field not in listing.filters or operator is None:
             raise Problem(422, "invalid_value", f"the filter {name} is not understood here", field)
         column, convert = listing.filters[field]

@@ -23,7 +23,7 @@ from sandbox.vendors.incident_io.rota import (
     next_shift,
 )
 
-ALERT_SOURCE = "01LOCALALERTSOURCE00000000"
+ALERT_SOURCE, ALERT_ROUTE = "01LOCALALERTSOURCE00000000", "01LOCALALERTROUTE000000001"
 # The settings' own times: they have been as they are since the rotas began.
 SETTLED = stamp(datetime.combine(FIRST_MONDAY, OPENS, ZONE))
 TEAM = "T00000001"
@@ -52,6 +52,8 @@ def alert_slim(row: sqlite3.Row) -> Shown:
 def incident(row: sqlite3.Row, opened_by: sqlite3.Row) -> Shown:
     """`opened_by` is the alert."""
     level = ("Major", 3) if row["customer_facing"] else ("Minor", 1)
+    moments = {"Reported": row["created_at"], "Resolved": row["closed_at"]}
+    cause = json.loads(opened_by["metadata"]).get("unit")
     lasted: Shown = {"duration_metric": {"id": identifier("METRIC", 1), "name": "Lasted"}, "status": "calculating"}
     if row["closed_at"]:
         seconds = datetime.fromisoformat(row["closed_at"]) - datetime.fromisoformat(row["created_at"])
@@ -66,16 +68,27 @@ def incident(row: sqlite3.Row, opened_by: sqlite3.Row) -> Shown:
         "creator": {"alert": {"id": identifier("ALERT", row["alert"]), "title": opened_by["title"]}},
         "mode": "standard",
         "visibility": "public",
-        "custom_field_entries": [],
+        "custom_field_entries": [_cause(cause)] if cause else [],
         "incident_role_assignments": [],
         "team_ids": [],
         "slack_team_id": TEAM,
         "slack_channel_id": f"C{row['id']:08}",
         "slack_channel_name": reference(row["id"]).lower(),
         "duration_metrics": [lasted],
+        "incident_timestamp_values": [_timestamp(rank, name, at) for rank, (name, at) in enumerate(moments.items(), 1)],
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
         "last_activity_at": row["updated_at"],
+    }
+
+
+def incident_alert(row: sqlite3.Row, belonging: sqlite3.Row) -> Shown:
+    """`row` is the incident, `belonging` its alert."""
+    return {
+        "id": identifier("LINK", row["id"]),
+        "alert": alert_slim(belonging),
+        "incident": incident_slim(row),
+        "alert_route_id": ALERT_ROUTE,
     }
 
 
@@ -92,8 +105,9 @@ def incident_slim(row: sqlite3.Row) -> Shown:
 
 
 def escalation(
-    row: sqlite3.Row, pages: Sequence[sqlite3.Row], alerts: Sequence[sqlite3.Row], incidents: Sequence[sqlite3.Row]
-) -> Shown:
+    row: sqlite3.Row, pages: Sequence[sqlite3.Row], alerts: Sequence[sqlite3.Row], incidents: Sequence[sqlite3.Row],
+    acked_at: str | None,
+) -> Shown:  # fmt: skip
     urgency = pages[0]["urgency"]
     creator: Shown = {"workflow": {"id": identifier("APIKEY", 1), "name": "API key"}}
     if alerts:
@@ -105,7 +119,7 @@ def escalation(
         "status": row["status"],
         "priority": {"name": urgency.title()},
         "creator": creator,
-        "events": _events(row, pages),
+        "events": _events(row, pages, acked_at),
         "related_alerts": [alert_slim(a) for a in alerts],
         "related_incidents": [incident_slim(i) for i in incidents],
         "created_at": row["created_at"],
@@ -233,7 +247,7 @@ def _named(kind: str, name: str, rank: int) -> Shown:
     }
 
 
-def _events(row: sqlite3.Row, pages: Sequence[sqlite3.Row]) -> list[Shown]:
+def _events(row: sqlite3.Row, pages: Sequence[sqlite3.Row], acked_at: str | None) -> list[Shown]:
     events: list[Shown] = []
     for page in pages:
         if page["sent_at"]:
@@ -241,9 +255,22 @@ def _events(row: sqlite3.Row, pages: Sequence[sqlite3.Row]) -> list[Shown]:
             events.append({"event": "notified_users", "occurred_at": page["sent_at"]} | paged)
     if events:
         events.insert(0, {"event": "triggered", "occurred_at": events[0]["occurred_at"]})
+    if acked_at:
+        events.append({"event": "acked", "occurred_at": acked_at, "users": []})
     if row["status"] in {"resolved", "cancelled"}:
         events.append({"event": row["status"], "occurred_at": row["updated_at"]})
     return [{"id": f"{identifier('ESCALATION', row['id'])}-{n}"} | event for n, event in enumerate(events, 1)]
+
+
+def _timestamp(rank: int, name: str, at: str | None) -> Shown:
+    known = {"id": identifier("TIMESTAMP", rank), "name": name, "rank": rank}
+    return {"incident_timestamp": known} | ({"value": {"value": at}} if at else {})
+
+
+def _cause(unit: str) -> Shown:
+    """The custom field that the alert route fills with the alert's attribute `unit`."""
+    field = {"id": identifier("FIELD", 1), "name": "Cause", "description": "What it was due to", "field_type": "text"}
+    return {"custom_field": field | {"options": []}, "values": [{"value_text": unit}]}
 
 
 def _attribute(name: str, value: Any) -> Shown:
