@@ -1,3 +1,5 @@
+{{ config(meta={'dagster': {'ref': {'name': 'time_spent_on_incidents', 'version': 2}}}) }}
+
 -- Organisations whose dashboard counts other incidents than were declared.
 with declared as (
     select

@@ -14,6 +14,8 @@ from sandbox.config import REPOSITORY
 
 PROJECT_DIR = REPOSITORY / "dbt_project"
 DBT = Path(sys.executable).with_name("dbt")
+ENVIRONMENT = {"GOOGLE_CLOUD_PROJECT": "some-project"}
+"""What a parse needs; it asks no warehouse."""
 
 
 @dataclass(frozen=True)

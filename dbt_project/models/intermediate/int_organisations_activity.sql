@@ -3,6 +3,7 @@ with dated_incidents as (
         *,
         max(declared_at) over (partition by organisation_id) as latest_declared_at
     from {{ ref('int_incidents_enriched') }}
+    where not is_declined
 ),
 
 incidents as (

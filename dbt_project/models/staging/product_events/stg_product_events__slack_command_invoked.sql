@@ -1,0 +1,25 @@
+{{ config(
+    materialized='incremental',
+    partition_by={'field': 'occurred_on', 'data_type': 'date'},
+    partitions=event_partitions(),
+    cluster_by=['organisation_id'],
+    meta={'partitions': 'daily'}
+) }}
+
+select
+    event_id,
+    event_version,
+    organisation_id,
+    user_id,
+    command as command_name,
+    channel_kind,
+    duration_ms,
+    succeeded as is_successful,
+    occurred_at,
+    received_at,
+    date(occurred_at) as occurred_on
+from {{ source('product_events', 'slack_command_invoked') }}
+where
+    {{ event_window('occurred_at') }}
+qualify
+    {{ first_received('event_id', 'occurred_at') }}

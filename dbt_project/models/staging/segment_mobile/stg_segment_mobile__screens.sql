@@ -1,0 +1,24 @@
+{{ config(
+    materialized='incremental',
+    partition_by={'field': 'occurred_on', 'data_type': 'date'},
+    partitions=event_partitions(),
+    cluster_by=['organisation_id'],
+    meta={'partitions': 'daily'}
+) }}
+
+select
+    id as event_id,
+    anonymous_id,
+    user_id,
+    name as screen_name,
+    organisation_id,
+    context_user_agent as user_agent,
+    context_locale as locale,
+    timestamp as occurred_at,
+    received_at,
+    date(timestamp) as occurred_on
+from {{ source('segment_mobile', 'screens') }}
+where
+    {{ event_window('timestamp', ingestion_time=true) }}
+qualify
+    {{ first_received('id', 'timestamp') }}
