@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Annotated
 
 import typer
@@ -33,24 +34,64 @@ def refresh(
     except SettingsError as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
-    from orchestration.components.dbt import DbtModels
-    from orchestration.components.fivetran import FivetranConnections
-    from orchestration.components.hightouch import HightouchSyncs
+    import dagster as dg
 
-    for component in (FivetranConnections(), HightouchSyncs(), DbtModels()):
-        name = component.state_name
-        if if_stale and not component.stale():
-            console.print(f"{name}: up to date")
-            continue
-        try:
-            component.refresh()
-            console.print(f"{name}: refreshed")
-        except Exception as error:
+    from orchestration.components.saved_state import SavedState
+    from orchestration.settings import REPOSITORY
+
+    # As `defs/` configures them: which datasets are looked at, for one, is written there.
+    components = dg.ComponentTree.for_project(REPOSITORY).get_all_components(SavedState)
+    due = [component for component in components if component.stale() or not if_stale]
+    for component in components:
+        if component not in due:
+            console.print(f"{component.state_name}: up to date")
+    with ThreadPoolExecutor(len(due) or 1) as pool:
+        started = {pool.submit(component.refresh): component for component in due}
+        for future in as_completed(started):
+            component = started[future]
+            name = component.state_name
+            if (error := future.exception()) is None:
+                console.print(f"{name}: refreshed")
+                continue
             problems += 1
             kept = "the last state is kept" if component.state_path().exists() else f"there is no state in {folder} yet"
             console.print(f"{name}: not refreshed, {kept}. {error}", style="red", markup=False, highlight=False)
     if problems:
         raise typer.Exit(1)
+
+
+@app.command()
+def docs(
+    port: Annotated[int, typer.Option(help="Where to serve them.")] = 8580,
+    serve: Annotated[bool, typer.Option(help="Serve them until interrupted; else only generate.")] = True,
+) -> None:
+    """Generate dbt's documentation, with the columns as they are in BigQuery now, and serve it on this machine."""
+    import subprocess
+
+    from orchestration.settings import SettingsError, settings
+
+    console = Console(stderr=True)
+    try:
+        folder = settings().dataplatform_state_dir / "docs"
+    except SettingsError as error:
+        console.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+    from orchestration.components.dbt import DBT
+    from orchestration.settings import DBT_PROJECT
+
+    project = ["--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT), "--target-path", str(folder)]
+    project += ["--target", settings().dbt_target, "--log-path", str(folder)]
+    commands = [["docs", "generate", "--static", *project]]
+    if serve:
+        commands.append(["docs", "serve", "--no-browser", "--port", str(port), *project])
+    try:
+        for command in commands:
+            result = subprocess.run([str(DBT), *command], check=False)
+            if result.returncode:
+                raise typer.Exit(result.returncode)
+    except KeyboardInterrupt:
+        return
+    console.print(f"generated: {folder / 'static_index.html'}, one page that any web server can serve", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ DBT_PROJECT = REPOSITORY / "dbt_project"
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+CodeUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/]+/.+/tree/.+$")]
 
 
 class SettingsError(ValueError):
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
         None, description="address of another Cloud Storage; read by Google's client; leave out for the real one"
     )
     bigquery_location: Text = Field("US", description="where the datasets are: the dataset's details in BigQuery")
+    bigquery_retry_seconds: float = Field(
+        60, gt=0, description="how long a BigQuery that cannot be reached is tried before a step fails"
+    )
 
     dbt_target: Literal["prod", "dev", "ci"] = Field(description="the target of dbt_project/profiles.yml")
     dbt_schema_prefix: Text | None = Field(
@@ -58,12 +62,20 @@ class Settings(BaseSettings):
     hightouch_api_key: Secret = Field(description="Hightouch: Settings, API keys")
 
     incident_io_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.incident.io"), description="incident.io's API")
+    incident_io_api_key: Secret = Field(
+        description="incident.io: Settings, API keys, a key that may view alerts, escalations and incidents"
+    )
     incident_io_alert_source_id: Text = Field(
         description="incident.io: Alerts, Sources, the HTTP source, the last part of its URL"
     )
     incident_io_alert_source_token: Secret = Field(description="incident.io: the same HTTP source, its token")
 
     dataplatform_url: AnyHttpUrl = Field(description="where people open this Dagster's UI; alerts link to it")
+    dataplatform_code_url: CodeUrl | None = Field(
+        None,
+        description="this repository's branch, such as https://github.com/acme/data-platform/tree/main; models link to it; "
+        "without it to the files of this machine",
+    )
     dataplatform_state_dir: Path = Field(
         REPOSITORY / ".state", description="where the vendors' saved state and dbt's manifest are kept"
     )

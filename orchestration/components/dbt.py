@@ -1,34 +1,46 @@
 """The dbt project as assets: one invocation of dbt a run, tests as asset checks, and an exact account of what failed."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, override
+from typing import Annotated, Any, ClassVar, cast, override
 
 import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    PARTITION_NAME_TAG,
+)
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, DbtProjectComponent
+from dagster_dbt.components.dbt_component_utils import DagsterDbtComponentTranslatorSettings
 from dagster_dbt.components.dbt_project.component import DbtProjectComponentTranslator
+from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from dagster_dbt.dbt_project_manager import DbtProjectManager
 
+from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped
+from orchestration.components.dbt_failures import failed_units
 from orchestration.components.saved_state import SavedState
 from orchestration.lineage import failures, keys
-from orchestration.lineage.failures import FailedUnit
-from orchestration.settings import DBT_PROJECT, settings
+from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
+from orchestration.vendors.bigquery_project import BigQueryProject
 
 DBT = Path(sys.executable).with_name("dbt")
 MANIFEST, PARTIAL_PARSE = "manifest.json", "partial_parse.msgpack"
 SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
 KEEP_RUNS_SECONDS = 7 * 86400
 """How long the artifacts of a failed invocation stay for people to look at."""
-BAD = {"error", "fail", "runtime error", "partial success"}
+
+WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
+"""Their rows are made up: what they show, they have shown before a model was deployed."""
 
 
 class ParseFailed(RuntimeError):
@@ -57,8 +69,44 @@ class Translator(DbtProjectComponentTranslator):
         return keys.dbt_node(dbt_resource_props).path[0]
 
     @override
+    def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> dg.PartitionsDefinition[str] | None:
+        wanted = _meta(dbt_resource_props).get("partitions")
+        if wanted is None:
+            return None
+        if wanted != "daily":
+            raise dg.DagsterInvalidDefinitionError(
+                f"{dbt_resource_props['original_file_path']}: config.meta.partitions is {wanted!r}; only `daily` is known."
+            )
+        component = cast(DbtModels, self.component)
+        # Until the end of today: events of this hour are part of what people look at.
+        return dg.DailyPartitionsDefinition(start_date=component.events_since, end_offset=1)
+
+    @override
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
-        return None if dbt_resource_props["resource_type"] == "source" else dg.AutomationCondition.eager()
+        if dbt_resource_props["resource_type"] == "source":
+            return None
+        eager = dg.AutomationCondition.eager()
+        if self.get_partitions_def(dbt_resource_props) is None:
+            return eager
+        # Events arrive late: the days that they may still change are built again with today's.
+        late = timedelta(days=cast(DbtModels, self.component).late_days + 1)
+        latest = dg.AutomationCondition.in_latest_time_window
+        return eager.replace(latest(), latest(late))
+
+    @override
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        wanted = _meta(self.get_resource_props(manifest, unique_id)).get("freshness")
+        if wanted is None or unique_id.startswith("source."):
+            return spec
+        policy = dg.FreshnessPolicy.time_window(
+            fail_window=timedelta(hours=wanted["fail_hours"]), warn_window=timedelta(hours=wanted["warn_hours"])
+        )
+        return spec.replace_attributes(freshness_policy=policy)
+
+
+def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**node.get("meta", {}), **node.get("config", {}).get("meta", {})}
 
 
 @dataclass
@@ -70,12 +118,17 @@ class DbtModels(SavedState, DbtProjectComponent):
         default_factory=dbt_project
     )
 
+    events_since: str = "2026-08-24"
+    """The first day (ISO date, UTC) that models with `meta.partitions: daily` have a partition of."""
+    late_days: int = 3
+    """How long after its day an event may arrive; the same as the variable `late_days` of the dbt project."""
+
     state_name: ClassVar[str] = "dbt"
 
     @cached_property
     @override
     def translator(self) -> DagsterDbtTranslator:
-        return Translator(self, self.translation_settings)
+        return Translator(self, DagsterDbtComponentTranslatorSettings(enable_code_references=True))
 
     @override
     def stale(self) -> bool:
@@ -106,7 +159,9 @@ class DbtModels(SavedState, DbtProjectComponent):
         folder = str(DBT.parent)
         if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:
             os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
-        return super().build_defs_from_state(context, state_path)
+        defs = super().build_defs_from_state(context, state_path)
+        code = settings().dataplatform_code_url
+        return dg.Definitions(assets=linked(list(cast(Any, defs.assets)), code)) if code else defs
 
     @override
     def write_state_to_path(self, state_path: Path) -> None:
@@ -133,9 +188,15 @@ class DbtModels(SavedState, DbtProjectComponent):
         target.mkdir(parents=True, exist_ok=True)
         if (self.state_path() / PARTIAL_PARSE).exists():
             shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
-        arguments = self.get_cli_args(context)
+        arguments = [
+            *self.get_cli_args(context),
+            *WITHOUT_UNIT_TESTS,
+            *LOG_ARGUMENTS,
+            *partition_arguments(context.run.tags),
+        ]
         invocation = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
-        yield from invocation.stream().fetch_row_counts()
+        streamed = Streamed(invocation, context, BigQueryProject.configured())
+        yield from DbtEventIterator(iter(streamed), invocation).fetch_column_metadata()
         if invocation.is_successful():
             shutil.rmtree(target, ignore_errors=True)
             return
@@ -148,72 +209,27 @@ class DbtModels(SavedState, DbtProjectComponent):
         failed = failed_units(invocation.get_artifact(MANIFEST), results)
         if not failed:
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+        for unit in failed:
+            for key in unit.held_up:
+                context.log_event(skipped(key, unit.unit.removeprefix("dbt/"), unit.error))
         raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
 
 
-def failed_units(manifest: Mapping[str, Any], results: list[dict[str, Any]]) -> list[FailedUnit]:
-    """What failed in an invocation, by model: its own error, or those of the tests on it.
-
-    `results` are dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json). A failed test that is
-    attached to no model counts against the first that it reads; one on a source against the models that read the source,
-    which dbt does not build while it fails; and what is neither, such as a hook, against all that was skipped.
-    """
-    kinds = ("nodes", "sources", "unit_tests", "exposures")
-    nodes: dict[str, Any] = {id_: node for kind in kinds for id_, node in manifest.get(kind, {}).items()}
-    errors: defaultdict[str, list[str]] = defaultdict(list)
-    for result in results:
-        if result["status"] in BAD:
-            node = nodes.get(result["unique_id"])
-            about = _about(node) if node else result["unique_id"]
-            text = _message(result)
-            errors[about].append(f"{_test(node)} {result['status']}: {text}" if node and not _is_asset(node) else text)
-    skipped = {result["unique_id"] for result in results if result["status"] == "skipped"}
-
-    def assets(ids: Iterable[str]) -> tuple[str, ...]:
-        return tuple(sorted(_key(nodes[id_]) for id_ in ids if id_ in nodes and _is_asset(nodes[id_])))
-
-    failed: list[FailedUnit] = []
-    for about, messages in errors.items():
-        node, error = nodes.get(about), " ".join(messages)
-        if node and _is_asset(node):
-            held_up = assets(_downstream(manifest, about) & skipped)
-            failed.append(FailedUnit(f"dbt/{_key(node)}", (_key(node),), error, held_up=held_up))
-        elif node and node["resource_type"] == "source":
-            failed.append(FailedUnit(f"dbt/{_key(node)}", assets(manifest["child_map"].get(about, [])), error))
-        else:
-            failed.append(FailedUnit(f"dbt/{about}", assets(skipped), error))
-    return failed
+def linked(assets: list[dg.AssetsDefinition], code_url: str) -> Sequence[Any]:
+    """The assets with their files linked to the repository's branch instead of to this machine. `code_url` as in the settings."""
+    url, _, branch = code_url.rstrip("/").rpartition("/tree/")
+    return dg.link_code_references_to_git(
+        assets_defs=assets,
+        git_url=url.removesuffix("/-"),  # GitLab's part between the repository and the branch
+        git_branch=branch,
+        file_path_mapping=dg.AnchorBasedFilePathMapping(REPOSITORY, file_anchor_path_in_repository=""),
+    )
 
 
-def _about(node: Mapping[str, Any]) -> str:
-    if _is_asset(node):
-        return node["unique_id"]
-    attached = node.get("attached_node")
-    return attached or next(iter(node.get("depends_on", {}).get("nodes", [])), node["unique_id"])
-
-
-def _is_asset(node: Mapping[str, Any]) -> bool:
-    return node["resource_type"] in {"model", "seed", "snapshot"}
-
-
-def _test(node: Mapping[str, Any]) -> str:
-    kind = "unit test" if node["resource_type"] == "unit_test" else "test"
-    return f"{kind} {node['name']}"
-
-
-def _message(result: Mapping[str, Any]) -> str:
-    return " ".join(str(result.get("message") or "dbt gives no message").split())
-
-
-def _key(node: Mapping[str, Any]) -> str:
-    return keys.dbt_node(node).to_user_string()
-
-
-def _downstream(manifest: Mapping[str, Any], unique_id: str) -> set[str]:
-    seen: set[str] = set()
-    waiting = [unique_id]
-    while waiting:
-        children = manifest["child_map"].get(waiting.pop(), [])
-        waiting += [child for child in children if child not in seen]
-        seen.update(children)
-    return seen
+def partition_arguments(tags: Mapping[str, str]) -> list[str]:
+    """What tells dbt the days that a run is of, from the run's tags: one invocation for a whole range; nothing without partitions."""
+    one = tags.get(PARTITION_NAME_TAG)
+    start, end = tags.get(ASSET_PARTITION_RANGE_START_TAG, one), tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
+    if start is None or end is None:
+        return []
+    return ["--vars", json.dumps({"partition_start": start, "partition_end": end})]

@@ -1,6 +1,6 @@
 """The dashboards that dbt's exposures declare, as assets at the end of the graph."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, override
 
@@ -38,12 +38,11 @@ def asset_spec(manifest: Mapping[str, Any], exposure: Mapping[str, Any]) -> dg.A
             f"The exposure `{exposure['name']}` in {exposure['original_file_path']} needs config.meta with vendor, slug and "
             f"audience ({' or '.join(AUDIENCES)}); it has {meta or 'none'}."
         )
-    nodes = {**manifest["nodes"], **manifest["sources"]}
     owner = exposure["owner"].get("email")
     metadata: dict[str, Any] = {"dashboard": dg.MetadataValue.url(exposure["url"])} if exposure.get("url") else {}
     return dg.AssetSpec(
         key=keys.consumer(meta["vendor"], meta["slug"]),
-        deps=[keys.dbt_node(nodes[id_]) for id_ in exposure["depends_on"]["nodes"] if id_ in nodes],
+        deps=_tables(manifest, exposure["depends_on"]["nodes"]),
         description=exposure.get("description") or exposure.get("label"),
         metadata=metadata,
         owners=[owner] if isinstance(owner, str) else [],
@@ -51,3 +50,20 @@ def asset_spec(manifest: Mapping[str, Any], exposure: Mapping[str, Any]) -> dg.A
         kinds={meta["vendor"]},
         tags={AUDIENCE_TAG: meta["audience"]},
     )
+
+
+def _tables(manifest: Mapping[str, Any], ids: Iterable[str]) -> list[dg.AssetKey]:
+    """The assets below nodes of dbt, which may be metrics: those are read through their semantic models."""
+    assets = {**manifest["nodes"], **manifest["sources"]}
+    described = {
+        id_: node
+        for kind in ("metrics", "semantic_models", "saved_queries")
+        for id_, node in manifest.get(kind, {}).items()
+    }
+    found: dict[dg.AssetKey, None] = {}
+    for id_ in ids:
+        if id_ in assets:
+            found[keys.dbt_node(assets[id_])] = None
+        elif id_ in described:
+            found |= dict.fromkeys(_tables(manifest, described[id_]["depends_on"]["nodes"]))
+    return list(found)

@@ -1,120 +1,31 @@
 """Fivetran connections as assets: one for each table that a connection lands, all synced by one step."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, override
 
 import dagster as dg
-import requests
 from dagster._serdes import deserialize_value
-from dagster._utils.cached_method import cached_method
-from dagster_fivetran import DagsterFivetranTranslator, FivetranWorkspace
-from dagster_fivetran.resources import FivetranClient
+from dagster_fivetran import DagsterFivetranTranslator
 from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMetadataSet, FivetranWorkspaceData
-from google.api_core.exceptions import GoogleAPIError
 
+from orchestration.components import source_checks as checks
+from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema
+from orchestration.components.fivetran_account import Connection, PlatformFivetranWorkspace, Table, connections
+from orchestration.components.fivetran_sync import Limits, Result, Syncs
 from orchestration.components.saved_state import StateIncomplete, VendorState
+from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.settings import settings
-from orchestration.vendors.bigquery import Landed, Warehouse
-from orchestration.vendors.fivetran import Fivetran, Synced, connection_url
-from orchestration.vendors.http import VendorError
-from orchestration.vendors.waiting import Wait
+from orchestration.vendors import fivetran as api
+from orchestration.vendors.bigquery import Schema
 
 GROUP = "ingestion"
-LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/ingestion/defs.yaml."
-
-
-def fivetran() -> Fivetran:
-    values = settings()
-    return Fivetran(
-        str(values.fivetran_api_url), values.fivetran_api_key, values.fivetran_api_secret.get_secret_value()
-    )
-
-
-class PlatformFivetranClient(FivetranClient):
-    """dagster_fivetran's client over this project's HTTP client.
-
-    The library's own has a fixed address, repeats answers of 404, ends with UnboundLocalError where a connection is
-    refused, ignores Retry-After, and pages by `nextCursor`, which Fivetran does not send.
-    """
-
-    def __init__(self, api: Fivetran) -> None:
-        super().__init__("", "", 0, 0.0, 1.0, disable_schedule_on_trigger=False)
-        self._api = api
-        self.listed: dict[str, str] = {}
-        """The connections that Fivetran has listed, by id, with their names."""
-
-    @override
-    def _make_and_handle_request(
-        self, method: str, endpoint: str, data: str | None = None, params: Mapping[str, Any] | None = None
-    ) -> Mapping[str, Any]:
-        return self._api.request(method, endpoint, params=params, body=json.loads(data) if data else None)
-
-    @override
-    def get_groups(self) -> Mapping[str, Any]:
-        return {"items": list(self._api.items("groups"))}
-
-    @override
-    def list_connectors_for_group(self, group_id: str) -> Sequence[Mapping[str, Any]]:
-        connections = list(self._api.items("connections", group_id=group_id))
-        for connection in connections:
-            self.listed[connection["id"]] = connection["schema"]
-            # The library leaves out a connection that is broken; it is an outage, which its sync has to report.
-            if connection["status"]["setup_state"] == "broken":
-                connection["status"]["setup_state"] = "connected"
-        return connections
-
-    @override
-    def get_destination_details(self, destination_id: str) -> Mapping[str, Any]:
-        details = self._api.request("GET", f"destinations/{destination_id}")
-        # BigQuery calls `project_id` what other warehouses call `database`, and the library reads only that.
-        config = {"database": details["config"].get("project_id"), **details["config"]}
-        return {**details, "config": config}
-
-    @override
-    def get_schema_config_for_connector(
-        self, connector_id: str, raise_on_not_found_error: bool = True
-    ) -> Mapping[str, Any]:
-        try:
-            details = self._api.request("GET", f"connections/{connector_id}/schemas")
-        except VendorError as error:
-            if error.status == 404 and not raise_on_not_found_error:
-                return {}
-            raise
-        # A schema that is not synced comes without `tables`, which the library takes for granted.
-        schemas: dict[str, Any] = {
-            name: {"tables": {}, **schema} for name, schema in details.get("schemas", {}).items()
-        }
-        return {**details, "schemas": schemas}
-
-
-class PlatformFivetranWorkspace(FivetranWorkspace):
-    """dagster_fivetran's workspace, at the address of the settings."""
-
-    @override
-    @cached_method
-    def get_client(self) -> PlatformFivetranClient:
-        return PlatformFivetranClient(fivetran())
-
-
-@dataclass(frozen=True)
-class Table:
-    key: dg.AssetKey
-    dataset: str
-    name: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one sync brought, by table."""
-
-    synced: Synced
-    landed: dict[dg.AssetKey, Landed]
+NO_SCHEMA = Schema({})
 
 
 @dataclass
@@ -127,6 +38,11 @@ class FivetranConnections(VendorState, dg.Resolvable):
     concurrent_syncs: int = 8
     manage_schedules: bool = False
     """Switch a connection's own schedule off when it is synced from here."""
+    freshness: Freshness = field(default_factory=lambda: Freshness(warn_hours=3, fail_hours=12))
+    """How long after a sync its tables are fresh."""
+    freshness_of: dict[str, Freshness] = field(default_factory=dict[str, Freshness])
+    """The same for single connections, by name."""
+    volume: Volume = field(default_factory=Volume)
 
     state_name: ClassVar[str] = "fivetran.json"
 
@@ -155,17 +71,19 @@ class FivetranConnections(VendorState, dg.Resolvable):
     @override
     def definitions(self, state_path: Path) -> dg.Definitions:
         state = deserialize_value(state_path.read_text(encoding="utf-8"), FivetranWorkspaceData)
-        tables: dict[str, list[Table]] = {}
-        specs: list[dg.AssetSpec] = []
-        for props in state.to_fivetran_connector_table_props_data():
-            spec = self.get_asset_spec(props)
-            specs.append(spec)
-            tables.setdefault(props.connector_id, []).append(_table(spec))
-        names = {connector.id: connector.name for connector in state.connectors_by_id.values()}
+        found = connections(state)
 
-        @dg.multi_asset(name="fivetran", specs=specs, can_subset=True)
-        def sync(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-            yield from self.execute(context, tables, names)
+        @dg.multi_asset(
+            name="fivetran",
+            specs=[self.get_asset_spec(props) for props in state.to_fivetran_connector_table_props_data()],
+            check_specs=[
+                spec for own in found for table in own.tables for spec in specs(table.key, checks_of(own, table))
+            ],
+            config_schema=config_schema(found),
+            can_subset=True,
+        )
+        def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            yield from self.execute(context, found)
 
         return dg.Definitions(assets=[sync])
 
@@ -178,85 +96,113 @@ class FivetranConnections(VendorState, dg.Resolvable):
             key=keys.table(found.destination_schema_name, found.destination_table_name),
             group_name=GROUP,
             owners=self.owners,
+            freshness_policy=self.freshness_of.get(props.connector_name, self.freshness).policy(),
         )
 
-    def execute(
-        self, context: dg.AssetExecutionContext, tables: Mapping[str, list[Table]], names: Mapping[str, str]
-    ) -> Iterator[dg.MaterializeResult[Any]]:
+    def execute(self, context: dg.AssetExecutionContext, found: Sequence[Connection]) -> Iterator[Any]:
         """Sync the connections of the selected tables side by side, and report each as soon as it has ended.
 
-        Raises dagster.Failure at the end, with a report of every connection that failed.
+        The run's configuration may name connections or tables to resync. Where only checks are selected, nothing is synced. Raises
+        dagster.Failure at the end, with a report of every connection that failed, and of every table that failed a check.
         """
-        selected = context.selected_asset_keys
-        wanted = {id_: own for id_, own in tables.items() if any(table.key in selected for table in own)}
-        syncs, failed = _Syncs(self, context), Failures(context.log)
-        jobs = {id_: partial(syncs.run, id_, own) for id_, own in wanted.items()}
+        config: Mapping[str, Any] = context.op_execution_context.op_config
+        resync: Mapping[str, list[str]] = config["resync"]
+        selected, checked = (
+            context.selected_asset_keys,
+            {check.asset_key for check in context.selected_asset_check_keys},
+        )
+        syncs, failed, reports = (
+            Syncs(Limits(self.sync_timeout_minutes * 60, self.manage_schedules), context.log),
+            Failures(context.log),
+            CheckReports(context),
+        )
+        jobs: dict[str, Callable[[Sleep], Result]] = {}
+        for own in found:
+            if own.name in resync or any(table.key in selected for table in own.tables):
+                jobs[own.id] = partial(syncs.run, own, resync.get(own.name))
+            elif any(table.key in checked for table in own.tables):
+                jobs[own.id] = partial(syncs.look, own)
+        by_id = {own.id: own for own in found}
         for id_, future in side_by_side(jobs, self.concurrent_syncs):
+            own = by_id[id_]
             if error := future.exception():
-                keys_ = [table.key for table in wanted[id_] if table.key in selected]
-                failed.add(f"fivetran/{names[id_]}", keys_, error, connection_url(id_))
-            else:
-                yield from _report(context, wanted[id_], selected, future.result())
+                asked = [table.key for table in own.tables if table.key in selected]
+                failed.add(f"fivetran/{own.name}", asked, error, api.connection_url(id_))
+                continue
+            result = future.result()
+            yield from _report(context, own, result)
+            for table in own.tables:
+                decisions = self._decisions(own, table, result, reports, accept=config["accept_schema"])
+                yield from reports.report(table.key, decisions)
+        reports.fail(failed)
         failed.raise_any()
 
-
-class _Syncs:
-    """What the threads of one step share."""
-
-    def __init__(self, component: FivetranConnections, context: dg.AssetExecutionContext) -> None:
-        values = settings()
-        self._component, self._log = component, context.log
-        self._fivetran = fivetran()
-        self._warehouse = Warehouse(values.google_cloud_project, values.bigquery_location)
-
-    def run(self, connection_id: str, tables: Sequence[Table], sleep: Sleep) -> Result:
-        if self._component.manage_schedules:
-            self._fivetran.hand_over_schedule(connection_id)
-        datasets = _by_dataset(tables)
-        before = {dataset: self._counted(self._warehouse.newest, dataset, names) for dataset, names in datasets.items()}
-        limit = self._component.sync_timeout_minutes * 60
-        synced = self._fivetran.sync(connection_id, Wait(limit, LATE, self._log.info, sleep))
-        landed = {
-            keys.table(dataset, name): counts
-            for dataset, names in datasets.items()
-            for name, counts in self._counted(self._warehouse.landed, dataset, names, before[dataset]).items()
-        }
-        return Result(synced, landed)
-
-    def _counted[**P, T](self, count: Callable[P, dict[str, T]], *arguments: P.args, **named: P.kwargs) -> dict[str, T]:
-        """What the warehouse counts; nothing where it cannot. Counts describe a sync, they are not what it is for."""
-        try:
-            return count(*arguments, **named)
-        except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
-            self._log.warning(f"rows of {arguments[0]} are not counted, the sync goes on: {error}")
-            return {}
+    def _decisions(
+        self, own: Connection, table: Table, result: Result, reports: CheckReports, *, accept: bool
+    ) -> dict[str, Decide]:
+        decisions: dict[str, Decide] = dict.fromkeys(
+            checks_of(own, table), partial(checks.unknown, "what the table holds is not known.")
+        )
+        decisions[checks.CONNECTION] = lambda _: checks.connection(result.connection.wishes)
+        if (syncs := result.syncs) is not None:
+            unknown = {f"{dataset}.{name}" for dataset, name in syncs} - {f"{t.dataset}.{t.name}" for t in own.tables}
+            decisions[checks.NEW_TABLES] = lambda _: checks.new_tables(unknown, own.name)
+        if result.schemas is not None:
+            columns = result.schemas.get(table.key, NO_SCHEMA).columns
+            risk = partial(reports.models_at_risk, table.key)
+            decisions[checks.SCHEMA] = lambda last: checks.drift(columns, last, risk, accept=accept)
+        if result.counted is not None and (counted := result.counted.get(table.key)) is not None:
+            newest = checks.newest_day(result.counted.values(), datetime.now(UTC).date())
+            decisions[checks.KEYS] = lambda _: checks.keys_not_null(counted.nulls)
+            decisions[checks.VOLUME] = lambda last: checks.volume(counted.days, newest, self.volume, last)
+        return decisions
 
 
-def _report(
-    context: dg.AssetExecutionContext, tables: Sequence[Table], selected: Any, result: Result
-) -> Iterator[dg.MaterializeResult[Any]]:
-    for table in tables:
-        landed = result.landed.get(table.key)
-        counts = {"rows_moved": landed.moved, "dagster/row_count": landed.rows} if landed else {}
+def checks_of(own: Connection, table: Table) -> list[str]:
+    of_table = [checks.SCHEMA, checks.KEYS, *([checks.VOLUME] if table.has_days else [])]
+    # What is said of a whole connection is said on its first table.
+    return [*of_table, checks.CONNECTION, checks.NEW_TABLES] if table == own.tables[0] else of_table
+
+
+def config_schema(found: Sequence[Connection]) -> dict[str, Any]:
+    """What a run may be told. The launchpad knows the names, and refuses others before anything starts."""
+    scopes: dict[str, dg.Field] = {}
+    for own in found:
+        names = sorted({table.source_name for table in own.tables})
+        # Dagster's error names the type and not its values.
+        kind = dg.Enum(f"tables of {own.name} ({', '.join(names)})", [dg.EnumValue(name) for name in names])
+        what = "Tables by their names at the source; an empty list means all of them."
+        scopes[own.name] = dg.Field([kind], is_required=False, description=what)
+    return {
+        "resync": dg.Field(
+            dg.Shape(scopes),
+            default_value={},
+            description="Connections, or tables of them, to read at the source all over again.",
+        ),
+        "accept_schema": dg.Field(
+            bool, default_value=False, description="Take the columns of the selected tables as they are now for agreed."
+        ),
+    }
+
+
+def _report(context: dg.AssetExecutionContext, own: Connection, result: Result) -> Iterator[dg.MaterializeResult[Any]]:
+    if result.synced is None:
+        return
+    for table in own.tables:
+        counted, schema = (result.counted or {}).get(table.key), (result.schemas or {}).get(table.key)
         metadata: dict[str, Any] = {
-            **counts,
             "duration_seconds": round(result.synced.seconds, 1),
-            "fivetran": dg.MetadataValue.url(result.synced.connection.url),
+            "fivetran": dg.MetadataValue.url(result.connection.url),
         }
-        if table.key in selected:
+        if counted:
+            metadata |= {"rows_moved": counted.moved, "dagster/row_count": counted.rows}
+            metadata |= (
+                {"dagster/last_updated_timestamp": dg.MetadataValue.timestamp(counted.newest)} if counted.newest else {}
+            )
+        if schema:
+            metadata["dagster/column_schema"] = table_schema(schema.columns)
+        if table.key in context.selected_asset_keys:
             yield dg.MaterializeResult(asset_key=table.key, metadata=metadata)
         else:
             # Fivetran syncs a whole connection: tables that were not asked for have landed as well.
             context.log_event(dg.AssetMaterialization(table.key, metadata=metadata))
-
-
-def _table(spec: dg.AssetSpec) -> Table:
-    dataset, name = spec.key.path
-    return Table(spec.key, dataset, name)
-
-
-def _by_dataset(tables: Sequence[Table]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for table in tables:
-        found.setdefault(table.dataset, []).append(table.name)
-    return found

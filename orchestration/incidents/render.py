@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestration.incidents.signals import Outcome
 from orchestration.incidents.state import OpenAlert
 from orchestration.incidents.triage import Failure, Renderer
 from orchestration.lineage.graph import Consumer
+from orchestration.lineage.runs import Outcome
 from orchestration.vendors.incident_io import AlertEvent
 
 MOST_NAMES = 20
@@ -18,6 +18,9 @@ NOUNS = {
     "fivetran": "Fivetran sync of",
     "dbt": "dbt model",
     "hightouch": "Hightouch sync",
+    "landed": "Look at what landed in",
+    "check": "Check of",
+    "export": "Export of",
     "step": "Step",
     "run": "Run of",
 }

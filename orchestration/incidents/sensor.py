@@ -16,10 +16,11 @@ from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster import _check as check
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
-from orchestration.incidents import signals, state
+from orchestration.incidents import state
 from orchestration.incidents.delivery import deliver
 from orchestration.incidents.render import renderer
 from orchestration.incidents.triage import triage
+from orchestration.lineage import runs
 from orchestration.lineage.graph import AUDIENCE_TAG, Asset, Audience, Graph
 from orchestration.settings import settings
 from orchestration.vendors.incident_io import AlertSource
@@ -89,7 +90,7 @@ def read_runs(instance: dg.DagsterInstance, before: state.State, graph: Callable
         if judged and time.monotonic() - began > READ_SECONDS:
             # The rest is read by the next tick, which finds the same runs again and passes over these.
             return replace(result, after=before.after, handled={**before.handled, **judged})
-        outcome = signals.outcome(signals.read(instance, run_id, ended_at))
+        outcome = runs.outcome(runs.read(instance, run_id, ended_at))
         result = triage(result, outcome, graph() if outcome.failed else Graph(), render)
         judged[run_id] = ended_at
         if outcome.job not in outcome.succeeded:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from orchestration.incidents.signals import Outcome
 from orchestration.incidents.state import OpenAlert, State, Waiting
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Consumer, Graph
+from orchestration.lineage.runs import Outcome
 from orchestration.vendors.incident_io import AlertEvent
 
 

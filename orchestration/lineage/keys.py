@@ -21,14 +21,15 @@ def consumer(vendor: str, slug: str) -> dg.AssetKey:
 
 
 def dbt_node(node: Mapping[str, Any]) -> dg.AssetKey:
-    """A node of dbt's manifest: a source by the table that lands it, the rest by schema and name.
+    """A node of dbt's manifest: a source by the table that lands it, the rest by schema and table.
 
-    The schema is the configured one, which has no prefix of an environment: the graph is the same in every target.
+    The schema is the configured one, which has no prefix of an environment: the graph is the same in every target. The table is
+    the alias, which tells the versions of a model apart.
     """
     if node["resource_type"] == "source":
         return table(node["schema"], node["identifier"])
     schema = node["config"].get("schema") or node["schema"]
-    return dg.AssetKey([schema, node["name"]])
+    return dg.AssetKey([schema, node.get("alias") or node["name"]])
 
 
 def tables_read(sql: str) -> list[dg.AssetKey]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,10 +10,14 @@ from typing import Any
 import httpx
 from pydantic import BaseModel
 
-from orchestration.vendors.http import VendorClient
-from orchestration.vendors.waiting import SyncFailed, Wait
+from orchestration.vendors.http import VendorClient, VendorError
+from orchestration.vendors.waiting import FIRST_SECONDS, SyncFailed, Wait
 
 NEVER = datetime.min.replace(tzinfo=UTC)
+BUSY = 409
+
+Scope = Mapping[str, Sequence[str]]
+"""Names of tables by their schema, both as at the source."""
 
 
 class Task(BaseModel):
@@ -46,6 +50,11 @@ class Connection(BaseModel):
     @property
     def url(self) -> str:
         return connection_url(self.id)
+
+    @property
+    def wishes(self) -> list[str]:
+        """What Fivetran wants done about it, though it may sync all the same."""
+        return [wish.message for wish in (*self.status.tasks, *self.status.warnings)]
 
     @property
     def finished_at(self) -> datetime:
@@ -97,16 +106,46 @@ class Fivetran:
         """Let Fivetran sync this connection only when it is told to."""
         self.request("PATCH", f"connections/{connection_id}", body={"schedule_type": "manual"})
 
+    def tables(self, connection_id: str) -> set[tuple[str, str]]:
+        """The tables that a connection syncs, by their schema's and their own name in the destination."""
+        schemas = self.request("GET", f"connections/{connection_id}/schemas").get("schemas", {})
+        return {
+            (schema["name_in_destination"], table["name_in_destination"])
+            for schema in schemas.values()
+            if schema["enabled"]
+            for table in schema.get("tables", {}).values()
+            if table["enabled"]
+        }
+
     def sync(self, connection_id: str, wait: Wait) -> Synced:
         """Sync a connection and wait for the end. A sync that runs already is waited for, and another one follows it.
 
         Raises SyncFailed with Fivetran's reason.
         """
-        before = self._until(connection_id, wait, lambda _now: True)
-        _refuse(before)
-        wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
-        self.request("POST", f"connections/{connection_id}/sync", body={"force": False})
-        wait.log(f"{before.name}: sync started, {before.url}")
+        return self._run(connection_id, wait, "sync", {"force": False})
+
+    def resync(self, connection_id: str, scope: Scope, wait: Wait) -> Synced:
+        """Read tables at the source all over again, and wait for the end; an empty scope means the whole connection.
+
+        A sync that runs already is waited for. Raises SyncFailed with Fivetran's reason.
+        """
+        # Fivetran refuses an empty scope, and takes its absence for everything.
+        body = {"scope": {schema: list(tables) for schema, tables in scope.items()}} if scope else {}
+        return self._run(connection_id, wait, "resync", body)
+
+    def _run(self, connection_id: str, wait: Wait, action: str, body: object) -> Synced:
+        while True:
+            before = self._until(connection_id, wait, lambda _now: True)
+            _refuse(before)
+            wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
+            try:
+                self.request("POST", f"connections/{connection_id}/{action}", body=body)
+                break
+            except VendorError as error:
+                if error.status != BUSY or wait.passed > wait.seconds:
+                    raise
+                wait.sleep(FIRST_SECONDS)  # another sync has begun since it was looked at
+        wait.log(f"{before.name}: {action} started, {before.url}")
         after = self._until(connection_id, wait, lambda now: now.finished_at > before.finished_at)
         if (after.failed_at or NEVER) > (after.succeeded_at or NEVER):
             raise SyncFailed(_reason(after))

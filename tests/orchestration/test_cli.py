@@ -40,10 +40,10 @@ def test_a_refresh_reads_everything_and_an_outage_then_keeps_it(configured: dict
         "-c",
         "from orchestration.definitions import defs; print(len(defs().resolve_all_asset_keys()))",
     )
-    assert loaded.stdout.strip() == "44", loaded.stderr
+    assert loaded.stdout.strip() == "148", loaded.stderr
 
     again = python(tmp_path, configured, "-m", "orchestration.cli", "refresh", "--if-stale")
-    assert again.stderr.count("up to date") == 3
+    assert again.stderr.count("up to date") == 4
 
     away = configured | {"FIVETRAN_API_URL": f"http://127.0.0.1:{refused_port()}"}
     outage = python(tmp_path, away, "-m", "orchestration.cli", "refresh")

@@ -10,8 +10,8 @@ from sandbox.config import SandboxConfig
 from sandbox.env_file import environment
 
 NAMES = {name.upper() for name in Settings.model_fields}
-# What the stand-ins have no use for.
-REAL_ONLY = {"DBT_SCHEMA_PREFIX"}
+# What the sandbox leaves as it is by default.
+REAL_ONLY = {"BIGQUERY_RETRY_SECONDS", "DATAPLATFORM_CODE_URL", "DBT_SCHEMA_PREFIX"}
 
 
 @pytest.fixture

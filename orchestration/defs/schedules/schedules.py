@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
-ingest = dg.define_asset_job(
-    "ingest", selection=dg.AssetSelection.groups("ingestion"), description="Syncs every connection."
-)
+HISTORY = dg.AssetSelection.key_prefixes(["dataplatform"], ["incident_io"])
 
+with warnings.catch_warnings():
+    # `include_sources`, without which what is only observed is left out, is still called beta.
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    SOURCES = dg.AssetSelection.groups("ingestion", include_sources=True)
+
+ingest = dg.define_asset_job(
+    "ingest",
+    selection=SOURCES - HISTORY,
+    description="Syncs every connection, and looks at what others land.",
+)
 hourly = dg.ScheduleDefinition(
     name="hourly_ingest",
     job=ingest,
     cron_schedule="0 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Syncs every connection on the hour; dbt and Hightouch follow by themselves.",
+    description="Syncs every connection on the hour, and looks at what others land; dbt and Hightouch follow by themselves.",
+)
+
+history = dg.define_asset_job(
+    "export_history",
+    selection=HISTORY,
+    description="Exports the platform's own runs, events and incidents.",
+)
+hourly_history = dg.ScheduleDefinition(
+    name="hourly_export_history",
+    job=history,
+    cron_schedule="45 * * * *",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Exports what the platform knows of itself, once an hour: an export that followed runs would follow itself.",
 )
 
 downstream = dg.AutomationConditionSensorDefinition(

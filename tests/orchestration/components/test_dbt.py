@@ -1,10 +1,17 @@
 from __future__ import annotations
 
+import json
+import threading
+import time
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from orchestration.components.dbt import failed_units
+from orchestration.components.dbt import partition_arguments
+from orchestration.components.dbt_events import NodeLog, of_statement, skipped
+from orchestration.components.dbt_failures import failed_units
 from orchestration.components.exposures import ExposureError, asset_spec
 
 
@@ -78,6 +85,13 @@ def test_a_test_on_no_model_counts_against_the_first_that_it_reads() -> None:
     assert unit.unit == "dbt/s/b"
 
 
+def test_a_test_says_of_which_model_it_is() -> None:
+    named = check("adds_up", None, ("b", "a")) | {"config": {"meta": {"dagster": {"ref": {"name": "c"}}}}}
+    manifest = MANIFEST | {"nodes": MANIFEST["nodes"] | {named["unique_id"]: named}}
+    [unit] = failed_units(manifest, [result("test.p.adds_up", "fail")])
+    assert unit.unit == "dbt/s/c"
+
+
 def test_several_failures_of_a_model_are_one_unit() -> None:
     [unit] = failed_units(MANIFEST, [result("test.p.not_null_a", "fail", "x"), result("model.p.a", "error", "y")])
     assert unit.error == "test not_null_a fail: x y"
@@ -113,3 +127,76 @@ def test_an_exposure_that_does_not_say_who_reads_it_is_an_error_by_name(meta: di
     exposure = {"name": "load", "original_file_path": "models/e.yml", "config": {"meta": meta}}
     with pytest.raises(ExposureError, match=r"`load` in models/e.yml needs config.meta with vendor, slug and audience"):
         asset_spec(MANIFEST, exposure)
+
+
+def test_an_exposure_of_a_metric_reads_the_model_below_it() -> None:
+    manifest = MANIFEST | {
+        "metrics": {"metric.p.m": {"depends_on": {"nodes": ["semantic_model.p.s"]}}},
+        "semantic_models": {"semantic_model.p.s": {"depends_on": {"nodes": ["model.p.b"]}}},
+    }
+    exposure = {
+        "name": "load", "original_file_path": "models/e.yml", "owner": {"email": "a@example.com"},
+        "depends_on": {"nodes": ["metric.p.m", "model.p.a"]},
+        "config": {"meta": {"vendor": "omni", "slug": "load", "audience": "internal"}},
+    }  # fmt: skip
+    assert {dep.asset_key.to_user_string() for dep in asset_spec(manifest, exposure).deps} == {"s/a", "s/b"}
+
+
+@pytest.mark.parametrize(
+    ("tags", "days"),
+    [
+        ({"dagster/partition": "2026-11-02"}, ("2026-11-02", "2026-11-02")),
+        (
+            {
+                "dagster/asset_partition_range_start": "2026-11-02",
+                "dagster/asset_partition_range_end": "2026-11-08",
+            },
+            ("2026-11-02", "2026-11-08"),
+        ),
+    ],
+)
+def test_a_run_of_days_is_one_invocation_for_the_whole_range(tags: dict[str, str], days: tuple[str, str]) -> None:
+    option, values = partition_arguments(tags)
+    assert (option, json.loads(values)) == ("--vars", {"partition_start": days[0], "partition_end": days[1]})
+
+
+def test_a_run_without_days_leaves_them_to_dbt() -> None:
+    assert partition_arguments({"dagster/job": "ingest"}) == []
+
+
+def test_all_rows_are_known_only_of_a_table_that_was_written_wholly() -> None:
+    made = {"code": "CREATE TABLE", "rows_affected": 12, "bytes_billed": 10485760, "slot_ms": 250, "job_id": "x"}
+    assert of_statement(made) == {
+        "bytes_billed": 10485760,
+        "slot_ms": 250,
+        "rows_moved": 12,
+        "dagster/row_count": 12,
+    }
+    assert of_statement(made | {"code": "MERGE", "slot_ms": None}) == {"bytes_billed": 10485760, "rows_moved": 12}
+
+
+def test_the_end_of_a_node_is_read_from_a_log_that_is_still_being_written(tmp_path: Path) -> None:
+    file = tmp_path / "dbt.log"
+    line = json.dumps({
+        "info": {"name": "NodeFinished"},
+        "data": {"node_info": {"unique_id": "model.p.a"}, "run_result": {"message": "ok"}},
+    }).encode()  # fmt: skip
+    noise = json.dumps({"info": {"name": "SQLQuery"}, "data": {"sql": 'select "NodeFinished"'}}).encode()
+
+    def write() -> None:
+        with file.open("wb", buffering=0) as log:
+            for part in (noise + b"\n" + line[:20], line[20:], b"\n"):
+                time.sleep(0.05)
+                log.write(part)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert NodeLog(file).result("model.p.a") == {"message": "ok"}
+    writer.join()
+
+
+def test_a_skipped_model_says_which_ancestor_stopped_it() -> None:
+    remark = skipped("insights/load", "staging/pages", "no such column")
+    assert remark.asset_key == dg.AssetKey(["insights", "load"])
+    assert remark.description == "Not built: `staging/pages` failed."
+    assert remark.metadata["error"].value == "no such column"

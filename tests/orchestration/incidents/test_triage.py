@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from orchestration.incidents.render import renderer
-from orchestration.incidents.signals import Outcome
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import triage
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Asset, Graph
+from orchestration.lineage.runs import Outcome
 
 GRAPH = Graph({
     asset.key: asset

@@ -25,6 +25,7 @@ def node(**fields: object) -> dict[str, object]:
             node(resource_type="source", schema="salesforce", identifier="account", name="accounts"),
             "salesforce/account",
         ),
+        (node(alias="m_v2", version=2), "insights/m_v2"),
         (node(resource_type="seed", config={"schema": "seeds"}), "seeds/m"),
     ],
 )

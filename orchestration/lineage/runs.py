@@ -10,12 +10,14 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from orchestration.lineage.failures import FailedUnit, from_metadata
 
 EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION,
+    DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.STEP_FAILURE,
     DagsterEventType.RUN_FAILURE,
     DagsterEventType.RUN_SUCCESS,
@@ -27,6 +29,8 @@ class StepFailure:
     step: str
     error: str
     metadata: Mapping[str, Any]
+    at: float = 0.0
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,7 @@ class RunEvents:
     planned: Mapping[str, str]
     """Asset key to the step that was to make it."""
     materialized: Mapping[str, float]
-    """Asset key to when it was last made, in seconds since the epoch."""
+    """Asset key to when it was last made (or, where somebody else makes it, looked at), in seconds since the epoch."""
     step_failures: tuple[StepFailure, ...] = ()
     run_failure: str | None = None
     """The message of the run's own failure; None where it succeeded or was cancelled."""
@@ -73,10 +77,10 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
             continue
         if event.is_asset_materialization_planned and event.asset_key:
             planned[event.asset_key.to_user_string()] = event.step_key or ""
-        elif event.is_step_materialization and event.asset_key:
+        elif event.asset_key and (event.is_step_materialization or _looked_at(event)):
             materialized[event.asset_key.to_user_string()] = entry.timestamp
         elif event.is_step_failure:
-            steps.append(_step_failure(event))
+            steps.append(_step_failure(event, entry.timestamp))
         elif event.event_type == DagsterEventType.RUN_FAILURE:
             run_failure = event.message or entry.user_message
         elif event.event_type == DagsterEventType.RUN_SUCCESS:
@@ -95,16 +99,24 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
 
 
 def outcome(run: RunEvents) -> Outcome:
-    """The units that failed: as the steps report them, else by step; the whole run's rest where no step was to blame."""
-    failed: list[FailedUnit] = []
-    # A run that somebody cancelled has failed steps too, and is nobody's emergency.
-    if run.run_failure is not None:
-        failed = [unit for step in run.step_failures for unit in _of_step(run, step)] or _of_run(run)
+    """The failures of a run, and the assets that it did make well."""
+    failed = [unit for unit, _step in failures(run)]
     blamed = {key for unit in failed for key in unit.asset_keys}
     made = {key: at for key, at in run.materialized.items() if key not in blamed}
     if run.succeeded:
         made[run.job] = run.ended_at.timestamp()
     return Outcome(run.run_id, run.job, run.ended_at, tuple(failed), made)
+
+
+def failures(run: RunEvents) -> list[tuple[FailedUnit, StepFailure | None]]:
+    """The units that failed, each with its step: as the steps report them, else by step; the whole run's rest where no step was to blame."""
+    # A run that somebody cancelled has failed steps too, and is nobody's emergency.
+    if run.run_failure is None:
+        return []
+    found: list[tuple[FailedUnit, StepFailure | None]] = []
+    for step in run.step_failures:
+        found += [(unit, step) for unit in _of_step(run, step)]
+    return found or [(unit, None) for unit in _of_run(run)]
 
 
 def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
@@ -130,11 +142,16 @@ def _of_run(run: RunEvents) -> list[FailedUnit]:
     return [FailedUnit(f"run/{name}", missing, run.run_failure or "The run failed without a message.")]
 
 
+def _looked_at(event: dg.DagsterEvent) -> bool:
+    """Whether an observation is that of an asset which is only observed: it gives a version of the data. Others are remarks."""
+    return event.is_asset_observation and DATA_VERSION_TAG in event.asset_observation_data.asset_observation.tags
+
+
 def _unmade(keys: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(keys))
 
 
-def _step_failure(event: dg.DagsterEvent) -> StepFailure:
+def _step_failure(event: dg.DagsterEvent, at: float) -> StepFailure:
     data = event.step_failure_data
     user_failure = data.user_failure_data
     metadata = {name: value.value for name, value in user_failure.metadata.items()} if user_failure else {}
@@ -143,4 +160,4 @@ def _step_failure(event: dg.DagsterEvent) -> StepFailure:
     while error is not None and error.cause is not None:
         error = error.cause
     text = error.message if error else (event.message or "")
-    return StepFailure(event.step_key or "", " ".join(text.split()), metadata)
+    return StepFailure(event.step_key or "", " ".join(text.split()), metadata, at)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from orchestration.incidents.signals import RunEvents, StepFailure, outcome
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, to_metadata
+from orchestration.lineage.runs import RunEvents, StepFailure, outcome
 
 END = datetime(2026, 11, 23, tzinfo=UTC)
 PLANNED = {"raw/a": "fivetran", "raw/b": "fivetran", "staging/a": "dbt", "hightouch/x": "hightouch"}

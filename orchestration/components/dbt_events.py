@@ -1,0 +1,142 @@
+"""What an invocation of dbt says while it runs, as Dagster's events with what BigQuery reports about each statement."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import dagster as dg
+import requests
+from dagster_dbt import DbtCliInvocation
+from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
+from google.api_core.exceptions import GoogleAPIError
+
+from orchestration.lineage import keys
+from orchestration.vendors.bigquery_project import BigQueryProject
+
+# Without a limit dbt moves the file away after 10 MB, while it is being read.
+LOG_ARGUMENTS = ("--log-format-file", "json", "--log-level-file", "debug", "--log-file-max-bytes", "0")
+LOG_FILE = "dbt.log"
+LOG_SECONDS = 2.0
+"""How long a node's end may take from dbt's console to its log file; dbt writes both one after the other."""
+FAILED, SKIPPED = "error", "skipped"
+BILLED, SLOT_MS, ROWS_MOVED, ROW_COUNT = "bytes_billed", "slot_ms", "rows_moved", "dagster/row_count"
+WHOLE_TABLE = "CREATE TABLE"
+"""dbt-bigquery's code of a statement whose `rows_affected` are all rows of the table."""
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """Turns dbt's events into Dagster's, each with its node's end from the log file; a failed model becomes a remark on its asset.
+
+    BigQuery is asked for the rows of a table that dbt did not write wholly; views are not counted.
+    """
+
+    invocation: DbtCliInvocation
+    context: dg.AssetExecutionContext
+    warehouse: BigQueryProject
+
+    def __iter__(self) -> Iterator[Any]:
+        nodes = self.invocation.manifest["nodes"]
+        log = NodeLog(self.invocation.target_path / LOG_FILE)
+        for message in self.invocation.stream_raw_events():
+            if not message.is_result_event:
+                continue
+            info = message.raw_event["data"]["node_info"]
+            node = nodes.get(info["unique_id"])
+            if node is None or node["resource_type"] == "test":
+                # Of a test that is no check of an asset in this run, dagster_dbt makes an observation of everything that it reads:
+                # that of a landed table would pass for somebody having looked at it.
+                yield from (event for event in self._events(message) if not isinstance(event, dg.AssetObservation))
+                continue
+            result = log.result(info["unique_id"])
+            if info["node_status"] == FAILED:
+                # Logged, not yielded: it is on the page at once, and no metadata is looked up for it.
+                self.context.log_event(failed(node, result.get("message") or "dbt gives no message"))
+            for event in self._events(message):
+                yield event.with_metadata({**event.metadata, **self._statement(node, result)})
+
+    def _events(self, message: DbtCliEventMessage) -> Iterator[Any]:
+        # Any: the library leaves the type of its outputs' values open.
+        convert = cast("Callable[..., Iterator[Any]]", message.to_default_asset_events)
+        dbt = self.invocation
+        return convert(dbt.manifest, dbt.dagster_dbt_translator, self.context, dbt.target_path, dbt.project)
+
+    def _statement(self, node: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, int]:
+        metadata = of_statement(result.get("adapter_response") or {})
+        if ROW_COUNT in metadata or node["config"]["materialized"] == "view":
+            return metadata
+        try:
+            return metadata | {ROW_COUNT: self.warehouse.number_of_rows(node["relation_name"].replace("`", ""))}
+        except (GoogleAPIError, requests.RequestException) as error:
+            # A count describes what dbt has built; it is not what the run is for.
+            self.context.log.warning(f"the rows of {node['relation_name']} are not known: {error}")
+            return metadata
+
+
+class NodeLog:
+    """The ends of nodes in dbt's log file: the console's level leaves them out, and the results file comes only at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._read = path, 0
+        self._results: dict[str, Mapping[str, Any]] = {}
+
+    def result(self, unique_id: str) -> Mapping[str, Any]:
+        """What dbt says of a node that has just ended: `status`, `message`, `adapter_response`; nothing if it says nothing in time."""
+        deadline = time.monotonic() + LOG_SECONDS
+        while unique_id not in self._results:
+            if not self._more() and time.monotonic() > deadline:
+                return {}
+            time.sleep(0.005)
+        return self._results.pop(unique_id)
+
+    def _more(self) -> bool:
+        if not self._path.exists():
+            return False
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            found = file.read()
+        whole = found[: found.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in whole.splitlines():
+            if b'"NodeFinished"' not in line:
+                continue
+            event = json.loads(line)
+            if event["info"]["name"] == "NodeFinished":
+                self._results[event["data"]["node_info"]["unique_id"]] = event["data"]["run_result"]
+        return bool(whole)
+
+
+def of_statement(response: Mapping[str, Any]) -> dict[str, int]:
+    """Metadata that the UI plots, from dbt's `adapter_response` of BigQuery.
+
+    Out: bytes billed, slot time in milliseconds, rows written, and all rows of the table where the statement wrote it wholly.
+    """
+    found = {
+        BILLED: response.get("bytes_billed"),
+        SLOT_MS: response.get("slot_ms"),
+        ROWS_MOVED: response.get("rows_affected"),
+        ROW_COUNT: response.get("rows_affected") if response.get("code") == WHOLE_TABLE else None,
+    }
+    return {name: int(value) for name, value in found.items() if value is not None}
+
+
+def failed(node: Mapping[str, Any], error: str) -> dg.AssetObservation:
+    """What an asset's own page says of its failure, as soon as dbt says it."""
+    file = f"dbt_project/{node['original_file_path']}"
+    return dg.AssetObservation(
+        keys.dbt_node(node), description=error, metadata={"status": FAILED, "error": error, "file": file}
+    )
+
+
+def skipped(key: str, stopped_by: str, error: str) -> dg.AssetObservation:
+    """What the page of an asset says that was not built. Keys as people write them; `error` is the ancestor's."""
+    return dg.AssetObservation(
+        dg.AssetKey.from_user_string(key),
+        description=f"Not built: `{stopped_by}` failed.",
+        metadata={"status": SKIPPED, "stopped_by": stopped_by, "error": error},
+    )

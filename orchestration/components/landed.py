@@ -1,0 +1,85 @@
+"""Tables that somebody else writes into BigQuery as assets: observed, never materialized, since nothing is made here."""
+
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, override
+
+import dagster as dg
+
+from orchestration.components.landed_step import LandedSource, Looking, Table, matches
+from orchestration.components.saved_state import StateIncomplete, StateMissing, VendorState
+from orchestration.components.schema_drift import standard
+from orchestration.settings import settings
+from orchestration.vendors.bigquery import Warehouse
+from product_events.registry import expected_schema, owners
+
+log = logging.getLogger(__name__)
+
+State = dict[str, dict[str, dict[str, str]]]
+"""Dataset, table, column, type."""
+
+
+@dataclass
+class LandedTables(VendorState, dg.Resolvable):
+    """The tables of each source, one step a source. Which there are is read from BigQuery by `dataplatform refresh`."""
+
+    sources: list[LandedSource] = field(default_factory=list[LandedSource])
+
+    state_name: ClassVar[str] = "landed.json"
+
+    @override
+    def stale(self) -> bool:
+        return super().stale() or bool(self._read_datasets - json.loads(self.state_path().read_text("utf-8")).keys())
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        settings()
+        warehouse = Warehouse.configured()
+        last: State = json.loads(self.state_path().read_text("utf-8")) if self.state_path().exists() else {}
+        state: State = {
+            dataset: {
+                table: dict(schema.columns)
+                for table, schema in warehouse.schemas(dataset).items()
+                if not matches(table, source.exclude)
+            }
+            for source in self.sources
+            if not source.registry
+            for dataset in source.datasets
+        }
+        lost = sorted(dataset for dataset, tables in state.items() if not tables and last.get(dataset))
+        if lost:
+            raise StateIncomplete(
+                f"BigQuery has no tables in {', '.join(lost)}, which would take their assets out of the graph. Where they are really "
+                "gone, take them out of defs/ingestion/defs.yaml, and refresh again."
+            )
+        for dataset in (dataset for dataset, tables in state.items() if not tables):
+            log.warning("%s has no tables in BigQuery yet; refresh again when rows have landed", dataset)
+        state_path.write_text(json.dumps(state, indent=1), encoding="utf-8")
+
+    @property
+    def _read_datasets(self) -> set[str]:
+        return {dataset for source in self.sources if not source.registry for dataset in source.datasets}
+
+    @override
+    def definitions(self, state_path: Path) -> dg.Definitions:
+        state: State = json.loads(state_path.read_text("utf-8"))
+        if missing := self._read_datasets - state.keys():
+            raise StateMissing(f"The saved state lacks {', '.join(sorted(missing))}: run `dataplatform refresh`.")
+        looking = [Looking(source, tables) for source in self.sources if (tables := _tables(source, state))]
+        return dg.Definitions(assets=[source.step() for source in looking])
+
+
+def _tables(source: LandedSource, state: State) -> list[Table]:
+    if not source.registry:
+        return [
+            Table(dataset, name, columns, source.owners)
+            for dataset in source.datasets
+            for name, columns in sorted(state[dataset].items())
+        ]
+    return [
+        Table(dataset, name, {column.name: standard(column.field_type) for column in expected_schema(name)}, who)
+        for dataset in source.datasets
+        for name, who in sorted(owners().items())
+    ]
