@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status test lint format clean
+.PHONY: help install demo up down status docs test test-long lint format clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(CURDIR)/.uv/bin/uv:
 	@echo "uv is not on the path: installing it into .uv"
@@ -41,8 +41,15 @@ down: ## Stop everything that `up` or `demo` started
 status: $(STAMP) ## Say what runs, and where
 	@$(RUN) sandbox status
 
-test: $(STAMP) ## Run every test
-	@$(RUN) pytest
+docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to be up)
+	@$(RUN) dataplatform docs
+
+test: $(STAMP) ## Run the tests
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
+	@$(RUN) pytest tests/e2e/test_story.py
+
+test-long: $(STAMP) ## Run all of the end-to-end tests: delivery, events, backfills and schema changes too (25 minutes)
+	@$(RUN) pytest tests/e2e
 
 lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
 	@$(RUN) ruff format --check .
@@ -50,6 +57,7 @@ lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
 	@$(RUN) lint-imports
 	@$(RUN) pyright
 	@$(RUN) sqlfluff lint dbt_project
+	@$(RUN) python -m product_events check
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .

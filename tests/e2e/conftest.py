@@ -19,6 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 from sandbox import dagster_api
 from sandbox.config import REPOSITORY, SandboxConfig
 from sandbox.dagster_api import Asset
+from sandbox.services.bigquery import client
 from sandbox.stack import stack
 
 SCALE = "0.2"
@@ -74,6 +75,10 @@ class Platform:
         live = {"status_category[one_of]": "live"}
         return httpx.get(url, params=live, headers=headers, timeout=10).raise_for_status().json()["incidents"]
 
+    def query(self, statement: str) -> list[tuple[Any, ...]]:
+        """Rows of the warehouse."""
+        return [tuple(row.values()) for row in client(self.config).query_and_wait(statement)]
+
     def supervisor(self):
         return stack(self.config)
 
@@ -88,7 +93,7 @@ def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
     return answer
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     root = tmp_path_factory.mktemp("platform")
     environment = os.environ | {"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free", "COLUMNS": "160"}
@@ -106,7 +111,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         running.sandbox("down")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of a headless Chromium."""
     names = ("chromium", "chromium-browser", "google-chrome")
@@ -120,3 +125,10 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         )  # fmt: skip
         yield context.new_page()
         context.close()
+
+
+@pytest.fixture(autouse=True)
+def mended(platform: Platform) -> Iterator[None]:
+    yield
+    platform.sandbox("mend")
+    platform.sandbox("clock", "reset")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,28 +17,37 @@ from playwright.sync_api import Page
 from sandbox import dagster_api
 from tests.e2e.conftest import Platform, wait_for
 
+# The first one starts the platform, and everything waits for runs.
+pytestmark = pytest.mark.timeout(1200)
+
 NIGHT, MORNING = "2026-11-24T03:00:00+00:00", "2026-11-24T09:00:05+00:00"
 EXPLO = ["explo/on_call_load", "explo/post_incident_follow_through", "explo/time_spent_on_incidents"]
+SOURCES = {
+    "product_public": (12, "Fivetran"),
+    "salesforce": (4, "Fivetran"),
+    "stripe": (3, "Fivetran"),
+    "zendesk": (4, "Fivetran"),
+    "website": (6, "Segment"),
+    "web_app": (6, "Segment"),
+    "mobile": (6, "Segment"),
+    "product_events": (5, "the product's publisher"),
+    "dataplatform": (3, "Dagster"),
+}
 HIGHTOUCH = "hightouch/salesforce_account_health"
-
-
-@pytest.fixture(autouse=True)
-def mended(platform: Platform) -> Iterator[None]:
-    yield
-    platform.sandbox("mend")
-    platform.sandbox("clock", "reset")
 
 
 def test_the_demo_materializes_the_whole_graph_and_says_what_moved(platform: Platform) -> None:
     assets = platform.assets()
     materializable = [asset for asset in assets.values() if asset.materializable]
-    assert len(materializable) == 40
-    assert [asset.key for asset in materializable if asset.materialized_at is None] == []
-    assert sorted(key for key in assets if key.startswith(("explo/", "omni/"))) == [*EXPLO, "omni/account_health"]
+    assert len(materializable) == 117
+    assert [asset.key for asset in materializable if asset.made_at is None] == []
+    assert [asset.key for asset in assets.values() if asset.observable and asset.made_at is None] == []
+    assert sorted(key for key in assets if key.startswith("explo/")) == EXPLO
     for line in (
-        r"ingestion +15 +[1-9][\d,]+ +\d",
-        r"transformation +24 +[1-9][\d,]+ +\d",
+        r"ingestion +28 +[1-9][\d,]+ +\d",
+        r"transformation +88 +[1-9][\d,]+ +\d",
         r"activation +1 +[1-9]\d* +\d",
+        *(rf"{source} +{tables} +[1-9][\d,]* +{who}" for source, (tables, who) in SOURCES.items()),
     ):
         assert re.search(line, platform.demo), line
     assert platform.config.url("dagster") in platform.demo
@@ -47,14 +55,15 @@ def test_the_demo_materializes_the_whole_graph_and_says_what_moved(platform: Pla
 
 
 def test_a_second_demo_does_no_work_twice(platform: Platform) -> None:
-    before = {key: asset.materialized_at for key, asset in platform.assets().items()}
+    before = {key: asset.made_at for key, asset in platform.assets().items()}
     assert "nothing to do" in platform.sandbox("demo")
-    assert {key: asset.materialized_at for key, asset in platform.assets().items()} == before
+    assert {key: asset.made_at for key, asset in platform.assets().items()} == before
 
 
 def test_schedule_and_sensors_are_switched_on(platform: Platform) -> None:
     assert dagster_api.switched_on(platform.config) == {
         "hourly_ingest": True,
+        "hourly_export_history": True,
         "downstream": True,
         "incident_alerts": True,
     }
@@ -62,7 +71,17 @@ def test_schedule_and_sensors_are_switched_on(platform: Platform) -> None:
 
 def test_the_whole_lineage_is_one_graph_in_the_ui(platform: Platform, page: Page) -> None:
     page.goto(f"{platform.config.url('dagster')}/asset-groups")
-    for group in ("ingestion", "staging", "intermediate", "insights", "sales", "analytics", "activation"):
+    for group in (
+        "ingestion",
+        "staging",
+        "intermediate",
+        "core",
+        "insights",
+        "product",
+        "finance",
+        "analytics",
+        "activation",
+    ):
         page.wait_for_selector(f"text=/^{group}$/", timeout=60_000)
     page.goto(
         f"{platform.config.url('dagster')}/assets/explo/on_call_load?view=lineage&lineageScope=upstream&lineageDepth=5"
@@ -73,7 +92,7 @@ def test_the_whole_lineage_is_one_graph_in_the_ui(platform: Platform, page: Page
 
 def test_an_hour_later_only_what_changed_moves_all_the_way_to_salesforce(platform: Platform) -> None:
     ticked = platform.sandbox("tick")
-    changed = set(re.findall(r"org_\d+", ticked.splitlines()[-1]))
+    changed = set(re.findall(r"org_\d+", ticked))
     began = datetime.now(UTC)
     assert platform.ingest() == "SUCCESS"
     assets = platform.assets()
@@ -83,7 +102,7 @@ def test_an_hour_later_only_what_changed_moves_all_the_way_to_salesforce(platfor
         assert assets[f"product_public/{table}"].numbers["rows_moved"] == count, table
 
     def sent() -> bool:
-        return (platform.assets()[HIGHTOUCH].materialized_at or 0) > began.timestamp()
+        return (platform.assets()[HIGHTOUCH].made_at or 0) > began.timestamp()
 
     wait_for(sent, 180, "dbt and Hightouch follow the sync by themselves")
     written = _accounts_written_since(platform, began)
@@ -133,26 +152,6 @@ def test_at_night_a_customer_facing_failure_pages_an_engineer_and_an_internal_on
     wait_for(lambda: not platform.open_incidents(), 15, "both incidents are closed")
     page.goto(platform.config.url("control"))
     assert "sync_failure" not in page.inner_text("body")
-
-
-def test_neither_incident_io_down_nor_a_killed_daemon_loses_an_alert_or_repeats_it(platform: Platform) -> None:
-    known = len(platform.pages())
-    platform.sandbox("break", "incident_io", "--fault", "refused")
-    platform.sandbox("break", "fivetran", "product")
-    assert platform.ingest() == "FAILURE"
-    time.sleep(7)  # long enough for a tick to read the failure and to fail at its delivery
-    platform.supervisor().stop("daemon", kill=True)
-    platform.sandbox("mend", "incident_io")
-    time.sleep(2)
-    assert len(platform.pages()) == known
-    platform.sandbox("up")
-    wait_for(lambda: len(platform.pages()) > known, 60, "the alert arrives")
-    time.sleep(11)  # two more ticks
-    assert len(platform.pages()) == known + 1
-    platform.sandbox("mend")
-    assert platform.ingest() == "SUCCESS"
-    wait_for(lambda: platform.alert_events()[-1]["status"] == "resolved", 15, "the alert is resolved")
-    assert len(platform.pages()) == known + 1
 
 
 def by_unit(pages: list[dict[str, Any]], count: int) -> dict[str, dict[str, Any]]:
