@@ -9,10 +9,11 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from orchestration.components.dbt import partition_arguments
+from orchestration.components.dbt import linked, partition_arguments
 from orchestration.components.dbt_events import NodeLog, of_statement, skipped
 from orchestration.components.dbt_failures import failed_units
 from orchestration.components.exposures import ExposureError, asset_spec
+from orchestration.settings import REPOSITORY
 
 
 def model(name: str) -> dict[str, Any]:
@@ -200,3 +201,27 @@ def test_a_skipped_model_says_which_ancestor_stopped_it() -> None:
     assert remark.asset_key == dg.AssetKey(["insights", "load"])
     assert remark.description == "Not built: `staging/pages` failed."
     assert remark.metadata["error"].value == "no such column"
+
+
+@pytest.mark.parametrize(
+    ("code_url", "link"),
+    [
+        (
+            "https://github.com/acme/data/tree/main",
+            "https://github.com/acme/data/tree/main/dbt_project/models/a.sql#L1",
+        ),
+        (
+            "https://gitlab.com/acme/team/data/-/tree/main",
+            "https://gitlab.com/acme/team/data/-/tree/main/dbt_project/models/a.sql#L1",
+        ),
+    ],
+)
+def test_a_model_is_linked_to_its_file_in_the_repository(code_url: str, link: str) -> None:
+    here = dg.LocalFileCodeReference(file_path=str(REPOSITORY / "dbt_project" / "models" / "a.sql"), line_number=1)
+
+    @dg.asset(metadata={"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[here])})
+    def a() -> None: ...
+
+    [found] = linked([a], code_url)
+    [reference] = found.metadata_by_key[dg.AssetKey("a")]["dagster/code_references"].code_references
+    assert reference.url == link
