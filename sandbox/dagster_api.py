@@ -91,9 +91,18 @@ UNDER_WAY = """
 
 INSTIGATORS = """
 {repositoriesOrError{... on RepositoryConnection{nodes{
-  schedules{name scheduleState{status}} sensors{name sensorState{status}}
+  schedules{name scheduleState{id status}} sensors{name sensorState{status}}
 }}}}
 """
+
+STOP_SCHEDULE = """
+mutation($id: String!){stopRunningSchedule(id: $id){__typename ... on PythonError{message}}}
+"""
+
+BY_HAND = """
+{runsOrError{... on Runs{results{runId tags{key}}}}}
+"""
+NOT_BY_HAND = {"dagster/schedule_name", "dagster/sensor_name", "dagster/from_automation_condition", "dagster/backfill"}
 
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 FINAL = {"SUCCESS", "FAILURE", "CANCELED"}
@@ -231,6 +240,24 @@ def switched_on(config: SandboxConfig) -> dict[str, bool]:
     nodes = graphql(config, INSTIGATORS)["repositoriesOrError"]["nodes"]
     found = [one for node in nodes for one in [*node["schedules"], *node["sensors"]]]
     return {one["name"]: (one.get("scheduleState") or one["sensorState"])["status"] == "RUNNING" for one in found}
+
+
+def stop_schedules(config: SandboxConfig) -> None:
+    """Switch every schedule off, so that nothing runs but what is asked for, and what follows it.
+
+    Raises RuntimeError where Dagster refuses.
+    """
+    for node in graphql(config, INSTIGATORS)["repositoriesOrError"]["nodes"]:
+        for schedule in node["schedules"]:
+            answer = graphql(config, STOP_SCHEDULE, {"id": schedule["scheduleState"]["id"]})["stopRunningSchedule"]
+            if answer["__typename"] != "ScheduleStateResult":
+                raise RuntimeError(f"{schedule['name']}: {answer}")
+
+
+def launched_by_hand(config: SandboxConfig) -> set[str]:
+    """The runs that neither a schedule nor a sensor nor a backfill has launched."""
+    runs = graphql(config, BY_HAND)["runsOrError"]["results"]
+    return {run["runId"] for run in runs if not NOT_BY_HAND & {tag["key"] for tag in run["tags"]}}
 
 
 def step_times(config: SandboxConfig, run_id: str) -> list[StepTime]:

@@ -7,8 +7,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Platform:
     environment: dict[str, str]
     demo: str = ""
     """What the first `sandbox demo` printed."""
+    switched_on: Mapping[str, bool] = field(default_factory=dict[str, bool])
+    """The schedules and sensors, and whether they ran after the demo, before the tests stopped the schedules."""
 
     def sandbox(self, *arguments: str, check: bool = True) -> str:
         """What `sandbox <arguments>` printed. Fails the test, with the output, on another exit status than 0."""
@@ -106,7 +108,12 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
             del os.environ[name]
     running = Platform(config, environment)
     try:
-        yield replace(running, demo=running.sandbox("demo", "--scale", SCALE))
+        demo = running.sandbox("demo", "--scale", SCALE)
+        switched_on = dagster_api.switched_on(config)
+        # Whatever the minute at which the tests run: an hourly run in the midst of one would change what it counts.
+        dagster_api.stop_schedules(config)
+        wait_for(lambda: not dagster_api.under_way(config), 300, "the runs of the schedules end")
+        yield replace(running, demo=demo, switched_on=switched_on)
     finally:
         running.sandbox("down")
 
