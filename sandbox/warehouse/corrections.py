@@ -1,13 +1,18 @@
-"""Three corrections of local-bigquery 0.4.0. Each replaces one function; a test shows each fault."""
+"""Four corrections of local-bigquery 0.4.0. Each replaces one function; a test shows each fault."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
+import duckdb
+from local_bigquery import app, errors
 from local_bigquery.engine import database
-from local_bigquery.jobs import query, runner
+from local_bigquery.grpc import server
+from local_bigquery.jobs import query, runner, store
+from local_bigquery.models import Job
 from local_bigquery.sql import script
 
 SUPPORTED = "0.4.0"
@@ -16,13 +21,14 @@ NO_TABLES = "SELECT NULL::VARCHAR AS table_name WHERE false"
 STRUCT_ASSIGNMENT = re.compile(r"\bset\s*\(\s*(\w+)\s*\)\s*=\s*\(\s*select\s+as\s+struct\b", re.IGNORECASE)
 
 
-def apply() -> None:
-    """Correct the loaded package. Raises RuntimeError for a version that these corrections were not made for."""
+def apply(start_anew: Callable[[], None]) -> None:
+    """Correct the loaded package. `start_anew` is called when the database has to be opened again. Raises RuntimeError for a version that these corrections were not made for."""
     if version("local-bigquery") != SUPPORTED:
         raise RuntimeError(f"the corrections are for local-bigquery {SUPPORTED}, not {version('local-bigquery')}")
     _report_the_destination_of_create_table_as()
     _assign_structs()
     _look_tables_up_in_the_catalogue()
+    _say_when_to_try_again(start_anew)
 
 
 def _report_the_destination_of_create_table_as() -> None:
@@ -82,6 +88,31 @@ def _look_tables_up_in_the_catalogue() -> None:
         return original(cur if session else _FreshCursor(cur), project_id, job_id, config, dry_run, session)
 
     query.execute = execute
+
+
+def _say_when_to_try_again(start_anew: Callable[[], None]) -> None:
+    # DuckDB gives a database up after an error of its own, which writers side by side have brought about, and refuses every statement
+    # from then on. BigQuery says `backendError` of its troubles, and its clients try again; it was an error in the query here.
+    errors.STATUSES["backendError"] = (503, "UNAVAILABLE")
+    original = errors.from_exception
+
+    def from_exception(error: Exception) -> errors.BigQueryError:
+        if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            start_anew()
+            return errors.BigQueryError("backendError", f"The database starts anew, try again. {error}")
+        return original(error)
+
+    for module in (errors, app, server, runner, script):
+        module.from_exception = from_exception
+
+
+def end_interrupted_jobs() -> None:
+    """Say of the jobs that a process which has died left behind that they failed: their clients would wait for ever."""
+    error = {"reason": "backendError", "message": "The warehouse was started anew while this job ran."}
+    rows = database.fetch("SELECT resource FROM emulator.jobs WHERE state != 'DONE'")
+    for (resource,) in rows:
+        job = Job.model_validate_json(resource)
+        store.save(job.replace(status={"state": "DONE", "errorResult": error, "errors": [error]}))
 
 
 class _FreshCursor:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 0.2
 EXTENSIONS = ("icu", "ducklake", "spatial", "avro")
 
 
@@ -67,8 +68,9 @@ def _serve(options: argparse.Namespace, data: Path) -> None:
     from local_bigquery.engine import database
     from local_bigquery.grpc import server
 
-    corrections.apply()
+    corrections.apply(_start_anew)
     database.connection()
+    corrections.end_interrupted_jobs()
     threading.Thread(target=_start_anew_when_broken, args=(database, options.project), daemon=True).start()
     grpc_server, _ = server.start(options.host, options.grpc_port)
     try:
@@ -76,6 +78,16 @@ def _serve(options: argparse.Namespace, data: Path) -> None:
     finally:
         grpc_server.stop(None)
         database.connection().close()
+
+
+def _start_anew() -> None:
+    """Replace this process by a new one, as soon as the answers that say so are out."""
+    threading.Timer(ANSWER_SECONDS, _replace_process).start()
+
+
+def _replace_process() -> None:
+    print("starting anew", file=sys.stderr, flush=True)
+    os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
 
 
 def _start_anew_when_broken(database: Any, project: str) -> None:
@@ -91,8 +103,8 @@ def _start_anew_when_broken(database: Any, project: str) -> None:
         try:
             database.fetch(f"SELECT max(snapshot_id) FROM {catalogue}.ducklake_snapshot")
         except duckdb.FatalException as error:
-            print(f"the database is broken, starting anew: {error}", file=sys.stderr, flush=True)
-            os.execv(sys.executable, [sys.executable, *sys.argv])  # noqa: S606
+            print(f"the database is broken: {error}", file=sys.stderr, flush=True)
+            _replace_process()
         except duckdb.Error:
             continue
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
+from google.api_core.exceptions import InternalServerError
 from google.cloud import bigquery
 
 from sandbox.config import PROJECT, SandboxConfig
@@ -101,8 +102,16 @@ def test_killed_at_once_it_comes_back_with_what_it_acknowledged(tmp_path_factory
         pid = supervisor.pid("warehouse")
         listening = [c.laddr.ip for c in psutil.Process(pid).net_connections() if c.status == psutil.CONN_LISTEN]
         assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+        slow = client.query(
+            "select count(*) from unnest(generate_array(1, 200000)) as a, unnest(generate_array(1, 200000)) as b where a * b = 7",
+            job_retry=None,
+        )
+        assert slow.state == "RUNNING"
         supervisor.stop("warehouse", kill=True)
         supervisor.up(lambda _done: None)
         assert rows(client, "select n from kept.t") == [(1,)]
+        # Clients that wait for the job learn that they have to send it again, as BigQuery says of its own troubles.
+        with pytest.raises(InternalServerError, match="started anew while this job ran"):
+            slow.result(timeout=60)
     finally:
         supervisor.down(lambda _name: None)
