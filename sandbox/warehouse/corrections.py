@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 import duckdb
-from local_bigquery import app, errors
+from local_bigquery import errors
 from local_bigquery.engine import database
 from local_bigquery.grpc import server
 from local_bigquery.jobs import query, runner, store
@@ -98,11 +99,13 @@ def _say_when_to_try_again(start_anew: Callable[[], None]) -> None:
 
     def from_exception(error: Exception) -> errors.BigQueryError:
         if isinstance(error, duckdb.FatalException | duckdb.InternalException):
+            print(f"the database is broken: {error}", file=sys.stderr, flush=True)
             start_anew()
             return errors.BigQueryError("backendError", f"The database starts anew, try again. {error}")
         return original(error)
 
-    for module in (errors, app, server, runner, script):
+    # `local_bigquery.app` is the application; its module has the same name.
+    for module in (errors, sys.modules["local_bigquery.app"], server, runner, script):
         module.from_exception = from_exception
 
 
