@@ -122,8 +122,8 @@ def test_the_sync_logs_name_the_rows_and_say_why_they_were_rejected(vendors, mar
     mart.write()
     run = vendors.run()
     logged = vendors.query(
-        "select sync_id, row_id, op_type, status, failure_reason, json_value(fields, '$.Mrr__c')"
-        f" from hightouch_audit.sync_changelog where sync_run_id = '{run['id']}' order by row_id"
+        "select sync_id, model_row_id, op_type, status, failure_reason, json_value(fields, '$.Mrr__c')"
+        f" from hightouch_audit.sync_changelog where sync_run_id = '{run['id']}' order by model_row_id"
     )
     reason = "FIELD_CUSTOM_VALIDATION_EXCEPTION: Health Score: a score is between 0 and 100"
     assert logged == [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psutil
@@ -81,6 +83,19 @@ def test_listings_keep_up_with_what_is_made_and_dropped(client: bigquery.Client,
 def test_a_script_sees_the_temporary_table_that_it_made(client: bigquery.Client, dataset: str) -> None:
     script = "create temp table passing as select 7 as n; select n from passing"
     assert rows(client, script) == [(7,)]
+
+
+def test_tables_are_made_side_by_side(client: bigquery.Client, dataset: str) -> None:
+    """Where transactions create tables at the same time, a DuckLake of another version has given the database up."""
+
+    def make(number: int) -> None:
+        for rows_wanted in range(1, 9):
+            statement = f"create or replace table {dataset}.t{number} as select n from unnest(generate_array(1, {rows_wanted})) as n"
+            client.query(statement, job_retry=None).result(timeout=60, job_retry=None)
+
+    with ThreadPoolExecutor(12) as threads:
+        deque(threads.map(make, range(12)), maxlen=0)
+    assert rows(client, f"select count(*) from {dataset}.t7") == [(8,)]
 
 
 def test_killed_at_once_it_comes_back_with_what_it_acknowledged(tmp_path_factory, monkeypatch) -> None:

@@ -14,9 +14,9 @@ RUNS = {
     "sync_id": "STRING", "sync_run_id": "STRING", "status": "STRING", "error": "STRING", "started_at": "TIMESTAMP",
     "finished_at": "TIMESTAMP", "planned": "INTEGER", "successful": "INTEGER", "failed": "INTEGER",
 }  # fmt: skip
-CHANGELOG = dict.fromkeys(
-    ("sync_id", "sync_run_id", "row_id", "op_type", "status", "failure_reason", "fields"), "STRING"
-)
+ROW = "model_row_id"
+"""Hightouch calls it `row_id`, which the DuckLake under the emulator keeps for itself."""
+CHANGELOG = dict.fromkeys(("sync_id", "sync_run_id", ROW, "op_type", "status", "failure_reason", "fields"), "STRING")
 
 
 def write(run: dict[str, Any], changes: list[dict[str, Any]]) -> None:

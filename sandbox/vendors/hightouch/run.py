@@ -182,7 +182,7 @@ def _count(operations: list[Operation]) -> Counts:
 def _changes(results: list[tuple[Operation, str | None]]) -> Iterator[dict[str, Any]]:
     for operation, reason in results:
         yield {
-            "row_id": operation.row_id, "op_type": operation.kind, "status": "failed" if reason else "succeeded",
+            audit.ROW: operation.row_id, "op_type": operation.kind, "status": "failed" if reason else "succeeded",
             "failure_reason": reason, "fields": operation.fields,
         }  # fmt: skip
 
