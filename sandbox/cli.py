@@ -83,6 +83,7 @@ def down() -> None:
 @app.command()
 def status() -> None:
     """Say what runs and where, and what is broken on purpose. Exit status 1 unless all of it is healthy."""
+    from sandbox import beat
     from sandbox.stack import stack
 
     config = _config()
@@ -106,7 +107,10 @@ def status() -> None:
             console.print(Text(f"  {vendor:<12} {config.url(vendor)}"))
         for fault in _control(config, "GET", "faults"):
             console.print(Text(f"  broken: {_described(fault)}"))
-    if any(state != "healthy" for state in states.values()):
+    beats = beat.last(config) if states["vendors"] == "healthy" else [beat.UNKNOWN]
+    for line in beats:
+        console.print(Text(f"  {line.text}", style="" if line.well else "red"), soft_wrap=True)
+    if any(state != "healthy" for state in states.values()) or any(line.failing for line in beats):
         raise typer.Exit(1)
 
 

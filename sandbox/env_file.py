@@ -28,6 +28,14 @@ def environment(config: SandboxConfig) -> dict[str, str]:
         "INCIDENT_IO_API_KEY": "local-incident_io-key",
         "INCIDENT_IO_ALERT_SOURCE_ID": "01LOCALALERTSOURCE00000000",
         "INCIDENT_IO_ALERT_SOURCE_TOKEN": "local-alert-source-token",
+        "INCIDENT_IO_HEARTBEAT_ID": "01LOCALALERTSOURCE00000001",
+        "INCIDENT_IO_HEARTBEAT_TOKEN": "local-alert-source-token-1",
+        "SLACK_API_URL": f"{config.url('slack')}/api/",
+        "SLACK_BOT_TOKEN": "local-slack-token",
+        "SLACK_ALERTS_CHANNEL": "C00000001",
+        "SLACK_DIGEST_CHANNEL": "C00000002",
+        # The stand-in of incident.io keeps the sync of a schedule as a setting, and moves nobody.
+        "ROTA_SYNC": "true",
         "DATAPLATFORM_URL": config.url("dagster"),
         "DATAPLATFORM_STATE_DIR": str(config.root / "state"),
     }

@@ -48,6 +48,7 @@ def stack(
             vendors.PORTS,
             prepare=partial(vendors.prepare, config, scale),
             after=("postgres", "warehouse"),
+            furnish=partial(vendors.furnish, config),
         ),
     ]
     if with_platform:

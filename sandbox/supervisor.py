@@ -31,7 +31,8 @@ class ServiceError(RuntimeError):
 class Service:
     """One process of the sandbox.
 
-    `healthy` raises while the service cannot do its work yet. `after` names the services which have to be healthy first.
+    `healthy` raises while the service cannot do its work yet; `furnish` gives it what it needs once it runs. `after` names the
+    services which have to be healthy first.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Service:
     prepare: Callable[[], None] = field(default=lambda: None)
     after: tuple[str, ...] = ()
     start_seconds: float = 90.0
+    furnish: Callable[[], None] = field(default=lambda: None)
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,10 @@ class Supervisor:
         record = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
         self._record(name).write_text(json.dumps(record))
         self._wait(service, process)
+        try:
+            service.furnish()
+        except Exception as error:
+            raise ServiceError(f"{name} runs, but could not be furnished: {error}") from error
         return Started(name, "started", time.monotonic() - began)
 
     def stop(self, name: str, *, kill: bool = False) -> None:

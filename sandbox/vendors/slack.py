@@ -1,6 +1,9 @@
 """Slack's Web API, as far as messages and user groups need it; its people are those of the on-call rota.
 
-Errors come as Slack's do: HTTP 200 with `ok` false and a code. Any channel exists. `/_inspect/messages` is the stand-in's own.
+Errors come as Slack's do: HTTP 200 with `ok` false and a code. Any channel exists, and the app may do everything.
+`/_inspect/messages` and `/_inspect/groups` are the stand-in's own.
+
+Unverified against the real service: the length of all blocks together from which on a message is refused, which Slack does not document.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,11 +21,12 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.incident_io.rota import PEOPLE
+from sandbox.vendors.incident_io.rota import PEOPLE, Person
 
 TOKEN = "local-slack-token"
 TEAM, BOT = "T00000001", "U99999999"
 LONGEST_TEXT, MOST_BLOCKS = 40_000, 50
+LONGEST_BLOCKS = 13_200
 LONGEST_IN_BLOCK = {"section": 3000, "header": 150}
 START_HANDLE = "data-responder"
 
@@ -73,6 +78,10 @@ def build(context: VendorContext) -> FastAPI:
     def messages() -> list[Answer]:
         return workspace.messages()
 
+    @app.get("/_inspect/groups")
+    def groups() -> list[Answer]:
+        return workspace.groups()
+
     return app
 
 
@@ -114,6 +123,7 @@ class Workspace:
             "usergroups.enable": lambda given: self._enable(given, deleted_at=0),
             "usergroups.users.list": self._members,
             "usergroups.users.update": self._replace_members,
+            "users.info": self._info,
             "users.lookupByEmail": self._lookup,
         }
 
@@ -122,6 +132,20 @@ class Workspace:
         rows = self._store.execute("select * from slack_message order by id")
         fields = ("ts", "channel", "text", "thread_ts", "posted_at")
         return [{field: row[field] for field in fields} | {"blocks": json.loads(row["blocks"])} for row in rows]
+
+    def groups(self) -> list[Answer]:
+        """Every user group with the names of its people."""
+        names = {person.slack_user_id: person.name for person in PEOPLE.values()}
+        rows = self._store.execute("select * from slack_usergroup order by id")
+        return [
+            {
+                "handle": row["handle"],
+                "users": (users := json.loads(row["users"])),
+                "names": [names[user] for user in users],
+                "updated_at": datetime.fromtimestamp(row["updated_at"], UTC).isoformat(),
+            }
+            for row in rows
+        ]
 
     def _auth_test(self, _given: Arguments) -> Answer:
         return {
@@ -198,13 +222,13 @@ class Workspace:
         person = next((p for p in PEOPLE.values() if p.email == given.get("email")), None)
         if person is None:
             raise SlackError("users_not_found")
-        profile = {"email": person.email, "real_name": person.name, "display_name": person.name.split()[0]}
-        return {
-            "user": {
-                "id": person.slack_user_id, "team_id": TEAM, "name": person.email.split("@")[0], "real_name": person.name,
-                "deleted": False, "is_bot": False, "profile": profile,
-            }
-        }  # fmt: skip
+        return {"user": _user(person)}
+
+    def _info(self, given: Arguments) -> Answer:
+        person = next((p for p in PEOPLE.values() if p.slack_user_id == given.get("user")), None)
+        if person is None:
+            raise SlackError("user_not_found")
+        return {"user": _user(person)}
 
     def _find(self, given: Arguments) -> sqlite3.Row:
         name = str(given.get("usergroup") or "")
@@ -238,12 +262,29 @@ def _blocks(given: Any) -> list[dict[str, Any]]:
         raise SlackError("invalid_blocks", f"no more than {MOST_BLOCKS} items allowed [json-pointer:/blocks]")
     for index, block in enumerate(blocks):
         longest = LONGEST_IN_BLOCK.get(block["type"])
-        text = block.get("text")
-        content = text.get("text", "") if isinstance(text, dict) else ""
-        if longest and len(content) > longest:
-            place = f"[json-pointer:/blocks/{index}/text/text]"
+        if longest is None:
+            continue
+        place = f"[json-pointer:/blocks/{index}/text/text]"
+        if len(_content(block)) > longest:
             raise SlackError("invalid_blocks", f"must be less than {longest + 1} characters {place}")
+        if block.get("text") and not _content(block):
+            raise SlackError("invalid_blocks", f"must be more than 0 characters {place}")
+    if sum(len(_content(block)) for block in blocks) > LONGEST_BLOCKS:
+        raise SlackError("msg_blocks_too_long")
     return blocks
+
+
+def _content(block: dict[str, Any]) -> str:
+    text = block.get("text")
+    return str(text.get("text", "")) if isinstance(text, dict) else ""
+
+
+def _user(person: Person) -> Answer:
+    profile = {"email": person.email, "real_name": person.name, "display_name": person.name.split()[0]}
+    return {
+        "id": person.slack_user_id, "team_id": TEAM, "name": person.email.split("@")[0], "real_name": person.name,
+        "deleted": False, "is_bot": False, "profile": profile,
+    }  # fmt: skip
 
 
 def _group(row: sqlite3.Row, *, users: bool) -> Answer:

@@ -82,7 +82,7 @@ def source(on_call: OnCall) -> Iterator[AuthenticatedClient]:
 
 
 def send(source: AuthenticatedClient, key: str, status: str = "firing", **more: Any) -> Any:
-    metadata = {"customer_facing": more.pop("customer_facing", False), "asset": "insights/pages"}
+    metadata = {"customer_facing": more.pop("customer_facing", False), "owner": "ada", "asset": "insights/pages"}
     body = {"title": "insights/pages failed", "status": status, "deduplication_key": key, "metadata": metadata}
     payload = AlertEventsCreateHTTPPayloadV2.from_dict(body | more)
     answer = alert_events_v2_create_http.sync(SOURCE, client=source, body=payload)
@@ -125,7 +125,8 @@ def test_a_firing_alert_becomes_one_incident_however_often_it_is_sent(on_call, a
     assert (alert.title, alert.description) == ("insights/pages failed again", "third")
     assert alert.updated_at > before.updated_at
     attributes = {entry.attribute.name: entry.value.literal for entry in alert.attributes}
-    assert attributes == {"customer_facing": "false", "asset": "insights/pages"}
+    # What the source's template reads from the metadata, and no more.
+    assert attributes == {"customer_facing": "false", "transient": "false", "flapping": "false", "owner": "ada"}
     [incident] = incidents(api, key)
     assert incident.incident_status.category == "live"
     assert len(escalations(api, key)) == len(on_call.pages(key)) == 1
@@ -184,7 +185,7 @@ def test_a_customer_facing_failure_pages_an_engineer_at_night(on_call, api, sour
     ("failed", "paged"),
     [
         pytest.param(SATURDAY_NIGHT, MONDAY_OPENING, id="Saturday night"),
-        pytest.param("2026-11-20T17:30:00+00:00", MONDAY_OPENING, id="Friday at closing"),
+        pytest.param("2026-11-20T17:00:00+00:00", MONDAY_OPENING, id="Friday at closing"),
         pytest.param("2026-11-23T08:59:00+00:00", MONDAY_OPENING, id="Monday before opening"),
         pytest.param("2026-11-23T18:00:00+00:00", "2026-11-24T09:00:00+00:00", id="Monday evening"),
         pytest.param("2026-03-27T18:00:00+00:00", "2026-03-30T08:00:00+00:00", id="clocks go forward on Sunday"),
@@ -210,7 +211,7 @@ def test_an_internal_failure_waits_for_the_working_hours_in_london(on_call, api,
     assert [escalation.status for escalation in escalations(api, key)] == ["triggered"]
 
 
-@pytest.mark.parametrize("at", ["2026-11-23T09:00:00+00:00", "2026-11-20T17:29:00+00:00", "2026-07-01T08:00:00+00:00"])
+@pytest.mark.parametrize("at", ["2026-11-23T09:00:00+00:00", "2026-11-20T16:59:00+00:00", "2026-07-01T08:00:00+00:00"])
 def test_an_internal_failure_in_working_hours_pages_at_once(on_call, source, key, at) -> None:
     on_call.clock(at)
     send(source, key)
@@ -467,7 +468,7 @@ def test_schedule_entries_cover_the_window(on_call, api) -> None:
     # The week of the change to summer time: 9:00 in London is 9:00 UTC before it and 8:00 UTC after.
     days = final("Data responder", "2026-03-27T00:00:00Z", "2026-03-31T00:00:00Z")
     assert [entry.start_at for entry in days] == [moment("2026-03-27T09:00:00Z"), moment("2026-03-30T08:00:00Z")]
-    assert [entry.end_at for entry in days] == [moment("2026-03-27T17:30:00Z"), moment("2026-03-30T16:30:00Z")]
+    assert [entry.end_at for entry in days] == [moment("2026-03-27T17:00:00Z"), moment("2026-03-30T16:00:00Z")]
     assert days[0].user != days[1].user
 
 
@@ -477,8 +478,12 @@ def test_the_settings_parse(api, source) -> None:
     assert [node.type_ for node in paths["data-responder"].path] == ["delay", "level"]
     [hours] = paths["data-responder"].working_hours
     assert (hours.timezone, len(hours.weekday_intervals)) == ("Europe/London", 5)
-    assert [found.id for found in alert_sources_v2_list.sync(client=api).alert_sources] == [SOURCE]
-    assert [route.enabled for route in alert_routes_v3_list.sync(client=api).alert_routes] == [True]
+    sources = alert_sources_v2_list.sync(client=api).alert_sources
+    assert [(found.id, found.secret_token, found.source_type) for found in sources] == [
+        (SOURCE, "local-alert-source-token", "http"),
+        ("01LOCALALERTSOURCE00000001", "local-alert-source-token-1", "heartbeat"),
+    ]
+    assert [route.enabled for route in alert_routes_v3_list.sync(client=api).alert_routes] == [True] * 3
 
 
 def test_an_escalation_by_hand_happens_once(on_call, api, key) -> None:

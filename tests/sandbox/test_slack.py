@@ -11,12 +11,13 @@ import pytest
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
+from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 
 
 @pytest.fixture(scope="module")
 def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
-    with running(tmp_path_factory.mktemp("slack"), "incident_io", "slack") as started:
+    with running(tmp_path_factory.mktemp("slack"), "incident_io", "slack", "control") as started:
         yield started
 
 
@@ -61,6 +62,8 @@ def test_messages_are_kept_as_json_and_as_a_form(on_call, slack) -> None:
         ({"blocks": [{"type": "divider"}, section(3001)]}, "invalid_blocks"),
         ({"blocks": [{"type": "header", "text": {"type": "plain_text", "text": "x" * 151}}]}, "invalid_blocks"),
         ({"blocks": [{"type": "divider"}] * 51}, "invalid_blocks"),
+        ({"blocks": [section(0)]}, "invalid_blocks"),
+        ({"blocks": [section(3000)] * 5}, "msg_blocks_too_long"),
         ({"blocks": "{"}, "invalid_blocks_format"),
         ({"blocks": [{"text": "no type"}]}, "invalid_blocks_format"),
         ({"text": "x" * 40_001}, "msg_too_long"),
@@ -96,6 +99,30 @@ def test_updating_a_group_replaces_its_whole_list(slack) -> None:
             slack.usergroups_users_update(usergroup=group["id"], users=users)
         assert code(refused) == error
     assert slack.usergroups_users_list(usergroup=group["id"])["users"] == people[2:]
+
+
+def test_who_is_in_a_group_is_shown_by_name(on_call, slack) -> None:
+    [group] = [g for g in slack.usergroups_list()["usergroups"] if g["handle"] == "data-responder"]
+    priya = slack.users_lookupByEmail(email="priya@example.com")["user"]
+    assert slack.users_info(user=priya["id"])["user"] == priya
+    slack.usergroups_users_update(usergroup=group["id"], users=[priya["id"]])
+    [shown] = [one for one in on_call.inspect("slack", "groups") if one["handle"] == "data-responder"]
+    assert (shown["users"], shown["names"]) == ([priya["id"]], ["Priya Nair"])
+    page = httpx.get(on_call.config.url("control"), timeout=20).text
+    assert "@data-responder" in page
+    assert "Priya Nair" in page
+    with pytest.raises(SlackApiError) as nobody:
+        slack.users_info(user="U404")
+    assert code(nobody) == "user_not_found"
+
+
+def test_a_rate_limit_says_how_long_to_wait(on_call, slack) -> None:
+    faults = VendorContext.of(on_call.config).faults
+    faults.add("slack", "chat.postMessage", "http_429", {"retry_after": 3}, times=1)
+    with pytest.raises(SlackApiError) as limited:
+        slack.chat_postMessage(channel="#data", text="too soon")
+    assert (limited.value.response.status_code, limited.value.response.headers["Retry-After"]) == (429, "3")
+    assert slack.chat_postMessage(channel="#data", text="later")["ok"]
 
 
 def test_a_group_is_made_disabled_and_enabled(slack) -> None:

@@ -17,6 +17,7 @@ from sandbox.vendors.control import room
 from sandbox.vendors.control.recent import targets
 from sandbox.vendors.faults import KINDS, UnknownFault
 from sandbox.vendors.incident_io.alerting import Alerting
+from sandbox.vendors.incident_io.settings import Settings
 from sandbox.vendors.slack import Workspace
 
 
@@ -34,7 +35,7 @@ class NewTime(BaseModel):
 
 def build(context: VendorContext) -> FastAPI:
     app = FastAPI(title="Control", openapi_url=None)
-    alerting, workspace = Alerting(context), Workspace(context)
+    alerting, workspace = Alerting(context, Settings(context)), Workspace(context)
 
     @app.exception_handler(UnknownFault)
     def unknown(_request: Request, error: UnknownFault) -> JSONResponse:

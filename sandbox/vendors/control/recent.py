@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 
@@ -12,6 +13,7 @@ from sandbox.company.history import Row
 from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch.catalogue import SYNCS
+from sandbox.vendors.incident_io.rota import PEOPLE
 from sandbox.vendors.store import Store
 
 MOST = 5
@@ -38,9 +40,13 @@ def recent(context: VendorContext, vendor: str) -> list[Recent]:
     if vendor in COMPANY:
         statement, show = COMPANY[vendor]
         return [show(row) for row in _company(context, statement)]
-    reader = {"fivetran": _fivetran, "hightouch": _hightouch, "salesforce": _salesforce, "segment": _segment}.get(
-        vendor
-    )
+    reader = {
+        "fivetran": _fivetran,
+        "hightouch": _hightouch,
+        "salesforce": _salesforce,
+        "segment": _segment,
+        "slack": _slack,
+    }.get(vendor)
     return reader(context.store) if reader else []
 
 
@@ -121,6 +127,22 @@ def _segment(store: Store) -> list[Recent]:
         )
         for row in rows
     ]  # fmt: skip
+
+
+def _slack(store: Store) -> list[Recent]:
+    """Who is in each user group that has people, by when that changed."""
+    if not _exists(store, "slack_usergroup"):
+        return []
+    names = {person.slack_user_id: person.name for person in PEOPLE.values()}
+    rows = store.execute(
+        "select * from slack_usergroup where deleted_at = 0 and users <> '[]' order by updated_at desc limit ?", (MOST,)
+    )
+    found: list[Recent] = []
+    for row in rows:
+        at = datetime.fromtimestamp(row["updated_at"], UTC).isoformat()
+        people = [names[user] for user in json.loads(row["users"])]
+        found.append(Recent(f"@{row['handle']}", "", at, at, ", ".join(people)))
+    return found
 
 
 def _company(context: VendorContext, statement: str) -> list[Row]:

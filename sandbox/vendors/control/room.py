@@ -14,7 +14,7 @@ from sandbox.config import VENDORS
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control.recent import Recent, recent
 from sandbox.vendors.faults import KINDS, Fault
-from sandbox.vendors.incident_io.alerting import reference
+from sandbox.vendors.incident_io.names import reference
 from sandbox.vendors.incident_io.rota import ZONE
 from sandbox.vendors.store import Store
 

@@ -1,13 +1,18 @@
-"""incident.io's REST API, as its official SDK knows it: alert events, and what they become for the people on call.
+"""incident.io's REST API, as its official SDK knows it: the settings that say who is told of what, alert events, and what they become.
 
-A stand-in's own: `/_inspect/pages` and `/_inspect/events`, without authorisation.
+A new organisation has people, severities and a custom field, and no settings: an alert source and the rest are written through the
+API, as `dataplatform on-call apply` does, and alerts go where they say.
 
-Left out: every write but alert events, escalations and their acknowledgement, and of the optional fields of an incident its type,
-permalink and workload. A filter that is not understood here is refused rather than ignored.
+A stand-in's own: `/_inspect/pages`, `/_inspect/events` and `/_inspect/heartbeat`, without authorisation.
+
+Left out: every write but the settings of `settings.py`, alert events, pings, escalations and their acknowledgement, of the optional
+fields of an incident its type, permalink and workload, and that the sync of a schedule moves people in Slack. A filter or a
+setting that is not understood here is refused rather than ignored.
 
 Unverified against the real service: the largest page sizes, the codes inside an error's `errors`, that a second escalation with the
 same idempotency key answers with the first one, that an escalation which has ended cannot be acknowledged, who is shown to have
-acknowledged with an API key, and that a `resolved` event leaves the alert's title and description as they were.
+acknowledged with an API key, that a `resolved` event leaves the alert's title and description as they were and closes the incident,
+that every route which fits takes the alert, that what is in use cannot be deleted, and from when a heartbeat is watched.
 """
 
 from __future__ import annotations
@@ -22,15 +27,21 @@ from pydantic import BaseModel, Field, JsonValue
 from starlette.exceptions import HTTPException
 
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.incident_io import show
+from sandbox.vendors.incident_io import configuration, routing, show
 from sandbox.vendors.incident_io.alerting import Alerting, Event
-from sandbox.vendors.incident_io.queries import Problem, Reader
-from sandbox.vendors.incident_io.rota import PATHS, PEOPLE, SCHEDULES, shifts
+from sandbox.vendors.incident_io.heartbeat import Heartbeats
+from sandbox.vendors.incident_io.names import Problem
+from sandbox.vendors.incident_io.queries import Reader
+from sandbox.vendors.incident_io.rota import PEOPLE, Person, shifts
+from sandbox.vendors.incident_io.settings import PATH, SCHEDULE, SOURCE, Setting, Settings
+from sandbox.vendors.incident_io.shown import token
 
-API_KEY, ALERT_SOURCE_TOKEN = "local-incident_io-key", "local-alert-source-token"
+API_KEY = "local-incident_io-key"
 # FastAPI's names for what is wrong with a field, as the codes that incident.io has for the common ones.
 CODES = {"missing": "is_required", "string_too_short": "is_required", "literal_error": "not_in_list"}
-TYPES = {400: "invalid_request_error", 401: "authentication_error", 404: "not_found", 405: "method_not_allowed"}
+TYPES = {
+    400: "invalid_request_error", 401: "authentication_error", 404: "not_found", 405: "method_not_allowed", 409: "conflict",
+}  # fmt: skip
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -59,12 +70,14 @@ class Answer(BaseModel):
 
 def build(context: VendorContext) -> FastAPI:
     app = FastAPI(title="incident.io", openapi_url=None)
-    alerting = Alerting(context)
-    reader = Reader(context)
+    settings = Settings(context)
+    alerting = Alerting(context, settings)
+    heartbeats = Heartbeats(context, settings, alerting)
+    reader = Reader(context, settings)
 
     @app.exception_handler(Problem)
     def problem(_request: Request, error: Problem) -> JSONResponse:
-        return _refusal(error.status, [{"code": error.code, "message": str(error), "source": error.source}])
+        return _refusal(error.status, error.errors())
 
     @app.exception_handler(RequestValidationError)
     def invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
@@ -76,10 +89,16 @@ def build(context: VendorContext) -> FastAPI:
     def unknown(_request: Request, error: HTTPException) -> JSONResponse:
         return _refusal(error.status_code, [{"code": "not_found", "message": error.detail}])
 
-    advance = Depends(alerting.advance)
-    app.include_router(_events(alerting), dependencies=[advance])
-    app.include_router(_reads(context, reader), dependencies=[Depends(_authorise), advance])
-    app.include_router(_escalations(alerting, reader), dependencies=[Depends(_authorise), advance])
+    def move_on() -> None:
+        alerting.advance()
+        heartbeats.advance()
+
+    advance, known = Depends(move_on), Depends(_authorise)
+    app.include_router(_events(alerting, settings), dependencies=[advance])
+    app.include_router(_pings(heartbeats, settings), dependencies=[advance])
+    app.include_router(_reads(reader, settings), dependencies=[known, advance])
+    app.include_router(_escalations(alerting, reader, settings), dependencies=[known, advance])
+    app.include_router(configuration.router(context, settings), dependencies=[known, advance])
 
     @app.get("/_inspect/pages", dependencies=[advance])
     def pages() -> list[dict[str, Any]]:
@@ -89,33 +108,55 @@ def build(context: VendorContext) -> FastAPI:
     def events() -> list[dict[str, Any]]:
         return alerting.events()
 
+    @app.get("/_inspect/heartbeat", dependencies=[advance])
+    def beats() -> list[dict[str, Any]]:
+        return heartbeats.shown()
+
     return app
 
 
-def _events(alerting: Alerting) -> APIRouter:
+def _source(settings: Settings, name: str, request: Request, given: str | None, kind: str) -> Setting:
+    """The alert source whose token is given. Raises Problem (401, 404)."""
+    given = request.headers.get("authorization", "").removeprefix("Bearer ") or given
+    sources = [one for one in settings.all(SOURCE) if one.body["source_type"] == kind]
+    if given not in {token(one) for one in sources}:
+        raise Problem(401, "invalid_authorization_material", "the token is not this alert source's")
+    found = next((one for one in sources if one.id == name and token(one) == given), None)
+    if found is None:
+        raise Problem(404, "not_found", f"no alert source {name}")
+    return found
+
+
+def _pings(heartbeats: Heartbeats, settings: Settings) -> APIRouter:
     router = APIRouter()
 
-    def authorise(request: Request, source: str, token: str | None = None) -> None:
-        given = request.headers.get("authorization", "").removeprefix("Bearer ") or token
-        if given != ALERT_SOURCE_TOKEN:
-            raise Problem(401, "invalid_authorization_material", "the token is not this alert source's")
-        if source != show.ALERT_SOURCE:
-            raise Problem(404, "not_found", f"no alert source {source}")
+    @router.api_route("/v2/heartbeat/{source}/ping", methods=["GET", "POST"], status_code=204)
+    def ping(source: str, request: Request, token: str | None = None) -> None:
+        heartbeats.ping(_source(settings, source, request, token, "heartbeat"))
+
+    return router
+
+
+def _events(alerting: Alerting, settings: Settings) -> APIRouter:
+    router = APIRouter()
+
+    def authorise(source: str, request: Request, token: str | None = None) -> None:
+        request.state.source = _source(settings, source, request, token, "http")
 
     @router.post("/v2/alert_events/http/{source}", dependencies=[Depends(authorise)], status_code=202)
-    def receive(body: AlertEvent) -> dict[str, str]:
+    def receive(body: AlertEvent, request: Request) -> dict[str, str]:
         key = body.deduplication_key
         alerting.receive(
-            Event(key, body.status == "firing", body.title, body.description, body.source_url, body.metadata)
+            request.state.source,
+            Event(key, body.status == "firing", body.title, body.description, body.source_url, body.metadata),
         )
         return {"deduplication_key": key, "message": "Event accepted for processing", "status": "success"}
 
     return router
 
 
-def _reads(context: VendorContext, reader: Reader) -> APIRouter:
+def _reads(reader: Reader, settings: Settings) -> APIRouter:
     router = APIRouter()
-    clock = context.clock
 
     @router.get("/v2/alerts")
     def alerts(request: Request) -> Any:
@@ -137,41 +178,17 @@ def _reads(context: VendorContext, reader: Reader) -> APIRouter:
     def incident(incident: str) -> Any:
         return {"incident": reader.incident(incident)}
 
-    @router.get("/v2/schedules")
-    def schedules() -> Any:
-        shown = [show.schedule(schedule, clock.now()) for schedule in SCHEDULES.values()]
-        return {"schedules": shown, "pagination_meta": {"page_size": 25, "total_record_count": len(shown)}}
-
-    @router.get("/v2/schedules/{schedule}")
-    def schedule(schedule: str) -> Any:
-        return {"schedule": show.schedule(_known(SCHEDULES, "schedule", schedule), clock.now())}
-
     @router.get("/v2/schedule_entries")
     def entries(request: Request) -> Any:
-        schedule = _known(SCHEDULES, "schedule", request.query_params.get("schedule_id", ""))
+        schedule = routing.schedule(settings.get(SCHEDULE, request.query_params.get("schedule_id", "")))
         start, end = reader.window(request.query_params)
         shown = [show.entry(schedule, shift) for shift in shifts(schedule, start, end)]
         return {"schedule_entries": {"final": shown, "scheduled": shown, "overrides": []}}
 
-    @router.get("/v2/escalation_paths")
-    def paths() -> Any:
-        shown = [show.path(path, clock.now()) for path in PATHS.values()]
-        return {"escalation_paths": shown, "pagination_meta": {"page_size": 25}}
-
-    @router.get("/v2/alert_sources")
-    def sources() -> Any:
-        url = f"{context.config.url('incident_io')}/v2/alert_events/http/{show.ALERT_SOURCE}"
-        return {"alert_sources": [show.alert_source(url)]}
-
-    @router.get("/v3/alert_routes")
-    def routes() -> Any:
-        route = {"id": show.ALERT_ROUTE, "name": "Data platform failures", "enabled": True}
-        return {"alert_routes": [route], "pagination_meta": {"page_size": 25}}
-
     return router
 
 
-def _escalations(alerting: Alerting, reader: Reader) -> APIRouter:
+def _escalations(alerting: Alerting, reader: Reader, settings: Settings) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v2/escalations")
@@ -191,8 +208,8 @@ def _escalations(alerting: Alerting, reader: Reader) -> APIRouter:
     def escalate(body: NewEscalation) -> Any:
         if bool(body.escalation_path_id) == bool(body.user_ids):
             raise Problem(422, "invalid", "give either escalation_path_id or user_ids", "escalation_path_id")
-        path = _known(PATHS, "escalation path", body.escalation_path_id) if body.escalation_path_id else None
-        people = [_known(PEOPLE, "user", user) for user in body.user_ids]
+        path = settings.get(PATH, body.escalation_path_id) if body.escalation_path_id else None
+        people = [_person(user) for user in body.user_ids]
         incident = reader.number("INCIDENT", body.incident_id) if body.incident_id else None
         number = alerting.escalate(
             body.idempotency_key, body.title, body.description, path=path, people=people, incident=incident
@@ -207,10 +224,10 @@ def _authorise(request: Request) -> None:
         raise Problem(401, "invalid_authorization_material", "the API key is not valid")
 
 
-def _known[T](values: dict[str, T], what: str, name: str) -> T:
-    if name not in values:
-        raise Problem(404, "not_found", f"no {what} {name!r}")
-    return values[name]
+def _person(name: str) -> Person:
+    if name not in PEOPLE:
+        raise Problem(404, "not_found", f"no user {name!r}")
+    return PEOPLE[name]
 
 
 def _field_error(detail: Any) -> dict[str, Any]:

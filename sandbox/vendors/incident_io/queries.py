@@ -12,18 +12,10 @@ from starlette.datastructures import QueryParams
 
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.incident_io import show
-from sandbox.vendors.incident_io.alerting import identifier, stamp
+from sandbox.vendors.incident_io.names import Problem, identifier, numbered, stamp
+from sandbox.vendors.incident_io.settings import ATTRIBUTE, Settings
 
 OPERATORS = {"is": "in", "one_of": "in", "not_in": "not in", "gte": ">=", "lte": "<="}
-
-
-class Problem(Exception):
-    """An answer of incident.io's that is an error: the HTTP status, a code, and the field that is to blame."""
-
-    def __init__(self, status: int, code: str, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-        self.source = {"field": field, "pointer": f"/{field}"} if field else None
 
 
 def _text(value: str) -> str:
@@ -40,18 +32,6 @@ def _parse(value: str) -> datetime:
     except ValueError as error:
         raise Problem(422, "invalid_value", f"{value!r} is not an ISO 8601 time") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _numbered(kind: str) -> Callable[[str], int]:
-    """From an id to the number of its row; 0, which no row has, for an id that is not of this kind."""
-    empty = identifier(kind, 0)
-    prefix = empty.rstrip("0")
-
-    def number(value: str) -> int:
-        digits = value.removeprefix(prefix)
-        return int(digits) if len(value) == len(empty) and digits != value and digits.isdecimal() else 0
-
-    return number
 
 
 @dataclass(frozen=True)
@@ -71,8 +51,7 @@ TIMES = {"created_at": ("created_at", _moment), "updated_at": ("updated_at", _mo
 ALERTS = Listing(
     "alerts", "ALERT", "incident_io_alert", 50,
     {"deduplication_key": ("deduplication_key", _text), "status": ("status", _text),
-     # All alerts are of the one source that there is.
-     "alert_source": (f"'{show.ALERT_SOURCE}'", _text)} | TIMES,
+     "alert_source": ("source", _text)} | TIMES,
 )  # fmt: skip
 INCIDENTS = Listing(
     "incidents", "INCIDENT", "incident_io_incident", 500, {"status_category": ("status", _text)} | TIMES
@@ -81,26 +60,27 @@ ESCALATIONS = Listing(
     "escalations", "ESCALATION", "incident_io_escalation", 50,
     {
         "status": ("status", _text), "escalation_path": ("path", _text), "idempotency_key": ("idempotency_key", _text),
-        "alert": ("alert", _numbered("ALERT")), "incident": ("incident", _numbered("INCIDENT")),
+        "alert": ("alert", numbered("ALERT")), "incident": ("incident", numbered("INCIDENT")),
     } | TIMES,
 )  # fmt: skip
 INCIDENT_ALERTS = Listing(
     "incident_alerts", "LINK", "incident_io_incident", 50,
-    {"alert_id": ("alert", _numbered("ALERT")), "incident_id": ("id", _numbered("INCIDENT"))},
+    {"alert_id": ("alert", numbered("ALERT")), "incident_id": ("id", numbered("INCIDENT"))},
     plain=("alert_id", "incident_id"),
 )  # fmt: skip
 LISTINGS = {listing.kind: listing for listing in (ALERTS, INCIDENTS, ESCALATIONS, INCIDENT_ALERTS)}
 
 
 class Reader:
-    def __init__(self, context: VendorContext) -> None:
-        self._store, self._clock = context.store, context.clock
+    def __init__(self, context: VendorContext, settings: Settings) -> None:
+        self._store, self._clock, self._settings = context.store, context.clock, settings
 
     def alerts(self, params: QueryParams) -> dict[str, Any]:
-        return self._page(ALERTS, params, show.alert)
+        attributes = self._settings.all(ATTRIBUTE)
+        return self._page(ALERTS, params, lambda row: show.alert(row, attributes))
 
     def alert(self, name: str) -> dict[str, Any]:
-        return show.alert(self._row("ALERT", self.number("ALERT", name)))
+        return show.alert(self._row("ALERT", self.number("ALERT", name)), self._settings.all(ATTRIBUTE))
 
     def incidents(self, params: QueryParams) -> dict[str, Any]:
         return self._page(INCIDENTS, params, self._incident)
@@ -126,7 +106,7 @@ class Reader:
 
     def number(self, kind: str, name: str) -> int:
         """The number of a record that exists. Raises Problem (404)."""
-        number = _numbered(kind)(name)
+        number = numbered(kind)(name)
         self._row(kind, number)
         return number
 

@@ -8,37 +8,31 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sandbox.vendors.incident_io.alerting import identifier, reference, stamp
-from sandbox.vendors.incident_io.rota import (
-    CLOSES,
-    FIRST_MONDAY,
-    OPENS,
-    PEOPLE,
-    WEEKDAYS,
-    ZONE,
-    Path,
-    Person,
-    Schedule,
-    Shift,
-    next_shift,
-)
+from sandbox.vendors.incident_io.names import identifier, reference, stamp
+from sandbox.vendors.incident_io.rota import PEOPLE, Person, Schedule, Shift
+from sandbox.vendors.incident_io.settings import Setting
 
-ALERT_SOURCE, ALERT_ROUTE = "01LOCALALERTSOURCE00000000", "01LOCALALERTROUTE000000001"
-# The settings' own times: they have been as they are since the rotas began.
-SETTLED = stamp(datetime.combine(FIRST_MONDAY, OPENS, ZONE))
+# What every organisation has from the start, with ranks: the fields and severities that nobody here writes.
+SEVERITIES = {
+    identifier("SEVERITY", rank): (name, rank) for rank, name in ((1, "Minor"), (2, "Major"), (3, "Critical"))
+}
+FIELDS = {identifier("FIELD", 1): ("Cause", "What it was due to")}
+FOUNDED = "2024-01-01T09:00:00.000000Z"
 TEAM = "T00000001"
 
 Shown = dict[str, Any]
 
 
-def alert(row: sqlite3.Row) -> Shown:
-    return alert_slim(row) | {"attributes": [_attribute(k, v) for k, v in json.loads(row["metadata"]).items()]}
+def alert(row: sqlite3.Row, attributes: Sequence[Setting]) -> Shown:
+    """`attributes` are those that the organisation has."""
+    values = json.loads(row["attributes"])
+    return alert_slim(row) | {"attributes": [_attribute(one, values[one.id]) for one in attributes if one.id in values]}
 
 
 def alert_slim(row: sqlite3.Row) -> Shown:
     shown = {
         "id": identifier("ALERT", row["id"]),
-        "alert_source_id": ALERT_SOURCE,
+        "alert_source_id": row["source"] or "",
         "deduplication_key": row["deduplication_key"],
         "status": row["status"],
         "title": row["title"],
@@ -51,9 +45,8 @@ def alert_slim(row: sqlite3.Row) -> Shown:
 
 def incident(row: sqlite3.Row, opened_by: sqlite3.Row) -> Shown:
     """`opened_by` is the alert."""
-    level = ("Major", 3) if row["customer_facing"] else ("Minor", 1)
+    level = SEVERITIES.get(row["severity"] or "", SEVERITIES[identifier("SEVERITY", 1)])
     moments = {"Reported": row["created_at"], "Resolved": row["closed_at"]}
-    cause = json.loads(opened_by["metadata"]).get("unit")
     lasted: Shown = {"duration_metric": {"id": identifier("METRIC", 1), "name": "Lasted"}, "status": "calculating"}
     if row["closed_at"]:
         seconds = datetime.fromisoformat(row["closed_at"]) - datetime.fromisoformat(row["created_at"])
@@ -68,7 +61,9 @@ def incident(row: sqlite3.Row, opened_by: sqlite3.Row) -> Shown:
         "creator": {"alert": {"id": identifier("ALERT", row["alert"]), "title": opened_by["title"]}},
         "mode": "standard",
         "visibility": "public",
-        "custom_field_entries": [_cause(cause)] if cause else [],
+        "custom_field_entries": [
+            _field(key, value) for key, value in json.loads(row["fields"]).items() if key in FIELDS
+        ],
         "incident_role_assignments": [],
         "team_ids": [],
         "slack_team_id": TEAM,
@@ -88,7 +83,7 @@ def incident_alert(row: sqlite3.Row, belonging: sqlite3.Row) -> Shown:
         "id": identifier("LINK", row["id"]),
         "alert": alert_slim(belonging),
         "incident": incident_slim(row),
-        "alert_route_id": ALERT_ROUTE,
+        "alert_route_id": row["route"] or "",
     }
 
 
@@ -128,77 +123,12 @@ def escalation(
     return shown | ({"escalation_path_id": row["path"]} if row["path"] else {})
 
 
-def path(value: Path, now: datetime) -> Shown:
-    hours = identifier("HOURS", 1)
-    target = {
-        "id": value.schedule.id,
-        "type": "schedule",
-        "urgency": value.urgency,
-        "schedule_mode": "currently_on_call",
-    }
-    level = {
-        "id": identifier("LEVEL", 1),
-        "type": "level",
-        "level": {"targets": [target], "time_to_ack_seconds": 900, "ack_mode": "first"},
-    }
-    wait = {
-        "id": identifier("DELAY", 1),
-        "type": "delay",
-        "delay": {"delay_interval_condition": "active", "delay_weekday_interval_config_id": hours},
-    }
-    waits = value.schedule.working_hours
-    working_hours = {
-        "id": hours,
-        "name": "Working hours",
-        "timezone": ZONE.key,
-        "weekday_intervals": _working_intervals(),
-    }
-    shift = next_shift(value.schedule, now)
-    return {
-        "id": value.id,
-        "name": value.name,
-        "kind": "standalone",
-        "path": [wait, level] if waits else [level],
-        "team_ids": [],
-        "working_hours": [working_hours] if waits else [],
-        "current_responders": [user(shift.person)] if shift.start <= now else [],
-    }
-
-
-def schedule(value: Schedule, now: datetime) -> Shown:
-    shift = next_shift(value, now)
-    on = shift.start <= now
-    following = next_shift(value, shift.end) if on else shift
-    rotation = {
-        "id": _rotation(value),
-        "name": value.name,
-        "handover_start_at": SETTLED,
-        "handovers": [{"interval": 1, "interval_type": "weekly"}],
-        "layers": [{"id": identifier("LAYER", 1), "name": "Layer 1"}],
-        "users": [user(person) for person in value.people],
-        "working_intervals": _working_intervals() if value.working_hours else [],
-    }
-    return {
-        "id": value.id,
-        "name": value.name,
-        "timezone": ZONE.key,
-        "permalink": f"https://app.incident.io/local/on-call/schedules/{value.id}",
-        "annotations": {},
-        "team_ids": [],
-        "config": {"rotations": [rotation]},
-        "current_shifts": [entry(value, shift)] if on else [],
-        "next_shifts": [entry(value, following)],
-        "created_at": SETTLED,
-        "updated_at": SETTLED,
-    }
-
-
 def entry(value: Schedule, shift: Shift) -> Shown:
     name = f"{value.id}-{stamp(shift.start)}"
     return {
         "entry_id": name,
         "fingerprint": name,
-        "rotation_id": _rotation(value),
+        "rotation_id": rotation(value.id),
         "start_at": stamp(shift.start),
         "end_at": stamp(shift.end),
         "user": user(shift.person),
@@ -215,20 +145,23 @@ def user(person: Person) -> Shown:
     }
 
 
-def alert_source(events_url: str) -> Shown:
-    return {
-        "id": ALERT_SOURCE,
-        "name": "Data platform",
-        "source_type": "http",
-        "alert_events_url": events_url,
-        "template": {
-            "title": {"label": "Payload → Title", "reference": "title"},
-            "description": {"label": "Payload → Description", "reference": "description"},
-            "attributes": [],
-            "expressions": [],
-            "is_private": False,
-        },
-    }
+def member(person: Person) -> Shown:
+    """A user as the list of users has them."""
+    role = {"id": identifier("ROLE", 1), "name": "Responder", "slug": "responder"}
+    seats = {"on_call": "full_access", "response": "full_access"}
+    return user(person) | {"base_role": role, "custom_roles": [], "is_active": True, "seats": seats}
+
+
+def severities() -> list[Shown]:
+    return [_named("SEVERITY", name, rank) for name, rank in SEVERITIES.values()]
+
+
+def custom_fields() -> list[Shown]:
+    times = {"created_at": FOUNDED, "updated_at": FOUNDED}
+    return [
+        {"id": key, "name": name, "description": description, "field_type": "text"} | times
+        for key, (name, description) in FIELDS.items()
+    ]
 
 
 def _status(category: str) -> Shown:
@@ -242,15 +175,15 @@ def _named(kind: str, name: str, rank: int) -> Shown:
         "name": name,
         "description": name,
         "rank": rank,
-        "created_at": SETTLED,
-        "updated_at": SETTLED,
+        "created_at": FOUNDED,
+        "updated_at": FOUNDED,
     }
 
 
 def _events(row: sqlite3.Row, pages: Sequence[sqlite3.Row], acked_at: str | None) -> list[Shown]:
     events: list[Shown] = []
     for page in pages:
-        if page["sent_at"]:
+        if page["state"] == "sent":
             paged = {"users": [user(PEOPLE[page["person"]])], "urgency": page["urgency"]}
             events.append({"event": "notified_users", "occurred_at": page["sent_at"]} | paged)
     if events:
@@ -267,29 +200,19 @@ def _timestamp(rank: int, name: str, at: str | None) -> Shown:
     return {"incident_timestamp": known} | ({"value": {"value": at}} if at else {})
 
 
-def _cause(unit: str) -> Shown:
-    """The custom field that the alert route fills with the alert's attribute `unit`."""
-    field = {"id": identifier("FIELD", 1), "name": "Cause", "description": "What it was due to", "field_type": "text"}
-    return {"custom_field": field | {"options": []}, "values": [{"value_text": unit}]}
+def _field(key: str, value: str) -> Shown:
+    name, description = FIELDS[key]
+    field = {"id": key, "name": name, "description": description, "field_type": "text"}
+    return {"custom_field": field | {"options": []}, "values": [{"value_text": value}]}
 
 
-def _attribute(name: str, value: Any) -> Shown:
-    many = isinstance(value, list)
-    kind = "Bool" if isinstance(value, bool) else "String"
-    shown: Shown = {
-        "attribute": {"id": f"01LOCALATTRIBUTE_{name}", "name": name, "type": kind, "array": many, "required": False}
-    }
-    return shown | ({"array_value": [_literal(v) for v in value]} if many else {"value": _literal(value)})
+def _attribute(setting: Setting, value: str) -> Shown:
+    return {"attribute": attribute(setting), "value": {"literal": value, "label": value}}
 
 
-def _literal(value: Any) -> Shown:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return {"literal": text, "label": text}
+def attribute(setting: Setting) -> Shown:
+    return {"required": False} | dict(setting.body) | {"id": setting.id}
 
 
-def _rotation(value: Schedule) -> str:
-    return value.id.replace("SCHEDULE", "ROTATION")
-
-
-def _working_intervals() -> list[Shown]:
-    return [{"weekday": day, "start_time": f"{OPENS:%H:%M}", "end_time": f"{CLOSES:%H:%M}"} for day in WEEKDAYS]
+def rotation(schedule: str) -> str:
+    return schedule.replace("SCHEDULE", "ROTATION")
