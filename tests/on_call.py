@@ -16,6 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from orchestration.on_call.apply import carry_out, look
+from orchestration.on_call.config import FILE, load
+from orchestration.on_call.plan import Change
+from orchestration.vendors.incident_io_settings import OnCallSettings
 from sandbox.clock import Clock
 from sandbox.config import SandboxConfig
 from tests.stand_ins import wait_for
@@ -25,6 +29,8 @@ from tests.stand_ins import wait_for
 class OnCall:
     config: SandboxConfig
     served: tuple[str, ...]
+    configured: bool = True
+    """The stand-in of incident.io has this company's settings from the start."""
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
@@ -32,6 +38,15 @@ class OnCall:
         self.process = subprocess.Popen(command, env=os.environ | self.environment)
         for name in self.served:
             wait_for(lambda name=name: self.listens(name), 60, f"{name} listens")
+        if self.configured and "incident_io" in self.served:
+            self.configure()
+
+    def configure(self, file: Path = FILE) -> tuple[Change, ...]:
+        """Apply the file through the API; returns what there was to do."""
+        api = OnCallSettings(self.config.url("incident_io"), "local-incident_io-key")
+        planned = look(load(file), file, api)
+        carry_out(planned, api, lambda _change, _name: None)
+        return planned.pending
 
     def end(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -62,12 +77,12 @@ class OnCall:
 
 
 @contextlib.contextmanager
-def running(root: Path, *served: str) -> Iterator[OnCall]:
-    """The named apps, listening, until the end of the block."""
+def running(root: Path, *served: str, configured: bool = True) -> Iterator[OnCall]:
+    """The named apps, listening, until the end of the block; incident.io with the settings of `deploy/on_call.yaml`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SANDBOX_DIR", str(root))
         patch.setenv("SANDBOX_PORTS", "free")
-        on_call = OnCall(SandboxConfig.load(), served)
+        on_call = OnCall(SandboxConfig.load(), served, configured)
         on_call.start()
         try:
             yield on_call

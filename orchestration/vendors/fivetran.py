@@ -20,6 +20,10 @@ Scope = Mapping[str, Sequence[str]]
 """Names of tables by their schema, both as at the source."""
 
 
+RECONNECT = "reconnect"
+"""The code of a task for which somebody has to set the connection up anew."""
+
+
 class Task(BaseModel):
     """Something that Fivetran wants a person to do before a connection works again."""
 
@@ -59,6 +63,19 @@ class Connection(BaseModel):
     @property
     def finished_at(self) -> datetime:
         return max(self.succeeded_at or NEVER, self.failed_at or NEVER)
+
+    @property
+    def failure(self) -> str | None:
+        """Why its last sync failed; None where that succeeded."""
+        if (self.failed_at or NEVER) <= (self.succeeded_at or NEVER):
+            return None
+        return self.reason
+
+    @property
+    def reason(self) -> str:
+        """What Fivetran says of why it does not work."""
+        reasons = " ".join(task.message for task in self.status.tasks)
+        return reasons or f"Fivetran gives no reason; its log has one: {self.url}"
 
 
 @dataclass(frozen=True)
@@ -147,8 +164,8 @@ class Fivetran:
                 wait.sleep(FIRST_SECONDS)  # another sync has begun since it was looked at
         wait.log(f"{before.name}: {action} started, {before.url}")
         after = self._until(connection_id, wait, lambda now: now.finished_at > before.finished_at)
-        if (after.failed_at or NEVER) > (after.succeeded_at or NEVER):
-            raise SyncFailed(_reason(after))
+        if (failure := after.failure) is not None:
+            raise SyncFailed(failure, permanent=any(task.code == RECONNECT for task in after.status.tasks))
         return Synced(after, wait.passed)
 
     def _until(self, connection_id: str, wait: Wait, done: Callable[[Connection], bool]) -> Connection:
@@ -175,14 +192,11 @@ def _state(connection: Connection) -> str:
 def _refuse(connection: Connection) -> None:
     if connection.paused:
         raise SyncFailed(
-            f"The connection `{connection.name}` is paused in Fivetran, so nothing was synced. Resume it: {connection.url}"
+            f"The connection `{connection.name}` is paused in Fivetran, so nothing was synced. Resume it: {connection.url}",
+            permanent=True,
         )
     if connection.status.setup_state != "connected":
         raise SyncFailed(
-            f"The connection `{connection.name}` is {connection.status.setup_state} in Fivetran. {_reason(connection)}"
+            f"The connection `{connection.name}` is {connection.status.setup_state} in Fivetran. {connection.reason}",
+            permanent=True,
         )
-
-
-def _reason(connection: Connection) -> str:
-    reasons = " ".join(task.message for task in connection.status.tasks)
-    return reasons or f"Fivetran gives no reason; its log has one: {connection.url}"

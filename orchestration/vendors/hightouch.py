@@ -14,7 +14,9 @@ from orchestration.vendors.http import VendorClient, VendorError
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 PAGE = 100
-ENDED = {"success", "warning", "failed", "cancelled", "interrupted"}
+SENT = {"success", "warning"}
+"""How a run ends that has sent what its destination accepts; of a warning, that is not all."""
+ENDED = SENT | {"failed", "cancelled", "interrupted"}
 
 
 class _Payload(BaseModel):
@@ -140,7 +142,8 @@ class Hightouch:
         """
         if sync.disabled:
             raise SyncFailed(
-                f"The sync `{sync.slug}` is disabled in Hightouch, so nothing was synced. Enable it there."
+                f"The sync `{sync.slug}` is disabled in Hightouch, so nothing was synced. Enable it there.",
+                permanent=True,
             )
         wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
         run_id = self.trigger(sync.id)
@@ -150,7 +153,7 @@ class Hightouch:
 
         run = wait.until(lambda: self.run(sync.id, run_id), lambda run: run is not None and run.status in ENDED, state)
         assert run is not None
-        if run.status not in {"success", "warning"}:
+        if run.status not in SENT:
             raise SyncFailed(f"Run {run_id} of `{sync.slug}` {run.status}: {run.reason}")
         return Synced(run, wait.passed)
 

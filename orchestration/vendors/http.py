@@ -35,6 +35,11 @@ class VendorError(Exception):
         super().__init__(message)
         self.status, self.retry_after, self.started = status, retry_after, started
 
+    @property
+    def permanent(self) -> bool:
+        """Whether the same request gets the same answer until somebody has changed something."""
+        return self.status is not None and 400 <= self.status < 500 and self.status not in SERVER_TROUBLE
+
 
 class VendorClient:
     """A vendor's JSON API below one address."""
@@ -113,11 +118,11 @@ class VendorClient:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from a `Retry-After` header of either form (RFC 9110, 10.2.3); None without a readable one."""
     value = headers.get("retry-after", "")
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (OverflowError, ValueError):
         return None
     return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 

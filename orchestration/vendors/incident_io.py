@@ -36,13 +36,13 @@ class AlertSource:
         # The package is generated and large: only what one operation needs is imported, when it is needed.
         from incident_io import AuthenticatedClient
 
-        self._source_id = source_id
+        self._source_id, self._accepted = source_id, False
         self._client = AuthenticatedClient(
             base_url=base_url.rstrip("/"),
             token=token,
             timeout=TIMEOUT,  # without one the SDK waits for ever
             # It decodes an error's body before it says which error, and fails on what is not its JSON: a proxy's page, say.
-            httpx_args={"event_hooks": {"response": [_accepted]}},
+            httpx_args={"event_hooks": {"response": [self._hear]}},
         )
 
     def send(self, event: AlertEvent) -> None:
@@ -50,10 +50,12 @@ class AlertSource:
         from incident_io.api.alert_events_v2 import alert_events_v2_create_http as create
         from incident_io.models import AlertEventsCreateHTTPPayloadV2
 
+        optional = {"description": event.description, "source_url": event.source_url}
         body = AlertEventsCreateHTTPPayloadV2.from_dict({
             "deduplication_key": event.deduplication_key, "status": event.status, "title": event.title,
-            "description": event.description, "source_url": event.source_url, "metadata": event.metadata,
+            "metadata": event.metadata, **{name: value for name, value in optional.items() if value},
         })  # fmt: skip
+        self._accepted = False
         what = f"incident.io: {event.status} alert {event.deduplication_key}"
         try:
             create.sync_detailed(self._source_id, client=self._client, body=body)
@@ -63,18 +65,29 @@ class AlertSource:
             raise VendorError(
                 f"{what} was not delivered: {error}", status=error.status, retry_after=error.retry_after
             ) from error
-        except (KeyError, TypeError, ValueError):
-            pass  # accepted: only a 202 gets as far as being parsed, and what it says is not used
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            # After a 202 it is about what the answer says, which is not used. Before it, the event was no JSON, and was not sent.
+            if not self._accepted:
+                raise VendorError(f"{what} cannot be written as JSON: {error}", started=False) from error
+
+    def _hear(self, answer: httpx.Response) -> None:
+        answer.read()
+        if answer.status_code != 202:
+            raise VendorError(
+                f"the answer was {answer.status_code}: {excerpt(answer.text)}",
+                status=answer.status_code,
+                retry_after=retry_after(answer.headers) or _retry_after_in_body(answer),
+            )
+        self._accepted = True
 
 
-def _accepted(answer: httpx.Response) -> None:
-    answer.read()
-    if answer.status_code != 202:
-        raise VendorError(
-            f"the answer was {answer.status_code}: {excerpt(answer.text)}",
-            status=answer.status_code,
-            retry_after=retry_after(answer.headers),
-        )
+def _retry_after_in_body(answer: httpx.Response) -> float | None:
+    """incident.io documents the time in the body of a 429 (https://docs.incident.io/api-reference/introduction), in a header's form."""
+    try:
+        moment: object = answer.json()["rate_limit"]["retry_after"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return retry_after({"retry-after": moment}) if isinstance(moment, str) else None
 
 
 PAGE = 50

@@ -10,7 +10,14 @@ FIRST_SECONDS, LONGEST_SECONDS, GROWTH = 0.5, 30.0, 1.3
 
 
 class SyncFailed(Exception):
-    """A sync ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy."""
+    """A sync ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy.
+
+    `permanent` says that it fails again until somebody has done something about it.
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False) -> None:
+        super().__init__(message)
+        self.permanent = permanent
 
 
 @dataclass(frozen=True)

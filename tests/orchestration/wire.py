@@ -23,11 +23,12 @@ class Slow:
 
 @dataclass
 class Wire:
-    """Answers in the order of `script`; the last one is repeated. `requests` are the request lines that arrived."""
+    """Answers in the order of `script`; the last one is repeated. `requests` are the request lines that arrived, `bodies` what came with them."""
 
     script: list[Any]
     port: int = 0
     requests: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     @property
     def url(self) -> str:
@@ -69,7 +70,9 @@ def _serve(server: socket.socket, playing: Wire) -> None:
 
 def _play(connection: socket.socket, playing: Wire) -> None:
     with connection, contextlib.suppress(OSError):
-        playing.requests.append(_read(connection))
+        line, body = _read(connection)
+        playing.bodies.append(body)
+        playing.requests.append(line)
         answer = playing.answer()
         if isinstance(answer, Slow):
             time.sleep(answer.seconds)
@@ -79,7 +82,7 @@ def _play(connection: socket.socket, playing: Wire) -> None:
             connection.sendall(answer)
 
 
-def _read(connection: socket.socket) -> str:
+def _read(connection: socket.socket) -> tuple[str, bytes]:
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(65536)
@@ -89,7 +92,7 @@ def _read(connection: socket.socket) -> str:
     )
     while len(body) < length:
         body += connection.recv(65536)
-    return head.split(b"\r\n")[0].decode()
+    return head.split(b"\r\n")[0].decode(), body
 
 
 def refused_port() -> int:

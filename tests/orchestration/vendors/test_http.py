@@ -87,6 +87,8 @@ def test_retry_after_as_a_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=30)
     assert retry_after({"retry-after": format_datetime(soon, usegmt=True)}) == pytest.approx(30, abs=2)
     assert retry_after({"retry-after": "soon"}) is None
+    assert retry_after({"retry-after": "²"}) is None
+    assert retry_after({"retry-after": "9" * 400}) == pytest.approx(10**12)
     assert retry_after({}) is None
 
 

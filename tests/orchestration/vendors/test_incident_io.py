@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
 import pytest
 
 from orchestration.vendors.http import VendorError
@@ -50,3 +55,31 @@ def test_no_answer_is_an_error_without_a_status() -> None:
     assert caught.value.status is None
     with pytest.raises(VendorError, match="was not delivered"):
         send(f"http://127.0.0.1:{refused_port()}")
+
+
+@pytest.mark.parametrize("odd", [float("nan"), "half a \ud83d", {1, 2}], ids=["no number", "no character", "no json"])
+def test_what_cannot_be_written_is_an_error_and_not_taken_for_delivered(odd: object) -> None:
+    with wire(reply(202, ACCEPTED)) as server:
+        with pytest.raises(VendorError, match="cannot be written as JSON"):
+            AlertSource(server.url, "01SOURCE", "token").send(replace(EVENT, metadata={"odd": odd}))
+        assert server.requests == []
+
+
+def test_an_event_without_text_or_link_leaves_them_out() -> None:
+    with wire(reply(202, ACCEPTED)) as server:
+        AlertSource(server.url, "01SOURCE", "token").send(replace(EVENT, description="", source_url=""))
+        [body] = server.bodies
+    assert set(json.loads(body)) == {"deduplication_key", "status", "title", "metadata"}
+
+
+def test_the_time_to_wait_is_read_from_the_body_too() -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=40), usegmt=True).replace("GMT", "UTC")
+    for body, seconds in (
+        ({"rate_limit": {"retry_after": soon}}, 40),
+        ({"rate_limit": None}, None),
+        ([], None),
+        ("<p>", None),
+    ):
+        with wire(reply(429, body)) as server, pytest.raises(VendorError) as caught:
+            send(server.url)
+        assert caught.value.retry_after == (pytest.approx(seconds, abs=3) if seconds else None)
