@@ -15,6 +15,7 @@ from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.components.schema_drift import Change, Columns, at_risk
 from orchestration.components.source_checks import DESCRIPTIONS, ERROR, Before, Verdict
 from orchestration.components.steps import Failures
+from orchestration.lineage.failures import UNIT_KEY
 from orchestration.settings import settings
 from orchestration.vendors.waiting import SyncFailed
 
@@ -23,7 +24,10 @@ Decide = Callable[[Before | None], Verdict]
 
 
 class ChecksFailed(SyncFailed):
-    """A table has landed, and is not as it has to be. The message has what its checks say."""
+    """A table has landed, and is not as it has to be. The message has what its checks say. The same data fails them again."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, permanent=True)
 
 
 def specs(key: dg.AssetKey, names: Iterable[str]) -> list[dg.AssetCheckSpec]:
@@ -55,22 +59,24 @@ class CheckReports:
             if check not in self._context.selected_asset_check_keys:
                 continue
             verdict = decide(self._before(check))
+            metadata = verdict.metadata
             if not verdict.passed and verdict.severity is ERROR:
                 self._failed.setdefault(key, []).append(f"{name}: {verdict.description}")
+                metadata = {**metadata, UNIT_KEY: _unit(key)}
             yield dg.AssetCheckResult(
                 asset_key=key,
                 check_name=name,
                 passed=verdict.passed,
                 severity=verdict.severity,
                 description=verdict.description,
-                metadata=verdict.metadata,
+                metadata=metadata,
             )
 
     def fail(self, failed: Failures) -> None:
-        """Add each table that failed a check of severity error; its name as a failed unit is `check/<table>`."""
+        """Add each table that failed a check of severity error, as one failed unit with all that its checks say."""
         for key, problems in self._failed.items():
             error = ChecksFailed(" ".join(problems))
-            failed.add(f"check/{key.to_user_string()}", [key], error, table_url(*key.path))
+            failed.add(_unit(key), [key], error, table_url(*key.path))
 
     def models_at_risk(self, key: dg.AssetKey, changed: list[Change]) -> list[str] | None:
         """By the manifest of the last refresh; None where there is none."""
@@ -90,3 +96,8 @@ class CheckReports:
         except (OSError, ValueError) as error:
             self._context.log.warning(f"The dbt manifest cannot be read, so models at risk are not known: {error}")
             return None
+
+
+def _unit(key: dg.AssetKey) -> str:
+    """The name of a table's failed checks as a failed unit."""
+    return f"check/{key.to_user_string()}"

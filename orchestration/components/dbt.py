@@ -26,10 +26,11 @@ from dagster_dbt.components.dbt_project.component import DbtProjectComponentTran
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from dagster_dbt.dbt_project_manager import DbtProjectManager
 
+from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped
 from orchestration.components.dbt_failures import failed_units
 from orchestration.components.saved_state import SavedState
-from orchestration.lineage import failures, keys
+from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
@@ -212,7 +213,7 @@ class DbtModels(SavedState, DbtProjectComponent):
         for unit in failed:
             for key in unit.held_up:
                 context.log_event(skipped(key, unit.unit.removeprefix("dbt/"), unit.error))
-        raise dg.Failure(failures.summary(failed), failures.to_metadata(failed), allow_retries=False)
+        raise steps.failed(context, failed)
 
 
 def linked(assets: list[dg.AssetsDefinition], code_url: str) -> Sequence[Any]:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,8 @@ from dagster_dbt import DbtCliInvocation
 from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 from google.api_core.exceptions import GoogleAPIError
 
-from orchestration.lineage import keys
+from orchestration.components.dbt_failures import BAD, failed_node
+from orchestration.lineage.failures import UNIT_KEY, FailedUnit, to_metadata
 from orchestration.vendors.bigquery_project import BigQueryProject
 
 # Without a limit dbt moves the file away after 10 MB, while it is being read.
@@ -48,17 +50,44 @@ class Streamed:
                 continue
             info = message.raw_event["data"]["node_info"]
             node = nodes.get(info["unique_id"])
-            if node is None or node["resource_type"] == "test":
-                # Of a test that is no check of an asset in this run, dagster_dbt makes an observation of everything that it reads:
-                # that of a landed table would pass for somebody having looked at it.
-                yield from (event for event in self._events(message) if not isinstance(event, dg.AssetObservation))
+            bad = info["node_status"] in BAD
+            model = node if node is not None and node["resource_type"] != "test" else None
+            result: Mapping[str, Any] = log.result(info["unique_id"]) if model or bad else {}
+            unit = (
+                self._failed({"status": info["node_status"], "unique_id": info["unique_id"], **result}) if bad else None
+            )
+            if model is None:
+                yield from self._test(message, unit)
                 continue
-            result = log.result(info["unique_id"])
-            if info["node_status"] == FAILED:
-                # Logged, not yielded: it is on the page at once, and no metadata is looked up for it.
-                self.context.log_event(failed(node, result.get("message") or "dbt gives no message"))
             for event in self._events(message):
-                yield event.with_metadata({**event.metadata, **self._statement(node, result)})
+                yield event.with_metadata({**event.metadata, **self._statement(model, result)})
+
+    def _failed(self, result: Mapping[str, Any]) -> FailedUnit | None:
+        unit = failed_node(self.invocation.manifest, result, self._selected)
+        if unit is not None:
+            # Logged, not yielded: it is told at once, and no metadata is looked up for it.
+            self.context.log_event(failed(unit))
+        return unit
+
+    @cached_property
+    def _selected(self) -> set[str]:
+        return {key.to_user_string() for key in self.context.selected_asset_keys}
+
+    def _test(self, message: DbtCliEventMessage, unit: FailedUnit | None) -> Iterator[Any]:
+        for event in self._events(message):
+            # Of a test that is no check of an asset in this run, dagster_dbt makes an observation of everything that it reads:
+            # that of a landed table would pass for somebody having looked at it.
+            if isinstance(event, dg.AssetObservation):
+                continue
+            if (
+                isinstance(event, dg.AssetCheckResult)
+                and not event.passed
+                and event.severity == dg.AssetCheckSeverity.ERROR
+            ):
+                answers = dg.MetadataValue.text(unit.unit if unit else "dbt")
+                yield event._replace(metadata={**event.metadata, UNIT_KEY: answers})
+            else:
+                yield event
 
     def _events(self, message: DbtCliEventMessage) -> Iterator[Any]:
         # Any: the library leaves the type of its outputs' values open.
@@ -125,12 +154,11 @@ def of_statement(response: Mapping[str, Any]) -> dict[str, int]:
     return {name: int(value) for name, value in found.items() if value is not None}
 
 
-def failed(node: Mapping[str, Any], error: str) -> dg.AssetObservation:
-    """What an asset's own page says of its failure, as soon as dbt says it."""
-    file = f"dbt_project/{node['original_file_path']}"
-    return dg.AssetObservation(
-        keys.dbt_node(node), description=error, metadata={"status": FAILED, "error": error, "file": file}
-    )
+def failed(unit: FailedUnit) -> dg.AssetObservation:
+    """What an asset's own page says of its failure, as soon as dbt says it; alerts are made of the same."""
+    [key] = unit.asset_keys
+    metadata = {"status": FAILED, "error": unit.error, **to_metadata([unit])}
+    return dg.AssetObservation(dg.AssetKey.from_user_string(key), description=unit.error, metadata=metadata)
 
 
 def skipped(key: str, stopped_by: str, error: str) -> dg.AssetObservation:

@@ -14,8 +14,15 @@ from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMet
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema
-from orchestration.components.fivetran_account import Connection, PlatformFivetranWorkspace, Table, connections
+from orchestration.components.fivetran_account import (
+    Connection,
+    PlatformFivetranWorkspace,
+    Table,
+    connections,
+    fivetran,
+)
 from orchestration.components.fivetran_sync import Limits, Result, Syncs
+from orchestration.components.outside_syncs import Ended, watch
 from orchestration.components.saved_state import StateIncomplete, VendorState
 from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side
@@ -85,7 +92,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
         def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
             yield from self.execute(context, found)
 
-        return dg.Definitions(assets=[sync])
+        return dg.Definitions(assets=[sync], sensors=[watch("fivetran_syncs", "Fivetran", partial(_last_ends, found))])
 
     def get_asset_spec(self, props: FivetranConnectorTableProps) -> dg.AssetSpec:
         spec = DagsterFivetranTranslator().get_asset_spec(props)
@@ -113,7 +120,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
         )
         syncs, failed, reports = (
             Syncs(Limits(self.sync_timeout_minutes * 60, self.manage_schedules), context.log),
-            Failures(context.log),
+            Failures(context),
             CheckReports(context),
         )
         jobs: dict[str, Callable[[Sleep], Result]] = {}
@@ -156,6 +163,15 @@ class FivetranConnections(VendorState, dg.Resolvable):
             decisions[checks.KEYS] = lambda _: checks.keys_not_null(counted.nulls)
             decisions[checks.VOLUME] = lambda last: checks.volume(counted.days, newest, self.volume, last)
         return decisions
+
+
+def _last_ends(found: Sequence[Connection]) -> Iterator[Ended]:
+    client = fivetran()
+    for own in found:
+        now = client.connection(own.id)
+        if own.tables and now.finished_at > api.NEVER and now.status.sync_state != "syncing":
+            keys_of_own = tuple(table.key for table in own.tables)
+            yield Ended(f"fivetran/{own.name}", keys_of_own, now.finished_at, now.failure, now.url)
 
 
 def checks_of(own: Connection, table: Table) -> list[str]:

@@ -11,12 +11,13 @@ import dagster as dg
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
+from orchestration.components.outside_syncs import Ended, watch
 from orchestration.components.saved_state import VendorState
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
-from orchestration.vendors.hightouch import Destination, Hightouch, Model, Sync, Synced
+from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, Sync, Synced, SyncRun
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 GROUP = "activation"
@@ -69,7 +70,7 @@ class HightouchSyncs(VendorState, dg.Resolvable):
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, syncs)
 
-        return dg.Definitions(assets=[run])
+        return dg.Definitions(assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(_last_ends, syncs))])
 
     def get_asset_spec(self, state: HightouchState, sync: Sync) -> dg.AssetSpec:
         model = next((model for model in state.models if model.id == sync.model_id), None)
@@ -92,7 +93,7 @@ class HightouchSyncs(VendorState, dg.Resolvable):
 
         Raises dagster.Failure at the end, with a report of every sync that failed or had rows rejected.
         """
-        api, failed = hightouch(), Failures(context.log)
+        api, failed = hightouch(), Failures(context)
 
         def run(sync: Sync, sleep: Sleep) -> Synced:
             synced = api.sync(sync, Wait(self.sync_timeout_minutes * 60, LATE, context.log.info, sleep))
@@ -106,6 +107,24 @@ class HightouchSyncs(VendorState, dg.Resolvable):
             else:
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], future.result()))
         failed.raise_any()
+
+
+def _last_ends(syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Ended]:
+    api = hightouch()
+    for key, sync in syncs.items():
+        run = api.newest_run(sync.id)
+        if run is not None and run.finished_at is not None and run.status in ENDED:
+            yield Ended(f"hightouch/{sync.slug}", (key,), run.finished_at, _problem(sync, run), _url(sync))
+
+
+def _problem(sync: Sync, run: SyncRun) -> str | None:
+    if run.status not in SENT:
+        return f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}"
+    try:
+        reject(sync, Synced(run, 0))
+    except SyncFailed as problem:
+        return str(problem)
+    return None
 
 
 def tables_of(model: Model) -> list[dg.AssetKey]:

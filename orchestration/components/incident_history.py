@@ -22,7 +22,11 @@ class Alert:
     status: str
     deduplication_key: str
     unit: str
+    kind: str | None
+    team: str | None
     customer_facing: bool
+    transient: bool
+    flapping: bool
     created_at: datetime
     updated_at: datetime
     resolved_at: datetime | None
@@ -39,6 +43,7 @@ class Incident:
     created_at: datetime
     updated_at: datetime
     reported_at: datetime | None
+    paged_at: datetime | None
     acknowledged_at: datetime | None
     resolved_at: datetime | None
     cause: str | None
@@ -61,16 +66,17 @@ def incidents(api: IncidentIo, ours: Collection[str], known: Collection[str], si
     }
     for missing in sorted((set(ours) - set(known) | escalated & set(ours)) - found.keys()):
         found[missing] = api.incident(missing)
-    acknowledged = _acknowledged(api.escalations_of(found.keys())) if found else {}
-    return [_incident(incident, acknowledged.get(incident.id)) for incident in found.values()]
+    escalations = api.escalations_of(found.keys()) if found else []
+    paged, acknowledged = _first(escalations, "notified_users"), _first(escalations, "acked")
+    return [_incident(incident, paged.get(incident.id), acknowledged.get(incident.id)) for incident in found.values()]
 
 
-def _acknowledged(escalations: Iterable[Escalation]) -> dict[str, datetime]:
-    """Incident to when somebody first acknowledged a page about it."""
+def _first(escalations: Iterable[Escalation], what: str) -> dict[str, datetime]:
+    """Incident to when an event of this name happened first, in any of its escalations."""
     first: dict[str, datetime] = {}
     for escalation in escalations:
         for event in escalation.events:
-            for incident in escalation.related_incidents if event.event == "acked" else ():
+            for incident in escalation.related_incidents if event.event == what else ():
                 first[incident.id] = min(first.get(incident.id, event.occurred_at), event.occurred_at)
     return first
 
@@ -83,7 +89,11 @@ def _alert(alert: incident_io.Alert, incident_id: str | None) -> Alert:
         deduplication_key=alert.deduplication_key,
         # Always there, where the attribute has to be set up in incident.io: the key is the unit with the run that failed first.
         unit=alert.attribute("unit") or alert.deduplication_key.rpartition(":")[0],
+        kind=alert.attribute("kind"),
+        team=alert.attribute("team"),
         customer_facing=alert.attribute("customer_facing") == "true",
+        transient=alert.attribute("transient") == "true",
+        flapping=alert.attribute("flapping") == "true",
         created_at=alert.created_at,
         updated_at=alert.updated_at,
         resolved_at=alert.resolved_at,
@@ -91,7 +101,7 @@ def _alert(alert: incident_io.Alert, incident_id: str | None) -> Alert:
     )
 
 
-def _incident(incident: incident_io.Incident, acknowledged_at: datetime | None) -> Incident:
+def _incident(incident: incident_io.Incident, paged_at: datetime | None, acknowledged_at: datetime | None) -> Incident:
     return Incident(
         id=incident.id,
         reference=incident.reference,
@@ -101,6 +111,7 @@ def _incident(incident: incident_io.Incident, acknowledged_at: datetime | None) 
         created_at=incident.created_at,
         updated_at=incident.updated_at,
         reported_at=incident.moment("reported"),
+        paged_at=paged_at,
         acknowledged_at=acknowledged_at,
         resolved_at=incident.moment(*RESOLVED),
         cause=incident.field(CAUSE),

@@ -143,7 +143,7 @@ class Looking:
         """
         asked = {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
         wanted = {dataset: own for dataset, own in self._of_dataset.items() if any(table.key in asked for table in own)}
-        failed, reports = Failures(context.log), CheckReports(context)
+        failed, reports = Failures(context), CheckReports(context)
         # Read here: the event log is not for several threads.
         before = {table.key: _previous(context.instance, table.key) for own in wanted.values() for table in own}
         settings()

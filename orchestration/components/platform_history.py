@@ -101,7 +101,7 @@ class PlatformHistory(dg.Component, dg.Resolvable):
         jobs = {
             unit: partial(self._export, unit, tables, context.instance) for unit, tables in wanted.items() if tables
         }
-        failed = Failures(context.log)
+        failed = Failures(context)
         for unit, future in side_by_side(jobs, len(UNITS)):
             if error := future.exception():
                 failed.add(f"export/{unit}", [_key(table) for table in wanted[unit]], error, _url(unit))

@@ -202,7 +202,11 @@ def connection(wishes: Iterable[str]) -> Verdict:
 def nothing_rejected(rejected: int, place: str) -> Verdict:
     """Events that did not fit the registry since the last look."""
     if rejected:
-        return failed(WARN, f"{rejected} events were rejected; `reason` in {place} says why.", rejected=rejected)
+        return failed(
+            WARN,
+            f"{rejected} event{'s were' if rejected > 1 else ' was'} rejected; `reason` in {place} says why.",
+            rejected=rejected,
+        )
     return passed("No event was rejected since the last look.", rejected=0)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from orchestration.lineage import failures
 from orchestration.lineage.failures import FailedUnit
@@ -40,18 +41,27 @@ def side_by_side[K, T](jobs: Mapping[K, Callable[[Sleep], T]], workers: int) -> 
 class Failures:
     """The units of a step that failed, collected while others go on."""
 
-    def __init__(self, log: dg.DagsterLogManager) -> None:
-        self._log = log
+    def __init__(self, context: dg.AssetExecutionContext) -> None:
+        self._context = context
         self._units: list[FailedUnit] = []
 
     def add(self, unit: str, keys: Iterable[dg.AssetKey], error: BaseException, vendor_url: str) -> None:
         expected = isinstance(error, SyncFailed | VendorError)
         # The message of an error that nobody foresaw (KeyError: 'x') says little without its kind and its traceback.
         text = str(error) if expected else f"{type(error).__name__}: {error}"
-        self._log.error(f"{unit} failed: {text}", exc_info=None if expected else error)
-        self._units.append(FailedUnit(unit, tuple(key.to_user_string() for key in keys), text, vendor_url))
+        self._context.log.error(f"{unit} failed: {text}", exc_info=None if expected else error)
+        keys_of_unit = tuple(key.to_user_string() for key in keys)
+        self._units.append(FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent))
 
     def raise_any(self) -> None:
         """Raise dagster.Failure with a report of every unit, if there is one."""
         if self._units:
-            raise dg.Failure(failures.summary(self._units), failures.to_metadata(self._units), allow_retries=False)
+            raise failed(self._context, self._units)
+
+
+def failed(context: dg.AssetExecutionContext, units: Sequence[FailedUnit]) -> dg.Failure:
+    """The failure of a step, to be raised, with a report of its units. Where all are permanent, the run is not tried again."""
+    if all(unit.permanent for unit in units):
+        # Dagster reads the tag when it stores the run's failure, just after this.
+        context.instance.add_run_tags(context.run_id, {MAX_RETRIES_TAG: "0"})
+    return dg.Failure(failures.summary(units), failures.to_metadata(units), allow_retries=False)

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 METADATA_KEY = "failed_units"
+"""In the metadata of a step's failure, and of an observation that says so before the step has ended, or where there is no step."""
+UNIT_KEY = "unit"
+"""In the metadata of a check's result: the unit that answers for it, and reports its failure."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class FailedUnit:
     """One thing that failed as a whole: a connection, a dbt model with its tests, a sync.
 
     `unit` is its lasting name, such as `fivetran/product`. `asset_keys` were to be made by it. `held_up` are assets that
-    were planned after it and not tried.
+    were planned after it and not tried. A `permanent` error is the same again when the same is tried again: bad SQL, a missing
+    permission, a connection that wants to be set up anew.
     """
 
     unit: str
@@ -23,9 +27,13 @@ class FailedUnit:
     error: str
     vendor_url: str | None = None
     held_up: tuple[str, ...] = ()
+    permanent: bool = False
+    awaits: tuple[str, ...] = ()
+    """What has to be made or to pass before it is well, where that is not its assets."""
 
 
 FIELDS = {field.name for field in fields(FailedUnit)}
+TUPLES = ("asset_keys", "held_up", "awaits")
 
 
 def to_metadata(failures: Iterable[FailedUnit]) -> dict[str, Any]:
@@ -51,7 +59,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> list[FailedUnit] | None:
 def _unit(item: Mapping[str, Any]) -> FailedUnit:
     # Names that are not known here were written by another version of this code.
     known: dict[str, Any] = {name: value for name, value in item.items() if name in FIELDS}
-    known |= {name: tuple(known[name]) for name in ("asset_keys", "held_up")}
+    known |= {name: tuple(known[name]) for name in TUPLES if name in known}
     return FailedUnit(**known)
 
 

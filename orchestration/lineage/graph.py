@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cached_property
 from typing import Literal
 
@@ -24,6 +25,10 @@ class Asset:
     owners: tuple[str, ...] = ()
     audience: Audience | None = None
     """Who reads it; None unless it is a consumer."""
+    fresh_within: timedelta | None = None
+    """How old it may become by its freshness policy; None where it has none, or one that is not a time window."""
+    code: str | None = None
+    """The file that makes it, as a path in the repository; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,17 @@ class Graph:
             if key not in seen:
                 seen.add(key)
                 waiting.extend(self.children.get(key, ()))
+        return seen
+
+    def upstream(self, keys: Iterable[Key]) -> set[Key]:
+        """Everything that these assets are made of, the assets themselves included."""
+        seen: set[Key] = set()
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            if key not in seen:
+                seen.add(key)
+                waiting.extend(self.assets[key].parents if key in self.assets else ())
         return seen
 
     def blast_radius(self, keys: Iterable[Key]) -> list[Consumer]:

@@ -6,6 +6,9 @@ import warnings
 
 import dagster as dg
 
+# Once, and then only what failed and what it held up. Errors that are the same when tried again switch it off for their run.
+RETRY = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAILURE"}
+
 HISTORY = dg.AssetSelection.key_prefixes(["dataplatform"], ["incident_io"])
 
 with warnings.catch_warnings():
@@ -16,6 +19,7 @@ with warnings.catch_warnings():
 ingest = dg.define_asset_job(
     "ingest",
     selection=SOURCES - HISTORY,
+    tags=RETRY,
     description="Syncs every connection, and looks at what others land.",
 )
 hourly = dg.ScheduleDefinition(
@@ -29,6 +33,7 @@ hourly = dg.ScheduleDefinition(
 history = dg.define_asset_job(
     "export_history",
     selection=HISTORY,
+    tags=RETRY,
     description="Exports the platform's own runs, events and incidents.",
 )
 hourly_history = dg.ScheduleDefinition(
@@ -43,6 +48,7 @@ downstream = dg.AutomationConditionSensorDefinition(
     name="downstream",
     target=dg.AssetSelection.all(),
     minimum_interval_seconds=10,
+    run_tags=RETRY,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Builds dbt models when what they read has landed, and runs Hightouch syncs when their model has.",
 )

@@ -155,6 +155,53 @@ def test_a_paused_connection_is_a_failure_that_says_so(component: FivetranConnec
     assert ran.materialized == {}
 
 
+def test_an_error_that_wants_a_person_is_not_tried_again(component: FivetranConnections, landed: Vendors) -> None:
+    landed.faults.add("fivetran", "salesforce", "paused")
+    instance = dg.DagsterInstance.ephemeral()
+    ran = run(component, [ACCOUNT], instance)
+    assert [unit.permanent for unit in ran.failed] == [True]
+    [record] = instance.get_run_records()
+    assert record.dagster_run.tags["dagster/max_retries"] == "0"
+
+
+def test_a_sync_that_fivetran_runs_by_itself_is_noticed_once(component: FivetranConnections, landed: Vendors) -> None:
+    instance, cursor = dg.DagsterInstance.ephemeral(), None
+    [sensor] = definitions(component).sensors or []
+    assert isinstance(sensor, dg.SensorDefinition)
+
+    def look() -> str | None:
+        nonlocal cursor
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance, cursor=cursor))
+        cursor = tick.cursor
+        return tick.skip_message
+
+    assert look() == look() == "No sync ran without Dagster."
+    landed.faults.add("fivetran", "salesforce", "sync_failure", {"reason": "The object is gone."}, times=1)
+    landed.sync("salesforce_conn")
+    assert look() == "Without Dagster: fivetran/salesforce failed."
+    assert look() == "No sync ran without Dagster."
+    table = next(key for key in keys(component) if key.path[0] == "salesforce")
+    [seen] = instance.fetch_observations(table, limit=5).records
+    assert seen.asset_observation is not None
+    [unit] = from_metadata({name: value.value for name, value in seen.asset_observation.metadata.items()}) or []
+    assert (unit.unit, unit.error) == ("fivetran/salesforce", "The object is gone.")
+    assert "salesforce/account" in unit.asset_keys
+    landed.sync("salesforce_conn")
+    assert look() == "Without Dagster: fivetran/salesforce succeeded."
+    assert instance.get_latest_materialization_event(ACCOUNT) is not None
+
+
+def test_a_sync_that_a_run_of_dagster_asked_for_is_its_own(component: FivetranConnections, landed: Vendors) -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    [sensor] = definitions(component).sensors or []
+    assert isinstance(sensor, dg.SensorDefinition)
+    first = sensor.evaluate_tick(dg.build_sensor_context(instance))
+    landed.faults.add("fivetran", "product", "sync_failure", times=1)
+    assert not run(component, [INCIDENTS, ACCOUNT], instance).result.success
+    tick = sensor.evaluate_tick(dg.build_sensor_context(instance, cursor=first.cursor))
+    assert tick.skip_message == "No sync ran without Dagster."
+
+
 def test_a_sync_beyond_its_time_limit_is_a_failure_that_names_the_setting(vendors: Vendors, landed: Vendors) -> None:
     landed.faults.add("fivetran", "salesforce", "slow_sync", {"seconds": 4}, times=1)
     component = FivetranConnections(sync_timeout_minutes=0)

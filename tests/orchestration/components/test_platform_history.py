@@ -246,13 +246,18 @@ def test_a_run_that_ends_after_it_was_exported_is_corrected(platform: Platform) 
 
 def test_alerts_and_their_incidents_are_exported_as_they_change(platform: Platform, on_call: OnCall) -> None:
     on_call.clock("2026-11-24T03:00:00+00:00")
-    alert(on_call, "fivetran/product:run_1", customer_facing=True, unit="fivetran/product")
-    alert(on_call, "dbt/insights/time:run_2", customer_facing=False)
+    alert(on_call, "fivetran/product:run_1", customer_facing=True, unit="fivetran/product", kind="asset", team="data")
+    alert(on_call, "dbt/insights/time:run_2", customer_facing=False, transient=True, kind="check")
     platform.export("incident_io/alerts", "incident_io/incidents")
     alerts = {row["unit"]: row for row in platform.rows("incident_io.alerts")}
     assert {unit: row["customer_facing"] for unit, row in alerts.items()} == {
         "fivetran/product": True,
         "dbt/insights/time": False,
+    }
+    shown = {unit: (row["kind"], row["team"], row["transient"], row["flapping"]) for unit, row in alerts.items()}
+    assert shown == {
+        "fivetran/product": ("asset", "data", False, False),
+        "dbt/insights/time": ("check", None, True, False),
     }
     before = {row["id"]: row for row in platform.rows("incident_io.incidents")}
     assert set(before) == {row["incident_id"] for row in alerts.values()}
@@ -263,6 +268,9 @@ def test_alerts_and_their_incidents_are_exported_as_they_change(platform: Platfo
         "live",
     )
     assert (incident["reported_at"], incident["acknowledged_at"]) == (incident["created_at"], None)
+    transient = before[alerts["dbt/insights/time"]["incident_id"]]
+    assert incident["paged_at"] - incident["created_at"] < timedelta(minutes=1)
+    assert transient["paged_at"] is None
 
     on_call.clock("2026-11-24T03:10:00+00:00")
     acknowledge(on_call, incident["id"])

@@ -20,6 +20,11 @@ alerts as (
     select
         alerts.incident_id,
         alerts.unit,
+        alerts.kind,
+        alerts.team,
+        -- A failure that only passed for one is none any more when another alert of its incident is real.
+        logical_and(alerts.is_transient) over (partition by alerts.incident_id) as is_transient,
+        logical_or(alerts.is_flapping) over (partition by alerts.incident_id) as is_flapping,
         alerts.created_at,
         alerts.resolved_at,
         -- A run that died without a word has no unit of the same name.
@@ -41,10 +46,15 @@ incidents as (
         incidents.severity,
         incidents.status_category,
         alerts.unit,
+        alerts.kind,
+        alerts.team,
         coalesce(incidents.cause, alerts.unit, 'unknown') as cause,
         coalesce(alerts.is_customer_facing, false) as is_customer_facing,
+        coalesce(alerts.is_transient, false) as is_transient,
+        coalesce(alerts.is_flapping, false) as is_flapping,
         alerts.failed_at,
         coalesce(alerts.created_at, incidents.created_at) as alerted_at,
+        incidents.paged_at,
         incidents.acknowledged_at,
         coalesce(incidents.resolved_at, alerts.resolved_at) as resolved_at
     from {{ ref('stg_incident_io__incidents') }} as incidents
@@ -58,10 +68,15 @@ select
     severity,
     status_category,
     unit,
+    kind,
+    team,
     cause,
     is_customer_facing,
+    is_transient,
+    is_flapping,
     failed_at,
     alerted_at,
+    paged_at,
     acknowledged_at,
     resolved_at,
     {{ minutes_between('failed_at', 'alerted_at') }} as minutes_to_detect,

@@ -8,6 +8,7 @@ select
     created_at,
     updated_at,
     reported_at,
+    paged_at,
     acknowledged_at,
     resolved_at
 from {{ source('incident_io', 'incidents') }}
