@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from orchestration.incidents import cli as incidents_cli
+from orchestration.on_call.cli import app as on_call
+
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
+app.add_typer(on_call, name="on-call")
+app.add_typer(incidents_cli.app, name="incidents")
 
 
 @app.callback()

@@ -8,28 +8,53 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
 
 from dotenv import load_dotenv
-from pydantic import AnyHttpUrl, Field, SecretStr, StringConstraints, ValidationError
+from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+MAIL = ("smtp_host", "alert_mail_from", "alert_mail_to")
+"""What alerts by mail cannot do without."""
 REPOSITORY = Path(__file__).resolve().parent.parent
 DBT_PROJECT = REPOSITORY / "dbt_project"
+
+
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        raise ValueError("there is no such time zone; one is called Europe/London, for example")
+    return name
+
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 CodeUrl = Annotated[str, StringConstraints(pattern=r"^https?://[^/]+/.+/tree/.+$")]
+MailAddress = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s,]+@[^@\s,]+$")]
+SlackHandle = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[^@\s]+$")]
+Cron = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^\S+( +\S+){4}$")]
+TimeZoneName = Annotated[str, AfterValidator(_known_zone)]
+MailAddresses = Annotated[str, StringConstraints(pattern=r"^\s*[^@\s,]+@[^@\s,]+(\s*,\s*[^@\s,]+@[^@\s,]+)*\s*$")]
 
 
 class SettingsError(ValueError):
     """Variables are missing or malformed; the message names each of them and says where to get it."""
 
 
-class Settings(BaseSettings):
-    """The platform's configuration. A field's description says what the variable is and where to find its value."""
+class IncidentIoApi(BaseSettings):
+    """What is needed to speak to incident.io's API at all: its settings are made before there is an alert source to name."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
+
+    incident_io_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.incident.io"), description="incident.io's API")
+    incident_io_api_key: Secret = Field(
+        description="incident.io: Settings, API keys, a key that may view alerts, escalations and incidents, and, for "
+        "`dataplatform on-call`, what docs/on-call.md lists"
+    )
+
+
+class Settings(IncidentIoApi):
+    """The platform's configuration. A field's description says what the variable is and where to find its value."""
 
     google_cloud_project: Text = Field(description="BigQuery's project: the Google Cloud console's project picker")
     google_application_credentials: Path | None = Field(
@@ -61,14 +86,67 @@ class Settings(BaseSettings):
     )
     hightouch_api_key: Secret = Field(description="Hightouch: Settings, API keys")
 
-    incident_io_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.incident.io"), description="incident.io's API")
-    incident_io_api_key: Secret = Field(
-        description="incident.io: Settings, API keys, a key that may view alerts, escalations and incidents"
-    )
     incident_io_alert_source_id: Text = Field(
         description="incident.io: Alerts, Sources, the HTTP source, the last part of its URL"
     )
     incident_io_alert_source_token: Secret = Field(description="incident.io: the same HTTP source, its token")
+
+    incident_io_fallback_minutes: float = Field(
+        5, gt=0, description="how long incident.io may take no alert before Slack, or else e-mail, tells of it"
+    )
+    smtp_host: Text | None = Field(
+        None,
+        description="the mail server that carries alerts when incident.io and Slack do not; leave out to have no mail",
+    )
+    smtp_port: int = Field(587, gt=0, lt=65536, description="the mail server's port: 587, or 465 with ssl")
+    smtp_security: Literal["starttls", "ssl", "none"] = Field(
+        "starttls", description="how mail is encrypted on its way"
+    )
+    smtp_user: Text | None = Field(None, description="the mail server's login; leave out where it asks for none")
+    smtp_password: Secret | None = Field(None, description="the password of that login")
+    alert_mail_from: MailAddress | None = Field(None, description="the sender of alerts by mail")
+    alert_mail_to: MailAddresses | None = Field(None, description="who gets alerts by mail; commas between several")
+
+    slack_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://slack.com/api/"), description="Slack's Web API")
+    slack_bot_token: Secret | None = Field(
+        None,
+        description="api.slack.com/apps, the app, OAuth & Permissions, the bot's token with the scopes chat:write, "
+        "usergroups:read, usergroups:write, users:read and users:read.email; leave out to have no Slack",
+    )
+    slack_alerts_channel: Text | None = Field(
+        None, description="the channel that gets alerts when incident.io takes none: its id, from the channel's details"
+    )
+    slack_digest_channel: Text | None = Field(
+        None, description="the channel that gets all warnings each working morning: its id, from the channel's details"
+    )
+    slack_responder_group: SlackHandle = Field(
+        "data-responder", description="the handle of the user group of whoever answers for data, without @"
+    )
+    digest_cron: Cron = Field("0 9 * * 1-5", description="when the warnings are posted: five fields of cron")
+    digest_time_zone: TimeZoneName = Field(
+        "Europe/London", description="the time zone of that: the data responder's, as in deploy/on_call.yaml"
+    )
+
+    rota_sync: bool = Field(
+        False,
+        description="whether a sensor keeps the user group in step with the schedule; leave it off where incident.io does "
+        "(`slack_user_group` in deploy/on_call.yaml)",
+    )
+    incident_io_schedule: Text = Field(
+        "Data responder", description="incident.io: On-call, Schedules, the data responder's, by its name or id"
+    )
+    incident_io_heartbeat_id: Text | None = Field(
+        None,
+        description="incident.io: Alerts, Sources, the heartbeat, the part of its ping URL before /ping; leave out to have none",
+    )
+    incident_io_heartbeat_token: Secret | None = Field(None, description="incident.io: the same heartbeat, its token")
+    incident_io_heartbeat_seconds: int = Field(
+        30, ge=5, description="how often it is pinged: more often than `heartbeat.every_seconds` of deploy/on_call.yaml"
+    )
+
+    alert_queue_minutes: float = Field(
+        30, gt=0, description="how long a run may wait in the queue before it is an incident"
+    )
 
     dataplatform_url: AnyHttpUrl = Field(description="where people open this Dagster's UI; alerts link to it")
     dataplatform_code_url: CodeUrl | None = Field(
@@ -79,6 +157,36 @@ class Settings(BaseSettings):
     dataplatform_state_dir: Path = Field(
         REPOSITORY / ".state", description="where the vendors' saved state and dbt's manifest are kept"
     )
+
+    @model_validator(mode="after")
+    def _mail_is_whole(self) -> Self:
+        given = {name: getattr(self, name) for name in MAIL}
+        optional = (self.smtp_user, self.smtp_password)
+        if (any(given.values()) or any(optional)) and (missing := [name.upper() for name in MAIL if not given[name]]):
+            raise ValueError(
+                f"alerts by mail need {', '.join(missing)} too; or leave out every one of SMTP_* and ALERT_MAIL_*"
+            )
+        if any(optional) and not all(optional):
+            raise ValueError("SMTP_USER and SMTP_PASSWORD are set together, or neither is")
+        return self
+
+    @model_validator(mode="after")
+    def _slack_and_heartbeat_are_whole(self) -> Self:
+        if self.slack_bot_token is None:
+            users = {
+                "SLACK_ALERTS_CHANNEL": self.slack_alerts_channel,
+                "SLACK_DIGEST_CHANNEL": self.slack_digest_channel,
+                "ROTA_SYNC": self.rota_sync,
+            }
+            if given := [name for name, value in users.items() if value]:
+                raise ValueError(f"{' and '.join(given)} cannot be without SLACK_BOT_TOKEN")
+        if (self.incident_io_heartbeat_id is None) != (self.incident_io_heartbeat_token is None):
+            raise ValueError("INCIDENT_IO_HEARTBEAT_ID and INCIDENT_IO_HEARTBEAT_TOKEN are set together, or neither is")
+        return self
+
+    @property
+    def alert_mail_receivers(self) -> tuple[str, ...]:
+        return tuple(address.strip() for address in (self.alert_mail_to or "").split(",") if address.strip())
 
     @property
     def dagster_url(self) -> str:
@@ -92,10 +200,19 @@ def settings() -> Settings:
 
     Raises SettingsError, which names every variable that is missing or malformed at once.
     """
+    return _read(Settings)
+
+
+def incident_io_api() -> IncidentIoApi:
+    """Only what incident.io's API needs. Raises SettingsError as `settings` does."""
+    return _read(IncidentIoApi)
+
+
+def _read[S: IncidentIoApi](kind: type[S]) -> S:
     # Google's clients and dbt read the process's environment, so a `.env` file has to reach it too.
     load_dotenv(REPOSITORY / ".env")
     try:
-        return Settings()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
+        return kind()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 
@@ -103,7 +220,14 @@ def settings() -> Settings:
 def _explain(error: ValidationError) -> str:
     lines = ["The platform's settings are not complete. Set these in the environment or in .env (see .env.example):"]
     for problem in error.errors(include_url=False, include_input=False):
+        if not problem["loc"]:  # of several variables together
+            lines.append(f"  {problem['msg'].removeprefix('Value error, ')}.")
+            continue
         name = str(problem["loc"][0])
-        what = "is not set" if problem["type"] == "missing" else f"is malformed: {problem['msg']}"
+        what = (
+            "is not set"
+            if problem["type"] == "missing"
+            else f"is malformed: {problem['msg'].removeprefix('Value error, ')}"
+        )
         lines.append(f"  {name.upper()} {what}. {Settings.model_fields[name].description}.")
     return "\n".join(lines)

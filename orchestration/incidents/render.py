@@ -1,111 +1,179 @@
-"""The words of an alert. What a person reads at 3 a.m.: what failed, why, who is hurt, and where to look."""
+"""The words of an alert, in the markdown that incident.io shows: what a person reads on a phone at 3 a.m."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 
-from orchestration.incidents.state import OpenAlert
-from orchestration.incidents.triage import Failure, Renderer
-from orchestration.lineage.graph import Consumer
-from orchestration.lineage.runs import Outcome
+from orchestration.incidents import content
+from orchestration.incidents.content import Content, age
+from orchestration.incidents.model import Failure, Recovery, Staleness
+from orchestration.incidents.sizes import shortened
 from orchestration.vendors.incident_io import AlertEvent
 
 MOST_NAMES = 20
+FIRST_NAMES = 3
+"""In the first line, which is all that a notification shows."""
 MOST_ITEMS = 50
 """Of each list in the metadata: an alert that is too large is refused, and then nobody is told."""
-ERROR_LENGTH = 1500
-NOUNS = {
-    "fivetran": "Fivetran sync of",
-    "dbt": "dbt model",
-    "hightouch": "Hightouch sync",
-    "landed": "Look at what landed in",
-    "check": "Check of",
-    "export": "Export of",
-    "step": "Step",
-    "run": "Run of",
-}
-
-
-def renderer(dagster_url: str) -> Renderer:
-    """`dagster_url` is where people open the UI, with no slash at the end."""
-    return Renderer(
-        firing=lambda failure: firing(failure, dagster_url),
-        resolved=lambda alert, run: resolved(alert, run, dagster_url),
-    )
+NAME_LENGTH, LINE_LENGTH, TITLE_LENGTH, ERROR_LENGTH = 120, 240, 200, 1500
 
 
 def firing(failure: Failure, dagster_url: str) -> AlertEvent:
-    unit, run_url = failure.unit, f"{dagster_url}/runs/{failure.run_id}"
-    customers = [consumer.key for consumer in failure.consumers if consumer.audience == "customer"]
-    title = f"{_what(failure)} failed"
-    if customers:
-        title += f": {len(customers)} customer dashboard{'s' if len(customers) > 1 else ''} hurt"
-    owner = ", ".join(failure.owners) or "nobody"
-    error = unit.error[:ERROR_LENGTH] + ("…" if len(unit.error) > ERROR_LENGTH else "")
-    links = [f"[the run]({run_url})"] + ([f"[the vendor]({unit.vendor_url})"] if unit.vendor_url else [])
-    lines = [
-        f"**Error**: {error}",
-        f"**Since**: {failure.since:%Y-%m-%d %H:%M} UTC",
-        f"**Customers see old data in**: {_names(customers)}" if customers else "**Customers**: not affected",
-        f"**Internal readers**: {_names([c.key for c in failure.consumers if c.audience != 'customer'])}",
-        f"**Not made**: {_names([*unit.asset_keys, *unit.held_up])}",
-        f"**Owner**: {owner}",
-        f"**Look at**: {' · '.join(links)}",
-    ]
+    """The event that opens a failure's alert, or tells how it stands. `dagster_url` has no slash at the end."""
+    told = content.of(failure, dagster_url)
     return AlertEvent(
         deduplication_key=failure.deduplication_key,
         status="firing",
-        title=title,
-        description="\n\n".join(lines),
-        source_url=run_url,
-        metadata={
-            "customer_facing": failure.customer_facing,
-            "owner": owner,
-            "unit": unit.unit,
-            "assets": [*unit.asset_keys[:MOST_ITEMS]],
-            "held_up": [*unit.held_up[:MOST_ITEMS]],
-            "consumers": [_consumer(consumer) for consumer in failure.consumers[:MOST_ITEMS]],
-            "failed_at": failure.since.isoformat(),
-            "run_id": failure.run_id,
-            "run_url": run_url,
-            "vendor_url": unit.vendor_url,
-            "error": error,
-        },
+        title=shortened(told.title, TITLE_LENGTH),
+        description=description(told),
+        source_url=told.url,
+        metadata=_metadata(failure, told, dagster_url),
     )
 
 
-def resolved(alert: OpenAlert, run: Outcome, dagster_url: str) -> AlertEvent:
-    run_url = f"{dagster_url}/runs/{run.run_id}"
-    minutes = max(0, round((run.ended_at - alert.since).total_seconds() / 60))
+def resolved(recovery: Recovery, dagster_url: str) -> AlertEvent:
+    """The event that ends an alert."""
+    run_url = f"{dagster_url}/runs/{recovery.run_id}" if recovery.run_id else dagster_url
+    link = f" The last of it was mended in [this run]({run_url})." if recovery.run_id else ""
+    after = age(recovery.at - recovery.since)
+    text = f"An automatic retry succeeded after {after}: nobody has to do anything." if recovery.transient else (
+        f"Well again after {after}.{link}"
+    )  # fmt: skip
     return AlertEvent(
-        deduplication_key=alert.deduplication_key,
+        deduplication_key=recovery.deduplication_key,
         status="resolved",
-        title=alert.title,
-        description=f"Every asset was made again after {minutes} min, the last of them in [this run]({run_url}).",
+        title=shortened(recovery.title or f"{recovery.name} is well again", TITLE_LENGTH),
+        description=text,
         source_url=run_url,
         metadata={
-            "unit": alert.unit,
-            "recovered_at": run.ended_at.isoformat(),
-            "run_id": run.run_id,
+            "unit": recovery.name,
+            "kind": recovery.kind,
+            "transient": recovery.transient,
+            "recovered_at": recovery.at.isoformat(),
+            "run_id": recovery.run_id,
             "run_url": run_url,
         },
     )
 
 
-def _what(failure: Failure) -> str:
-    kind, _, name = failure.unit.unit.partition("/")
-    if kind == "run":
-        keys = failure.unit.asset_keys
-        name = keys[0] if len(keys) == 1 else f"{len(keys)} assets"
-    return f"{NOUNS.get(kind, kind)} `{name}`" if kind != "run" else f"{NOUNS[kind]} {name}"
+def description(told: Content) -> str:
+    """Who is hurt comes first, for that is what a notification shows; then the error, what to do, and what is known beside."""
+    parts = (
+        [_hurt(told), _state(told), _left(told)],
+        ["```", *(line.replace("```", "'''") for line in told.error), "```"],
+        [_rerun(told), " · ".join(f"[{_name(link.text)}]({link.url})" for link in told.links)],
+        _readers(told),
+        list(_facts(told)),
+    )
+    return "\n\n".join("\n".join(line for line in part if line) for part in parts if any(part))
 
 
-def _names(keys: Sequence[str]) -> str:
-    if not keys:
-        return "none"
-    more = f" and {len(keys) - MOST_NAMES} more" if len(keys) > MOST_NAMES else ""
-    return ", ".join(f"`{key}`" for key in keys[:MOST_NAMES]) + more
+def _hurt(told: Content) -> str:
+    customers, internal = told.customers, len(told.readers) - len(told.customers)
+    others = f"{_count(internal, 'internal reader')}" if internal else ""
+    if told.transient:
+        return "Nobody has to do anything: it was tried again by itself, and is well."
+    if customers:
+        names = _names([reader.consumer.key for reader in customers], FIRST_NAMES)
+        see = "may see wrong data" if told.kind == "check" else "see old data"
+        return f"**Customers {see}** in {names}" + (f"; {others} too." if others else ".")
+    return f"**Customers**: not affected. {f'Hurt: {others}' if others else 'Nobody is known to read it'}."
 
 
-def _consumer(consumer: Consumer) -> dict[str, str]:
-    return {"key": consumer.key, "audience": consumer.audience}
+def _state(told: Content) -> str:
+    times = "" if told.count == 1 else f", {told.count} times, last {_time(told.last_seen)}"
+    owner = "**nobody owns it**" if told.owner == content.NOBODY else f"owner {_name(told.owner)}"
+    return f"Since {_time(told.since)}{times} · {owner} · team {_name(told.team)}"
+
+
+def _left(told: Content) -> str:
+    return f"**Still broken**: {_names(told.left, MOST_NAMES)}; the rest is well again." if told.left else ""
+
+
+def _rerun(told: Content) -> str:
+    return "" if told.transient else f"**Run it again**: [{told.rerun.text}]({told.rerun.url})"
+
+
+def _readers(told: Content) -> list[str]:
+    if not told.readers or told.transient:
+        return []
+    shown = [_reader(reader) for reader in told.readers[:MOST_NAMES]]
+    more = [f"- and {len(told.readers) - MOST_NAMES} more"] if len(told.readers) > MOST_NAMES else []
+    return ["**Who reads it**", *shown, *more]
+
+
+def _reader(reader: Staleness) -> str:
+    since = f"data of {_time(reader.since)}" if reader.since else "age not known"
+    late = f", **{age(reader.late)} late**" if reader.late else ""
+    return f"- `{_name(reader.consumer.key)}` ({reader.consumer.audience}): {since}{late}"
+
+
+def _facts(told: Content) -> Iterator[str]:
+    if told.assets:
+        yield f"- **Broken**: {_names(told.assets, MOST_NAMES)}"
+    if told.held_up:
+        yield f"- **Held up**: {_names(told.held_up, MOST_NAMES)}"
+    if told.flapping:
+        yield "- **Flapping**: it fails and recovers again and again, and stays open until it has been well for an hour"
+    if told.assets and not told.transient:
+        yield f"- **Last success**: {_time(told.last_success) if told.last_success else 'none is known'}"
+    if told.changes:
+        yield "- **Changed since**:"
+        yield from (f"  - {shortened(change, LINE_LENGTH)}" for change in told.changes)
+    if told.failures:
+        yield f"- **In 30 days**: failed {_count(told.failures, 'time')}, {told.transients} of them transient"
+    if told.rerun.command and not told.transient:
+        yield f"- **To run it again from a shell**: `{told.rerun.command}`"
+    yield from (f"- Not known: {shortened(problem, LINE_LENGTH)}" for problem in told.problems)
+
+
+def _metadata(failure: Failure, told: Content, dagster_url: str) -> dict[str, object]:
+    unit = failure.units[0]
+    error = " ".join(content.clean(unit.error).split())
+    return {
+        # What incident.io routes on.
+        "customer_facing": failure.customer_facing,
+        "transient": told.transient,
+        "flapping": told.flapping,
+        "kind": told.kind,
+        "owner": shortened(told.owner, LINE_LENGTH),
+        "team": shortened(told.team, NAME_LENGTH),
+        "unit": failure.name,
+        "assets": _some(told.assets),
+        "held_up": _some(told.held_up),
+        "left": _some(told.left),
+        "consumers": [
+            {"key": shortened(reader.consumer.key, LINE_LENGTH), "audience": reader.consumer.audience}
+            for reader in told.readers[:MOST_ITEMS]
+        ],
+        "failed_at": told.since.isoformat(),
+        "last_seen": told.last_seen.isoformat(),
+        "count": told.count,
+        "run_id": failure.run_id,
+        "run_url": f"{dagster_url}/runs/{failure.run_id}" if failure.run_id else None,
+        "vendor_url": unit.vendor_url,
+        "rerun_url": told.rerun.url,
+        "error": shortened(error, ERROR_LENGTH),
+    }
+
+
+def _some(keys: Iterable[str]) -> list[str]:
+    return [shortened(key, LINE_LENGTH) for key in keys][:MOST_ITEMS]
+
+
+def _names(keys: Sequence[str], most: int) -> str:
+    more = f" and {len(keys) - most} more" if len(keys) > most else ""
+    return ", ".join(f"`{_name(key)}`" for key in keys[:most]) + more
+
+
+def _name(text: str) -> str:
+    return shortened(text.replace("`", "'"), NAME_LENGTH)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%a %d %b %H:%M} UTC"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

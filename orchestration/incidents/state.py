@@ -1,58 +1,117 @@
-"""What the sensor remembers from tick to tick: how far it has read, which alerts are open, what waits for delivery."""
+"""What the sensor remembers from tick to tick: how far it has read, what is wrong, what waits for a retry, what waits for delivery."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any, cast
+from dataclasses import dataclass, field
 
-from orchestration.vendors.incident_io import AlertEvent
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from orchestration.incidents.model import Kind
+from orchestration.incidents.outbox import Waiting
+from orchestration.lineage.failures import FailedUnit
+
+MANY_UNITS, SHORT_ERROR = 20, 200
+"""Of an alert with many units, the errors are kept short: the whole state is written at every tick."""
 
 
 @dataclass(frozen=True)
-class OpenAlert:
-    """An alert that fires. `missing` are the assets that have to be made before it is resolved, or the job `job:<name>`."""
+class Position:
+    """How far storage has been read. Times are in seconds since the epoch."""
 
-    unit: str
+    runs_until: float
+    """Runs that changed before this have been judged."""
+    event: int
+    """The id of the last event that was read."""
+    marks: tuple[tuple[float, int], ...] = ()
+    """Of the last minutes, when the log had been read up to which id: from the oldest of them it is read again."""
+    ticks: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Of each sensor and schedule, the time of the last tick that was judged."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that is wrong. Times are in seconds since the epoch.
+
+    `told` is false while nobody was told, for the reason in `held`: its assets are muted, it follows from another alert, or it is so
+    young that it may prove to.
+    """
+
+    name: str
+    kind: Kind
     deduplication_key: str
-    since: datetime
-    failed_at: float
-    """When it failed last, in seconds since the epoch."""
-    missing: frozenset[str]
-    title: str
+    units: tuple[FailedUnit, ...]
+    missing: Mapping[str, float]
+    """What has to be made or pass before it is over, each with the time at which it failed last."""
+    since: float
+    last_seen: float
+    count: int = 1
+    run_id: str | None = None
+    job: str | None = None
+    told: bool = False
+    held: str = ""
+    not_before: float = 0.0
+    """Nobody is told earlier."""
+    customer_facing: bool = False
+    flapping: bool = False
+    lateness: bool = False
+    """It says that data is late: where something above is wrong, that is why."""
+    well_since: float | None = None
+    """Of one that flaps: nothing is missing any more since then."""
+    updated: float = 0.0
+    """When incident.io was told of its state last."""
+    changed: bool = False
+    """Since then."""
+    left: tuple[str, ...] = ()
+    """After a partial recovery: the assets and checks that are still missing."""
+    title: str = ""
 
 
 @dataclass(frozen=True)
-class Waiting:
-    """An event to deliver, and how often that was tried in vain."""
+class Pending:
+    """Failures that are no alert yet, because what failed is tried again by itself. Times are in seconds since the epoch."""
 
-    event: AlertEvent
-    attempts: int = 0
+    units: Mapping[str, FailedUnit]
+    missing: Mapping[str, tuple[str, ...]]
+    """What each unit still waits for."""
+    at: Mapping[str, float]
+    """When each unit failed first."""
+    attempts: int
+    run_id: str | None
+    """The run whose retry is awaited."""
+    job: str | None
+    until: float
+    """If nothing is known by then, they are alerts."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    at: float
+    transient: bool = False
 
 
 @dataclass(frozen=True)
 class State:
-    after: int | None = None
-    """The id of the last event that was read; None before the first tick."""
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    position: Position | None = None
+    """None before the first tick."""
     handled: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Failed runs that were judged lately, with the times at which they ended: such a run may be met twice, and counts once."""
-    open: Mapping[str, OpenAlert] = field(default_factory=dict[str, OpenAlert])
+    """What was judged lately (runs and events, by id), with its times: it may be met twice, and counts once."""
+    alerts: Mapping[str, Alert] = field(default_factory=dict[str, Alert])
+    pending: Mapping[str, Pending] = field(default_factory=dict[str, Pending])
+    """By the first run of a chain of retries, or by `tick/<name>`."""
+    history: Mapping[str, tuple[Opening, ...]] = field(default_factory=dict[str, tuple[Opening, ...]])
+    """When each cause failed in the last 30 days."""
     waiting: tuple[Waiting, ...] = ()
+
+
+STATE = TypeAdapter(State)
 
 
 def dumps(state: State) -> str:
     """The state as the sensor's cursor."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, datetime):
-            return value.isoformat()
-        if isinstance(value, frozenset):
-            return sorted(cast("frozenset[str]", value))
-        raise TypeError(type(value).__name__)
-
-    return json.dumps(asdict(state), default=plain)
+    return STATE.dump_json(state).decode()
 
 
 def loads(cursor: str | None) -> State:
@@ -60,23 +119,9 @@ def loads(cursor: str | None) -> State:
     if not cursor:
         return State()
     try:
-        data = json.loads(cursor)
-        return State(
-            after=data["after"],
-            handled=data["handled"],
-            open={
-                unit: OpenAlert(
-                    **(
-                        alert
-                        | {"since": datetime.fromisoformat(alert["since"]), "missing": frozenset(alert["missing"])}
-                    )
-                )
-                for unit, alert in data["open"].items()
-            },
-            waiting=tuple(Waiting(AlertEvent(**item["event"]), item["attempts"]) for item in data["waiting"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return STATE.validate_json(cursor)
+    except ValidationError as error:
         raise ValueError(
-            f"the cursor of incident_alerts cannot be read ({error}): reset it in the UI. It then looks back a day; "
-            "alerts that are open in incident.io by then have to be resolved there by hand"
+            f"the cursor of incident_alerts cannot be read ({error.errors()[0]['msg']}, at {error.errors()[0]['loc']}): reset it in "
+            "the UI. It then looks back a day; alerts that are open in incident.io by then have to be resolved there by hand"
         ) from error

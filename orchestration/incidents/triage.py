@@ -1,92 +1,404 @@
-"""From outcomes of runs to alerts: what opens, what is mended, and who is hurt. Pure."""
+"""From signals to alerts: what opens, what belongs to an open one, what waits, and what is over. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Literal
 
-from orchestration.incidents.state import OpenAlert, State, Waiting
+from orchestration.incidents import causes
+from orchestration.incidents.model import Failure, Kind, Recovery, Signal
+from orchestration.incidents.state import MANY_UNITS, SHORT_ERROR, Alert, Opening, Pending, State
 from orchestration.lineage.failures import FailedUnit
-from orchestration.lineage.graph import Consumer, Graph
-from orchestration.lineage.runs import Outcome
-from orchestration.vendors.incident_io import AlertEvent
+from orchestration.lineage.graph import Graph
+
+RETRY_SECONDS = 900.0
+"""A retry that has not begun or ended by then is no longer waited for; one that is under way, the sensor waits for longer."""
+TICK_SECONDS = 60.0
+"""A sensor's tick that fails is followed by another within this time: one that then works was a hiccup."""
+YOUNG_SECONDS = 90.0
+"""So long what is late is not told: Dagster looks at one asset after the other, and what it follows from may be the next."""
+AFTERMATH_SECONDS = 900.0
+"""So long what is late may take to be made once what it followed from is mended."""
+UPDATE_SECONDS = 60.0
+"""An alert that goes on changing is told anew at most this often."""
+FLAPS, FLAP_SECONDS, WELL_SECONDS = 3, 6 * 3600.0, 3600.0
+"""What opens for the third time within six hours flaps: it stays open until it has been well for an hour."""
+HISTORY_SECONDS = 30 * 86400.0
+MOST_OPENINGS = 100
+
+KINDS: Mapping[str, Kind] = {"check": "check", "freshness": "freshness", "run": "run", "queue": "queue", "tick": "tick"}
+"""By what a unit's name begins with; all others are assets."""
+
+RetryState = Literal["under_way", "off", "unknown"]
+Muted = Callable[[Sequence[str]], str | None]
+"""Why assets are muted; None where they are not."""
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A failed unit with all that its alert says."""
+class Entry:
+    """A unit that failed, with the signal that says so."""
 
     unit: FailedUnit
-    deduplication_key: str
-    since: datetime
-    run_id: str
-    consumers: tuple[Consumer, ...]
-    owners: tuple[str, ...]
-
-    @property
-    def customer_facing(self) -> bool:
-        return any(consumer.audience == "customer" for consumer in self.consumers)
+    signal: Signal
+    at: float
+    count: int = 1
 
 
-@dataclass(frozen=True)
-class Renderer:
-    """How alerts are worded."""
+def triage(
+    before: State,
+    signals: Iterable[Signal],
+    graph: Graph,
+    now: float,
+    muted: Muted,
+    retries: Mapping[str, RetryState] | None = None,
+) -> tuple[State, list[Failure | Recovery]]:
+    """The state after these signals, which are in the order of their times, and what has to be told, in order.
 
-    firing: Callable[[Failure], AlertEvent]
-    resolved: Callable[[OpenAlert, Outcome], AlertEvent]
-
-
-def triage(state: State, outcome: Outcome, graph: Graph, render: Renderer) -> State:
-    """The state after a run: newly failed units have an open alert and an event that waits for delivery; open alerts whose
-    assets have all been made since are closed, with an event that says so.
-
-    A unit that fails again while its alert is open stays one alert. Its deduplication key has the run that failed first: the
-    same run, read twice, gives the same key, and a later outage of the same unit gives another.
+    A unit that fails again while its alert is open stays one alert. The alert's deduplication key has the run or the event of the
+    first failure: the same signals, read twice, give the same key, and a later outage of the same unit gives another.
+    `retries` says of pending failures whether their retry is under way, or will not come.
     """
-    alerts, waiting = dict(state.open), list(state.waiting)
-    failing = {unit.unit for unit in outcome.failed}
-    for name, alert in list(alerts.items()):
-        if name in failing:
-            continue
-        # Only what was made after the failure counts: a long run may end late with an asset that it made before.
-        made = {key for key, at in outcome.succeeded.items() if at > alert.failed_at}
-        left = alert.missing - made
-        if left:
-            alerts[name] = replace(alert, missing=left)
-            continue
-        del alerts[name]
-        waiting.append(Waiting(render.resolved(alert, outcome)))
-    for unit in outcome.failed:
-        known = alerts.get(unit.unit)
-        if known is not None:
-            failed_at = max(known.failed_at, outcome.ended_at.timestamp())
-            alerts[unit.unit] = replace(known, missing=known.missing | _awaited(unit, outcome), failed_at=failed_at)
-            continue
-        event = render.firing(_failure(unit, outcome, graph))
-        alerts[unit.unit] = OpenAlert(
-            unit=unit.unit,
-            deduplication_key=event.deduplication_key,
-            since=outcome.ended_at,
-            failed_at=outcome.ended_at.timestamp(),
-            missing=_awaited(unit, outcome),
-            title=event.title,
+    room = Triage(before, graph, now, muted)
+    for signal in signals:
+        room.hear(signal)
+    room.give_up(retries or {})
+    room.settle()
+    return room.result()
+
+
+class Triage:
+    """The alerts while signals are heard."""
+
+    def __init__(self, before: State, graph: Graph, now: float, muted: Muted) -> None:
+        self._before, self._graph, self._now, self._muted = before, graph, now, muted
+        self._alerts = dict(before.alerts)
+        self._pending = dict(before.pending)
+        self._history = dict(before.history)
+        self._handled = dict(before.handled)
+        self._told: list[Failure | Recovery] = []
+
+    def result(self) -> tuple[State, list[Failure | Recovery]]:
+        since = self._now - HISTORY_SECONDS
+        kept = {
+            name: tuple(one for one in past if one.at > since)[-MOST_OPENINGS:] for name, past in self._history.items()
+        }
+        state = replace(
+            self._before,
+            alerts=self._alerts,
+            pending=self._pending,
+            handled=self._handled,
+            history={name: past for name, past in kept.items() if past},
+        )  # fmt: skip
+        return state, self._told
+
+    def hear(self, signal: Signal) -> None:
+        if signal.id in self._handled:
+            return
+        if signal.failed or signal.ended:
+            self._handled[signal.id] = signal.at
+        self._mend(signal)
+        entries = [Entry(self._with_held_up(unit, signal), signal, signal.at) for unit in signal.failed]
+        if signal.ended:
+            entries = self._after_retry(signal, entries)
+        waits = [one for one in entries if signal.retried and not one.unit.permanent and not self._alert_of(one.unit)]
+        if waits:
+            self._wait(signal, waits)
+        self._fire([entry for entry in entries if entry not in waits])
+
+    def _with_held_up(self, unit: FailedUnit, signal: Signal) -> FailedUnit:
+        below = self._graph.downstream(unit.asset_keys) if signal.unmade else set[str]()
+        held_up = dict.fromkeys([*unit.held_up, *(key for key in signal.unmade if key in below)])
+        return replace(unit, held_up=tuple(key for key in held_up if key not in unit.asset_keys))
+
+    # What waits for a retry
+
+    def _wait(self, signal: Signal, entries: Sequence[Entry]) -> None:
+        name = _chain(signal)
+        known = self._pending.get(name) or Pending({}, {}, {}, 0, None, None, self._now + TICK_SECONDS)
+        units = {entry.unit.unit: entry.unit for entry in entries}
+        self._pending[name] = replace(
+            known,
+            units={**known.units, **units},
+            missing={**known.missing, **{unit: signal.awaited(one) for unit, one in units.items()}},
+            at={**dict.fromkeys(units, signal.at), **known.at},
+            attempts=known.attempts + 1,
+            run_id=signal.run_id,
+            job=signal.job,
+            # A run has a retry of its own, which may take its time; a tick that fails is given one more chance.
+            until=known.until if signal.run_id is None else self._now + RETRY_SECONDS,
         )
-        waiting.append(Waiting(event))
-    return replace(state, open=alerts, waiting=tuple(waiting))
+
+    def _after_retry(self, signal: Signal, entries: list[Entry]) -> list[Entry]:
+        """What the end of a run means for the failures that waited for it: those that are well were transient, the others failed."""
+        known = self._pending.get(_chain(signal))
+        if known is None or signal.run_id == known.run_id or signal.retried:
+            return entries
+        del self._pending[_chain(signal)]
+        found = {_same(entry.unit.unit, known): entry for entry in entries}
+        for name, unit in known.units.items():
+            if (again := found.get(name)) is not None:
+                found[name] = replace(
+                    again, unit=replace(again.unit, unit=name), at=known.at[name], count=known.attempts + 1
+                )
+            elif known.missing[name]:
+                found[name] = Entry(unit, _signal_of(known), known.at[name], known.attempts)
+            else:
+                self._transient(name, known)
+        return list(found.values())
+
+    def _transient(self, name: str, known: Pending) -> None:
+        at = known.at[name]
+        failure = self._failure(
+            Alert(
+                name=name,
+                kind=kind_of(name),
+                deduplication_key=f"{name}:{known.run_id or int(at)}",
+                units=(known.units[name],),
+                missing={},
+                since=at,
+                last_seen=at,
+                count=known.attempts,
+                run_id=known.run_id,
+                job=known.job,
+            )
+        )
+        self._remember(name, Opening(at, transient=True))
+        self._told.append(replace(failure, transient=True))
+        key = failure.deduplication_key
+        self._told.append(Recovery(name, failure.kind, key, "", failure.since, _moment(self._now), known.run_id, True))
+
+    def give_up(self, retries: Mapping[str, RetryState]) -> None:
+        """Failures whose retry does not come are failures."""
+        for name, known in list(self._pending.items()):
+            state = retries.get(name, "unknown")
+            if state == "under_way" or (state == "unknown" and known.until > self._now):
+                continue
+            del self._pending[name]
+            for unit in known.units:
+                if not known.missing[unit]:
+                    self._transient(unit, known)
+            self._fire([
+                Entry(unit, _signal_of(known), known.at[one], known.attempts)
+                for one, unit in known.units.items() if known.missing[one]
+            ])  # fmt: skip
+
+    # What opens
+
+    def _alert_of(self, unit: FailedUnit) -> Alert | None:
+        """The alert that a unit is part of."""
+        own = self._alerts.get(unit.unit)
+        if own is not None:
+            return own
+        return next((a for a in self._alerts.values() if any(one.unit == unit.unit for one in a.units)), None)
+
+    def _fire(self, entries: Sequence[Entry]) -> None:
+        """Each of them belongs to the alert that it is part of, to that of a cause that it shares, or to a new one."""
+        homes = {entry.unit.unit: alert.name for entry in entries if (alert := self._alert_of(entry.unit))}
+        new = [entry.unit for entry in entries if entry.unit.unit not in homes]
+        words = {unit.unit: causes.by_words(unit) for unit in new}
+        homes |= {name: cause for name, cause in words.items() if cause in self._alerts} | causes.shared(new)
+        together: dict[str, list[Entry]] = {}
+        for entry in entries:
+            together.setdefault(homes.get(entry.unit.unit, entry.unit.unit), []).append(entry)
+        for name, found in together.items():
+            known = self._alerts.get(name)
+            alert = self._opened(name, found[0]) if known is None else known
+            others = found[1:] if known is None else found
+            self._alerts[name] = self._joined(alert, others) if others else alert
+
+    def _joined(self, alert: Alert, entries: Sequence[Entry]) -> Alert:
+        units = {unit.unit: unit for unit in alert.units} | {entry.unit.unit: entry.unit for entry in entries}
+        missing = dict(alert.missing)
+        for entry in entries:
+            missing |= dict.fromkeys(entry.signal.awaited(entry.unit), entry.signal.at)
+        last = entries[-1].signal
+        # A run that is heard of twice (while it runs, and at its end) has failed once.
+        others = {entry.signal.run_id or entry.signal.id for entry in entries} - {alert.run_id}
+        return replace(
+            alert,
+            units=_compact(tuple(units.values())),
+            missing=missing,
+            last_seen=max(alert.last_seen, last.at),
+            count=alert.count + len(others),
+            run_id=last.run_id or alert.run_id,
+            job=last.job or alert.job,
+            well_since=None,
+            changed=True,
+            left=(),
+        )
+
+    def _opened(self, name: str, entry: Entry) -> Alert:
+        signal, at = entry.signal, entry.at
+        past = [one.at for one in self._history.get(name, ()) if one.at > at - FLAP_SECONDS]
+        self._remember(name, Opening(at))
+        kind = kind_of(entry.unit.unit) if signal.kind == "asset" else signal.kind
+        return Alert(
+            name=name,
+            kind=kind,
+            deduplication_key=f"{name}:{signal.run_id or signal.id}",
+            units=(entry.unit,),
+            missing=dict.fromkeys(signal.awaited(entry.unit), signal.at),
+            since=at,
+            last_seen=max(at, signal.at),
+            count=entry.count,
+            run_id=signal.run_id,
+            job=signal.job,
+            flapping=len(past) + 1 >= FLAPS,
+            lateness=signal.lateness,
+            not_before=self._now + YOUNG_SECONDS if kind == "freshness" else 0.0,
+        )
+
+    def _remember(self, name: str, opening: Opening) -> None:
+        self._history[name] = (*self._history.get(name, ()), opening)
+
+    # What is well again
+
+    def _mend(self, signal: Signal) -> None:
+        for name, alert in list(self._alerts.items()):
+            left = {token: at for token, at in alert.missing.items() if signal.well.get(token, 0) <= at}
+            if len(left) == len(alert.missing):
+                continue
+            self._alerts[name] = replace(
+                alert, missing=left, changed=True, left=tuple(sorted(left)), run_id=signal.run_id or alert.run_id
+            )
+        for name, known in list(self._pending.items()):
+            missing = {
+                unit: tuple(token for token in tokens if signal.well.get(token, 0) <= known.at[unit])
+                for unit, tokens in known.missing.items()
+            }
+            self._pending[name] = replace(known, missing=missing)
+            if known.run_id is None and not any(missing.values()):
+                # A sensor's next tick is the retry of the one that failed.
+                for unit in known.units:
+                    self._transient(unit, known)
+                del self._pending[name]
+
+    # What is told
+
+    def settle(self) -> None:
+        """Close what is over, and tell what is new or has changed."""
+        for name, alert in list(self._alerts.items()):
+            if not alert.missing:
+                self._well(name, alert)
+        for name, alert in list(self._alerts.items()):
+            if alert.told:
+                self._update(name, alert)
+                continue
+            self._alerts[name] = self._held(alert) or self._tell(alert)
+
+    def _well(self, name: str, alert: Alert) -> None:
+        if alert.flapping and alert.told:
+            since = alert.well_since or self._now
+            if self._now - since < WELL_SECONDS:
+                self._alerts[name] = replace(
+                    alert, well_since=since, changed=alert.changed and alert.well_since is None
+                )
+                return
+        del self._alerts[name]
+        if not alert.told:
+            if self._held(alert) is not None:
+                return
+            # It failed and was mended between two looks: that is an incident too.
+            alert = self._tell(alert)
+        self._told.append(self._recovery(alert))
+
+    def _held(self, alert: Alert) -> Alert | None:
+        """The alert while nobody is told of it; None where somebody has to be."""
+        keys = keys_of(alert)
+        if (why := self._muted(keys or [alert.name])) is not None:
+            return replace(alert, held=why)
+        if alert.lateness and (cause := self._follows(alert.name, keys)) is not None:
+            return replace(alert, held=f"follows from {cause}", not_before=self._now + AFTERMATH_SECONDS)
+        return replace(alert, held="young") if self._now < alert.not_before else None
+
+    def _follows(self, name: str, keys: Sequence[str]) -> str | None:
+        """What else is wrong, and makes these assets late: a failure of theirs, or anything further up."""
+        own = set(keys)
+        above = self._graph.upstream(keys) - own
+        for other in self._alerts.values():
+            of_other = set(keys_of(other))
+            if other.name != name and (of_other & above or (of_other & own and not other.lateness)):
+                return other.name
+        return None
+
+    def _tell(self, alert: Alert) -> Alert:
+        failure = self._failure(alert)
+        self._told.append(failure)
+        return replace(
+            alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.customer_facing
+        )
+
+    def _update(self, name: str, alert: Alert) -> None:
+        if not alert.changed:
+            return
+        failure = self._failure(alert)
+        if failure.customer_facing and not alert.customer_facing:
+            # incident.io decides who is paged when an alert opens, so that customers' being hurt needs one of its own.
+            self._told.append(self._recovery(alert))
+            self._alerts[name] = self._tell(replace(alert, deduplication_key=f"{alert.deduplication_key}:customer"))
+            return
+        if self._now - alert.updated >= UPDATE_SECONDS:
+            self._told.append(failure)
+            self._alerts[name] = replace(alert, changed=False, updated=self._now)
+
+    def _recovery(self, alert: Alert) -> Recovery:
+        since, now = _moment(alert.since), _moment(self._now)
+        return Recovery(alert.name, alert.kind, alert.deduplication_key, alert.title, since, now, alert.run_id)
+
+    def _failure(self, alert: Alert) -> Failure:
+        keys = keys_of(alert)
+        return Failure(
+            name=alert.name,
+            kind=alert.kind,
+            units=alert.units,
+            deduplication_key=alert.deduplication_key,
+            since=_moment(alert.since),
+            last_seen=_moment(alert.last_seen),
+            count=alert.count,
+            run_id=alert.run_id,
+            job=alert.job,
+            consumers=tuple(self._graph.blast_radius(keys)),
+            owners=tuple(self._graph.owners(keys)),
+            flapping=alert.flapping,
+            left=alert.left,
+        )
 
 
-def _awaited(unit: FailedUnit, outcome: Outcome) -> frozenset[str]:
-    """What has to be made before the unit is well again: its assets, or a whole run of the job where it has none."""
-    return frozenset(unit.asset_keys or (outcome.job,))
+def kind_of(unit: str) -> Kind:
+    return KINDS.get(unit.partition("/")[0], "asset")
 
 
-def _failure(unit: FailedUnit, outcome: Outcome, graph: Graph) -> Failure:
-    return Failure(
-        unit=unit,
-        deduplication_key=f"{unit.unit}:{outcome.run_id}",
-        since=outcome.ended_at,
-        run_id=outcome.run_id,
-        consumers=tuple(graph.blast_radius(unit.asset_keys)),
-        owners=tuple(graph.owners(unit.asset_keys)),
-    )
+def keys_of(alert: Alert) -> list[str]:
+    """The assets that an alert is about."""
+    return list(dict.fromkeys(key for unit in alert.units for key in unit.asset_keys))
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _chain(signal: Signal) -> str:
+    """What the tries of one thing have in common: the first run of a chain of retries, or the sensor."""
+    return signal.root_run_id or signal.failed[0].unit
+
+
+def _same(unit: str, known: Pending) -> str:
+    """The name under which a unit waited. A run that dies is named by what it was to make, and its retry makes less."""
+    earlier = next((name for name in known.units if name.startswith("run/")), unit)
+    return earlier if unit.startswith("run/") else unit
+
+
+def _signal_of(known: Pending) -> Signal:
+    """A failure that was heard earlier. The newest of the times, so that only what was made since counts as its recovery."""
+    return Signal(id=f"run:{known.run_id}", at=max(known.at.values()), run_id=known.run_id, job=known.job)
+
+
+def _compact(units: tuple[FailedUnit, ...]) -> tuple[FailedUnit, ...]:
+    """Many units with short errors, and what they hold up named once."""
+    if len(units) <= MANY_UNITS:
+        return units
+    held_up = tuple(dict.fromkeys(key for unit in units for key in unit.held_up))
+    first, *others = (replace(unit, error=unit.error[:SHORT_ERROR]) for unit in units)
+    return (replace(first, held_up=held_up), *(replace(unit, held_up=()) for unit in others))

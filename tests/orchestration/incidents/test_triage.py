@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from orchestration.incidents.render import renderer
+import pytest
+
+from orchestration.incidents import triage as module
+from orchestration.incidents.model import Failure, Recovery, Signal
 from orchestration.incidents.state import State
-from orchestration.incidents.triage import triage
+from orchestration.incidents.triage import (
+    AFTERMATH_SECONDS,
+    RETRY_SECONDS,
+    TICK_SECONDS,
+    UPDATE_SECONDS,
+    WELL_SECONDS,
+    YOUNG_SECONDS,
+    RetryState,
+    triage,
+)
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Asset, Graph
-from orchestration.lineage.runs import Outcome
 
 GRAPH = Graph({
     asset.key: asset
@@ -17,123 +29,365 @@ GRAPH = Graph({
         Asset("raw/users"),
         Asset("salesforce/account"),
         Asset("insights/time", frozenset({"raw/incidents"})),
+        Asset("sales/health", frozenset({"salesforce/account"})),
         Asset("explo/time", frozenset({"insights/time"}), audience="customer"),
-        Asset("omni/health", frozenset({"salesforce/account"}), audience="internal"),
+        Asset("omni/health", frozenset({"sales/health"}), audience="internal"),
     )
 })  # fmt: skip
-RENDER = renderer("https://dagster.example.com")
-START = datetime(2026, 11, 23, 3, tzinfo=UTC)
-PRODUCT = FailedUnit(
-    "fivetran/product", ("raw/incidents", "raw/users"), "password refused", "https://fivetran.example.com"
-)
-SALES = FailedUnit("fivetran/salesforce", ("salesforce/account",), "quota")
+START = datetime(2026, 11, 23, 3, tzinfo=UTC).timestamp()
+HOUR = 3600.0
+PRODUCT = FailedUnit("fivetran/product", ("raw/incidents", "raw/users"), "password refused")
+SALES = FailedUnit("fivetran/salesforce", ("salesforce/account",), "the object is gone")
+MODEL = FailedUnit("dbt/insights/time", ("insights/time",), "syntax error", permanent=True)
 
 
-def run(number: int, *failed: FailedUnit, succeeded: tuple[str, ...] = ()) -> Outcome:
-    ended_at = START + timedelta(hours=number)
-    return Outcome(f"run{number}", "job:ingest", ended_at, failed, dict.fromkeys(succeeded, ended_at.timestamp() - 1))
+class Story:
+    """Signals heard one after the other, an hour apart, and what was told."""
+
+    def __init__(self) -> None:
+        self.state, self.now = State(), START
+        self.told: list[Failure | Recovery] = []
+        self.muted: set[str] = set()
+
+    def hear(self, *signals: Signal, retries: Mapping[str, RetryState] | None = None) -> Story:
+        why = lambda keys: "for a test" if set(keys) <= self.muted else None  # noqa: E731
+        self.state, told = triage(self.state, signals, GRAPH, self.now, why, retries)
+        self.told += told
+        return self
+
+    def wait(self, seconds: float = HOUR, retries: Mapping[str, RetryState] | None = None) -> Story:
+        self.now += seconds
+        return self.hear(retries=retries)
+
+    def run(
+        self, name: str, *failed: FailedUnit, made: tuple[str, ...] = (), then: float = HOUR, **other: object
+    ) -> Story:
+        """A run that ends now, and `then` seconds pass."""
+        fields = {"run_id": name, "root_run_id": name, "job": "job:ingest", "ended": True, **other}
+        signal = Signal(f"run:{name}", self.now, failed, dict.fromkeys(made, self.now - 1))
+        self.hear(replace(signal, **fields))  # pyright: ignore[reportArgumentType]
+        return self.wait(then)
+
+    @property
+    def lines(self) -> list[str]:
+        return [_line(item) for item in self.told]
 
 
-def story(*runs: Outcome) -> State:
-    state = State()
-    for outcome in runs:
-        state = triage(state, outcome, GRAPH, RENDER)
-    return state
+def _line(item: Failure | Recovery) -> str:
+    what = "firing" if isinstance(item, Failure) else "resolved"
+    return f"{what} {item.deduplication_key}{' transient' if item.transient else ''}"
 
 
-def told(state: State) -> list[tuple[str, str]]:
-    return [(item.event.status, item.event.deduplication_key) for item in state.waiting]
+def check(name: str, at: float, *, passed: bool = False, **other: object) -> Signal:
+    asset, _, last = name.rpartition("/")
+    token = f"check:{asset}:{last}"
+    if passed:
+        return Signal("", at, well={token: at})
+    unit = FailedUnit(f"check/{name}", (asset,), "two rows", awaits=(token,))
+    return replace(Signal(f"check:{name}:{at}", at, (unit,), run_id="run0"), **other)  # pyright: ignore[reportArgumentType]
+
+
+def late(asset: str, at: float) -> Signal:
+    unit = FailedUnit(f"freshness/{asset}", (asset,), "late", awaits=(f"fresh:{asset}",))
+    return Signal(f"fresh:{asset}:{at}", at, (unit,), kind="freshness", lateness=True)
+
+
+def tick(name: str, at: float, *, works: bool = False, sensor: bool = True) -> Signal:
+    if works:
+        return Signal("", at, well={f"tick:{name}": at})
+    unit = FailedUnit(f"tick/{name}", (), "boom", awaits=(f"tick:{name}",))
+    return Signal(f"tick:{name}:{at}", at, (unit,), kind="tick", retried=sensor)
+
+
+# One alert a cause, while it lasts
 
 
 def test_a_failure_fires_and_the_next_success_resolves_it() -> None:
-    state = story(run(0, PRODUCT), run(1, succeeded=("raw/incidents", "raw/users")))
-    assert told(state) == [("firing", "fivetran/product:run0"), ("resolved", "fivetran/product:run0")]
-    assert state.open == {}
+    story = Story().run("a", PRODUCT).run("b", made=PRODUCT.asset_keys)
+    assert story.lines == ["firing fivetran/product:a", "resolved fivetran/product:a"]
+    assert story.state.alerts == {}
 
 
-def test_a_unit_that_keeps_failing_is_one_alert_since_its_first_failure() -> None:
-    state = story(run(0, PRODUCT), run(1, PRODUCT), run(2, PRODUCT))
-    assert told(state) == [("firing", "fivetran/product:run0")]
-    assert state.open["fivetran/product"].since == START
+def test_what_is_told_names_who_is_hurt_and_who_owns_it() -> None:
+    [failure] = Story().run("a", PRODUCT).told
+    assert isinstance(failure, Failure)
+    assert (failure.customer_facing, failure.owners) == (True, ("data@example.com",))
+    assert [consumer.key for consumer in failure.consumers] == ["explo/time"]
+    assert failure.since.timestamp() == START
+
+
+def test_a_repeat_updates_the_alert_and_opens_no_other() -> None:
+    story = Story().run("a", PRODUCT).run("b", PRODUCT).run("c", PRODUCT)
+    assert story.lines == ["firing fivetran/product:a"] * 3
+    last = story.told[-1]
+    assert isinstance(last, Failure)
+    assert (last.count, last.since.timestamp(), last.last_seen.timestamp()) == (3, START, START + 2 * HOUR)
+
+
+def test_updates_are_told_at_most_once_a_minute() -> None:
+    story = Story().run("a", PRODUCT)
+    for second in range(10):
+        story.hear(Signal(f"run:b{second}", story.now + second, (PRODUCT,), run_id=f"b{second}", ended=True))
+    assert len(story.told) == 2
+    story.wait(UPDATE_SECONDS)
+    last = story.told[-1]
+    assert isinstance(last, Failure)
+    assert (len(story.told), last.count) == (3, 11)
 
 
 def test_a_later_outage_of_the_same_unit_is_another_alert() -> None:
-    well = run(1, succeeded=PRODUCT.asset_keys)
-    assert told(story(run(0, PRODUCT), well, run(2, PRODUCT)))[-1] == ("firing", "fivetran/product:run2")
+    story = Story().run("a", PRODUCT).run("b", made=PRODUCT.asset_keys).run("c", PRODUCT)
+    assert story.lines[-1] == "firing fivetran/product:c"
 
 
-def test_it_is_resolved_only_when_every_asset_was_made_again() -> None:
-    half = story(run(0, PRODUCT), run(1, succeeded=("raw/users",)))
-    assert told(half) == [("firing", "fivetran/product:run0")]
-    whole = triage(half, run(2, succeeded=("raw/incidents",)), GRAPH, RENDER)
-    assert told(whole)[-1] == ("resolved", "fivetran/product:run0")
+def test_a_partial_recovery_says_what_is_left() -> None:
+    story = Story().run("a", PRODUCT).run("b", made=("raw/users",))
+    last = story.told[-1]
+    assert isinstance(last, Failure)
+    assert (last.deduplication_key, last.left) == ("fivetran/product:a", ("raw/incidents",))
+    assert story.run("c", made=("raw/incidents",)).lines[-1] == "resolved fivetran/product:a"
 
 
 def test_a_relapse_wants_every_asset_again() -> None:
-    state = story(
-        run(0, PRODUCT), run(1, succeeded=("raw/users",)), run(2, PRODUCT), run(3, succeeded=("raw/incidents",))
-    )
-    assert told(state) == [("firing", "fivetran/product:run0")]
-
-
-def test_another_units_success_resolves_nothing() -> None:
-    assert told(story(run(0, PRODUCT, SALES), run(1, PRODUCT, succeeded=("salesforce/account",)))) == [
-        ("firing", "fivetran/product:run0"),
-        ("firing", "fivetran/salesforce:run0"),
-        ("resolved", "fivetran/salesforce:run0"),
-    ]
-
-
-def test_the_same_run_read_twice_from_the_same_state_gives_the_same_events() -> None:
-    assert told(story(run(0, PRODUCT))) == told(story(run(0, PRODUCT)))
+    story = Story().run("a", PRODUCT).run("b", made=("raw/users",)).run("c", PRODUCT).run("d", made=("raw/incidents",))
+    assert "resolved" not in " ".join(story.lines)
 
 
 def test_an_asset_that_a_long_run_made_before_the_failure_is_no_recovery() -> None:
-    failed = run(1, PRODUCT)
-    before = dict.fromkeys(PRODUCT.asset_keys, failed.ended_at.timestamp() - 60)
-    long = replace(run(2), succeeded=before)
-    assert told(story(failed, long)) == [("firing", "fivetran/product:run1")]
+    story = Story().run("a", PRODUCT)
+    story.run("b", well=dict.fromkeys(PRODUCT.asset_keys, START - 60))
+    assert story.lines == ["firing fivetran/product:a"]
 
 
-def test_a_failure_without_assets_is_resolved_by_a_whole_run_of_its_job_and_by_no_other() -> None:
-    unit = FailedUnit("step/notify", (), "no")
-    other = replace(run(1, SALES), succeeded={"raw/users": START.timestamp() + 3600})
-    assert "step/notify" in story(run(0, unit), other).open
-    well = replace(run(2), succeeded={"job:ingest": START.timestamp() + 7200})
-    assert told(story(run(0, unit), other, well))[-1] == ("resolved", "step/notify:run0")
+def test_a_failure_without_assets_is_over_with_a_whole_run_of_its_job_and_with_no_other() -> None:
+    story = Story().run("a", FailedUnit("step/notify", (), "no")).run("b", made=("raw/users",))
+    assert story.lines == ["firing step/notify:a"]
+    assert story.run("c", made=("job:ingest",)).lines[-1] == "resolved step/notify:a"
 
 
-def test_what_the_page_says() -> None:
-    [item] = story(
-        run(0, FailedUnit("fivetran/product", PRODUCT.asset_keys, "password refused", "https://f", ("x/held",)))
-    ).waiting
-    event = item.event
-    assert event.title == "Fivetran sync of `product` failed: 1 customer dashboard hurt"
-    assert event.source_url == "https://dagster.example.com/runs/run0"
-    for words in (
-        "**Error**: password refused",
-        "**Since**: 2026-11-23 03:00 UTC",
-        "**Customers see old data in**: `explo/time`",
-        "**Internal readers**: none",
-        "**Not made**: `raw/incidents`, `raw/users`, `x/held`",
-        "**Owner**: data@example.com",
-        "[the run](https://dagster.example.com/runs/run0) · [the vendor](https://f)",
-    ):
-        assert words in event.description
-    assert event.metadata["customer_facing"] is True
-    assert event.metadata["consumers"] == [{"key": "explo/time", "audience": "customer"}]
+def test_the_same_signals_from_the_same_state_give_the_same() -> None:
+    assert Story().run("a", PRODUCT, SALES).told == Story().run("a", PRODUCT, SALES).told
 
 
-def test_an_internal_failure_says_that_customers_are_not_affected() -> None:
-    [item] = story(run(0, SALES)).waiting
-    assert item.event.title == "Fivetran sync of `salesforce` failed"
-    assert "**Customers**: not affected" in item.event.description
-    assert item.event.metadata["customer_facing"] is False
+def test_a_failure_that_was_told_in_mid_run_is_the_same_at_its_end() -> None:
+    story = Story()
+    story.hear(Signal("report:a", story.now, (MODEL,), run_id="a", root_run_id="a"))
+    story.run("a", MODEL)
+    last = story.told[-1]
+    assert isinstance(last, Failure)
+    assert ({*story.lines}, last.count) == ({"firing dbt/insights/time:a"}, 1)
 
 
-def test_long_texts_are_cut() -> None:
-    unit = FailedUnit("dbt/a/b", tuple(f"a/{n:03}" for n in range(200)), "e" * 100_000)
-    [item] = story(run(0, unit)).waiting
-    assert len(item.event.description) < 3000
-    assert "and 180 more" in item.event.description
-    assert len(item.event.metadata["assets"]) == 50
+def test_what_a_failure_holds_up_is_taken_from_the_graph() -> None:
+    [failure] = Story().run("a", PRODUCT, unmade=("insights/time", "sales/health")).told
+    assert isinstance(failure, Failure)
+    assert failure.held_up == ("insights/time",)
+
+
+def test_a_failure_that_comes_to_hurt_customers_opens_an_alert_that_pages_for_them() -> None:
+    story = Story().run("a", *many(4, "sales/m{}"), FailedUnit("step/z", ("sales/z",), "boom 5"))
+    assert story.lines == ["firing cause/" + story.lines[0].partition("cause/")[2]]
+    name = story.lines[0].removeprefix("firing ")
+    story.run("b", FailedUnit("step/t", ("insights/time",), "boom 6"))
+    assert story.lines[1:] == [f"resolved {name}", f"firing {name}:customer"]
+
+
+# Causes
+
+
+def many(count: int, name: str) -> list[FailedUnit]:
+    return [FailedUnit(f"step/{name.format(n)}", (name.format(n),), f"boom {n}") for n in range(count)]
+
+
+def test_five_failures_with_the_same_words_are_one_and_four_are_not() -> None:
+    assert len(Story().run("a", *many(4, "x/m{}")).told) == 4
+    [failure] = Story().run("a", *many(5, "x/m{}")).told
+    assert isinstance(failure, Failure)
+    assert failure.name.startswith("cause/")
+    assert len(failure.asset_keys) == 5
+
+
+def test_failures_with_other_words_are_of_other_causes() -> None:
+    columns = ("one", "two", "three", "four", "five", "six", "seven")
+    units = [FailedUnit(f"step/m{n}", (f"x/m{n}",), f"no column {name}") for n, name in enumerate(columns)]
+    assert len(Story().run("a", *units).told) == len(columns)
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        ("Fivetran: GET https://api.fivetran.com/v1/connections answered 401: bad key", "cause/fivetran-credentials"),
+        ("Hightouch: POST https://x could not connect: refused", "cause/hightouch-unreachable"),
+        ("google.auth.exceptions.RefreshError: invalid_grant", "cause/bigquery-credentials"),
+        ("HTTPConnectionPool(host='bigquery.googleapis.com'): Max retries exceeded", "cause/bigquery-unreachable"),
+        ("403 Quota exceeded: Your project exceeded quota", "cause/bigquery-quota"),
+    ],
+)
+def test_a_known_cause_is_one_alert_from_the_first_failure_on(error: str, name: str) -> None:
+    story = Story().run("a", replace(SALES, error=error)).run("b", replace(PRODUCT, error=error))
+    assert {failure.name for failure in story.told} == {name}
+
+
+def test_what_joins_a_group_belongs_to_it_and_the_group_lasts_until_all_is_made() -> None:
+    story = Story().run("a", *many(5, "x/m{}")).run("b", *many(6, "x/m{}"))
+    assert len(story.state.alerts) == 1
+    assert "resolved" not in " ".join(story.run("c", made=tuple(f"x/m{n}" for n in range(5))).lines)
+    assert story.run("d", made=("x/m5",)).lines[-1].startswith("resolved cause/")
+
+
+# Retries
+
+
+def test_while_a_retry_is_coming_nothing_is_told_and_a_success_makes_it_transient() -> None:
+    story = Story().run("a", SALES, retried=True, then=60)
+    assert story.told == []
+    story.run("b", made=SALES.asset_keys, root_run_id="a")
+    assert story.lines == ["firing fivetran/salesforce:a transient", "resolved fivetran/salesforce:a transient"]
+    assert story.state.pending == {}
+
+
+def retried(*failed: FailedUnit) -> Story:
+    return Story().run("a", *failed, retried=True, then=60)
+
+
+def test_a_retry_that_fails_too_is_one_alert_since_the_first_failure() -> None:
+    story = retried(SALES).run("b", SALES, root_run_id="a")
+    [failure] = story.told
+    assert isinstance(failure, Failure)
+    assert (failure.since.timestamp(), failure.count) == (START, 2)
+
+
+def test_of_two_failures_the_retry_mends_one() -> None:
+    story = retried(SALES, PRODUCT).run("b", PRODUCT, made=SALES.asset_keys, root_run_id="a")
+    assert sorted(story.lines) == [
+        "firing fivetran/product:b", "firing fivetran/salesforce:a transient", "resolved fivetran/salesforce:a transient",
+    ]  # fmt: skip
+
+
+def test_what_one_try_of_several_mends_stays_mended() -> None:
+    story = retried(SALES, PRODUCT)
+    story.run("b", PRODUCT, made=SALES.asset_keys, root_run_id="a", retried=True, then=60)
+    story.run("c", made=PRODUCT.asset_keys, root_run_id="a")
+    assert all("transient" in line for line in story.lines)
+    assert len(story.lines) == 4
+
+
+def test_a_permanent_failure_waits_for_no_retry() -> None:
+    story = retried(SALES, MODEL)
+    assert story.lines == ["firing dbt/insights/time:a"]
+
+
+def test_a_cancelled_retry_leaves_a_failure() -> None:
+    assert retried(SALES).run("b", root_run_id="a").lines == ["firing fivetran/salesforce:a"]
+
+
+def test_a_retry_that_cannot_be_launched_leaves_a_failure() -> None:
+    assert retried(SALES).hear(retries={"a": "off"}).lines == ["firing fivetran/salesforce:a"]
+
+
+def test_a_retry_is_waited_for_while_it_is_under_way_and_not_for_ever_otherwise() -> None:
+    story = retried(SALES).wait(10 * HOUR, {"a": "under_way"})
+    assert story.told == []
+    assert retried(SALES).wait(RETRY_SECONDS, {"a": "unknown"}).lines == ["firing fivetran/salesforce:a"]
+
+
+def test_a_run_that_dies_and_whose_retry_dies_too_is_one_failure() -> None:
+    story = retried(FailedUnit("run/aaaa", ("x/1", "x/2"), "killed"))
+    story.run("b", FailedUnit("run/bbbb", ("x/2",), "killed"), made=("x/1",), root_run_id="a")
+    assert story.lines == ["firing run/aaaa:b"]
+
+
+# Checks, lateness, ticks
+
+
+def test_a_failed_check_is_over_when_it_passes() -> None:
+    story = Story().hear(check("raw/users/unique", START))
+    story.run("b", made=("raw/users",))
+    assert story.lines == ["firing check/raw/users/unique:run0"]
+    story.hear(check("raw/users/unique", story.now, passed=True))
+    assert story.lines[-1] == "resolved check/raw/users/unique:run0"
+
+
+def test_what_is_late_because_of_something_above_is_not_told() -> None:
+    story = Story().run("a", PRODUCT)
+    story.hear(late("explo/time", story.now), late("insights/time", story.now)).wait(YOUNG_SECONDS)
+    assert story.lines == ["firing fivetran/product:a"]
+    story.run("b", made=PRODUCT.asset_keys, then=60)
+    assert len(story.told) == 2
+    fresh = {f"fresh:{key}": story.now for key in ("explo/time", "insights/time")}
+    story.hear(Signal("", story.now, well=fresh)).wait(AFTERMATH_SECONDS)
+    assert len(story.told) == 2
+
+
+def test_what_stays_late_when_the_cause_above_is_mended_is_told() -> None:
+    story = Story().run("a", PRODUCT)
+    story.hear(late("insights/time", story.now)).run("b", made=PRODUCT.asset_keys).wait(AFTERMATH_SECONDS)
+    assert [failure.name for failure in story.told] == [
+        "fivetran/product",
+        "fivetran/product",
+        "freshness/insights/time",
+    ]
+
+
+def test_of_a_chain_that_is_late_its_beginning_is_told() -> None:
+    story = Story().hear(late("explo/time", START))
+    story.now += 30
+    story.hear(late("raw/incidents", story.now)).wait(YOUNG_SECONDS)
+    assert [failure.name for failure in story.told] == ["freshness/raw/incidents"]
+
+
+def test_a_sensor_that_fails_once_was_a_hiccup_and_one_that_goes_on_failing_is_told() -> None:
+    story = Story().hear(tick("s", START))
+    story.now += 30
+    story.hear(tick("s", story.now, works=True))
+    assert [line.split()[0] + line[-10:] for line in story.lines] == ["firing transient", "resolved transient"]
+    story = Story().hear(tick("s", START))
+    story.now += TICK_SECONDS
+    story.hear(tick("s", story.now))
+    assert len(story.told) == 1
+    assert story.hear(tick("s", story.now + 1, works=True)).lines[-1].startswith("resolved tick/s")
+
+
+def test_a_schedule_that_fails_is_told_at_once() -> None:
+    assert len(Story().hear(tick("s", START, sensor=False)).told) == 1
+
+
+# Muting and flapping
+
+
+def test_what_is_muted_is_told_when_the_mute_ends_if_it_still_fails() -> None:
+    story = Story()
+    story.muted = set(PRODUCT.asset_keys)
+    story.run("a", PRODUCT)
+    assert story.told == []
+    story.muted = set()
+    assert story.wait().lines == ["firing fivetran/product:a"]
+
+
+def test_what_was_mended_while_it_was_muted_is_never_told() -> None:
+    story = Story()
+    story.muted = set(PRODUCT.asset_keys)
+    story.run("a", PRODUCT).run("b", made=PRODUCT.asset_keys)
+    story.muted = set()
+    assert story.wait().told == []
+
+
+def test_what_opens_for_the_third_time_in_six_hours_flaps_and_stays_open_until_it_is_well_for_an_hour() -> None:
+    story = Story()
+    for number in range(3):
+        story.run(f"bad{number}", SALES, then=300).run(f"good{number}", made=SALES.asset_keys, then=300)
+    [*_, last] = [item for item in story.told if isinstance(item, Failure)]
+    assert last.flapping
+    assert [line.split()[0] for line in story.lines].count("resolved") == 2
+    story.run("bad3", SALES, then=300)
+    assert len({item.deduplication_key for item in story.told}) == 3
+    story.run("good3", made=SALES.asset_keys)
+    story.wait(WELL_SECONDS)
+    assert story.lines[-1] == "resolved fivetran/salesforce:bad2"
+
+
+def test_how_often_something_failed_in_thirty_days_is_remembered_and_no_longer() -> None:
+    story = retried(SALES).run("b", made=SALES.asset_keys, root_run_id="a").run("c", SALES)
+    assert [one.transient for one in story.state.history["fivetran/salesforce"]] == [True, False]
+    story.wait(module.HISTORY_SECONDS)
+    assert story.state.history == {}

@@ -1,0 +1,355 @@
+"""What a responder is told of a failure, as data. Pure: `render` makes words of it, and tests read it without a channel."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from textwrap import wrap
+from urllib.parse import quote, urlencode
+
+from orchestration.incidents import causes
+from orchestration.incidents.model import Failure, Kind, Staleness
+from orchestration.incidents.scrub import scrub
+from orchestration.lineage.failures import FailedUnit
+from orchestration.lineage.graph import Consumer
+
+ERROR_LINES, ERROR_COLUMNS = 5, 140
+"""Of an error: what fits a phone's screen. The rest is in the log that is linked."""
+MOST_RERUN, LONGEST_URL = 12, 1500
+"""Assets that a link and a command name, and characters of a link. Of more, the run is the better place to start from."""
+NOBODY = "nobody"
+DEFAULT_TEAM = "data"
+
+NOUNS = {
+    "fivetran": "Fivetran sync of",
+    "dbt": "dbt model",
+    "hightouch": "Hightouch sync",
+    "landed": "Look at what landed in",
+    "export": "Export of",
+    "step": "Step",
+    "job": "Job",
+}
+"""What a unit is, by what its name begins with."""
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+LOCATION = "orchestration"
+"""The code location whose sensors and schedules these are: `code_location_name` in pyproject.toml."""
+IMPLICIT_JOB = "__ASSET_JOB"
+"""Dagster's own name for the job of assets that somebody selected: it says nothing to people."""
+
+
+@dataclass(frozen=True)
+class Link:
+    text: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """What runs exactly that again which failed, with what it held up."""
+
+    text: str
+    url: str
+    command: str | None = None
+    """To be typed where the platform runs; None where there is nothing that a command could name."""
+
+
+@dataclass(frozen=True)
+class Content:
+    title: str
+    """What broke, and who is hurt."""
+    kind: Kind
+    unit: str
+    error: tuple[str, ...]
+    """Five lines at most, with no credentials and no values of rows."""
+    since: datetime
+    last_seen: datetime
+    count: int
+    readers: tuple[Staleness, ...]
+    """The blast radius, customers first."""
+    assets: tuple[str, ...]
+    held_up: tuple[str, ...]
+    left: tuple[str, ...]
+    owner: str
+    team: str
+    last_success: datetime | None
+    changes: tuple[str, ...]
+    failures: int
+    transients: int
+    flapping: bool
+    transient: bool
+    links: tuple[Link, ...]
+    rerun: Rerun
+    problems: tuple[str, ...] = ()
+    """What could not be found out."""
+
+    @property
+    def customers(self) -> tuple[Staleness, ...]:
+        return tuple(reader for reader in self.readers if reader.consumer.audience == "customer")
+
+    @property
+    def url(self) -> str:
+        """The first place to look at."""
+        return self.links[0].url if self.links else self.rerun.url
+
+
+def of(failure: Failure, dagster_url: str) -> Content:
+    """All that a failure's alert says. `dagster_url` is where people open the UI, with no slash at the end."""
+    background = failure.background
+    return Content(
+        title=title_of(failure),
+        kind=failure.kind,
+        unit=failure.name,
+        error=error_of(failure.units),
+        since=failure.since,
+        last_seen=failure.last_seen,
+        count=failure.count,
+        readers=_readers(failure.consumers, background.stale),
+        assets=failure.asset_keys,
+        held_up=failure.held_up,
+        left=tuple(map(readable, failure.left)),
+        owner=", ".join(failure.owners) or NOBODY,
+        team=team_of(failure.owners),
+        last_success=background.last_success,
+        changes=tuple(map(scrub, background.changes)),
+        failures=background.failures,
+        transients=background.transients,
+        flapping=failure.flapping,
+        transient=failure.transient,
+        links=tuple(_links(failure, dagster_url)),
+        rerun=rerun_of(failure, dagster_url),
+        problems=tuple(map(scrub, background.problems)),
+    )
+
+
+def title_of(failure: Failure) -> str:
+    """What broke and, where customers are hurt, how many of their dashboards."""
+    if failure.transient:
+        times = "once" if failure.count == 1 else f"{failure.count} times"
+        return f"{_what(failure)} failed {times}; the retry succeeded"
+    hurt = _count(len(_customers(failure.consumers)), "customer dashboard") + " hurt" if failure.customer_facing else ""
+    title = _broke(failure)
+    if not hurt:
+        return title
+    return f"{title}, {hurt}" if ": " in title else f"{title}: {hurt}"
+
+
+def team_of(owners: Sequence[str]) -> str:
+    """The team that is asked: the first that is named as one, else who the first address belongs to."""
+    named = next((owner.removeprefix("team:") for owner in owners if owner.startswith("team:")), None)
+    if named:
+        return named
+    return owners[0].partition("@")[0] if owners else DEFAULT_TEAM
+
+
+def error_of(units: Sequence[FailedUnit]) -> tuple[str, ...]:
+    """The error in five lines at most. Of several units, a line for each kind of words, with how many share them."""
+    if len(units) == 1:
+        return _shortened(_lines(units[0].error))
+    alike: dict[str, list[FailedUnit]] = {}
+    for unit in units:
+        alike.setdefault(causes.by_words(unit), []).append(unit)
+    if len(alike) == 1:
+        return _shortened(_lines(units[0].error))
+    lines = [_of_many(members) for members in sorted(alike.values(), key=len, reverse=True)]
+    return _shortened(lines)
+
+
+def rerun_of(failure: Failure, dagster_url: str) -> Rerun:
+    """Where what failed is run again: its assets with what they held up; of a partial recovery, only what is left of them."""
+    run_page = f"{dagster_url}/runs/{failure.run_id}" if failure.run_id else None
+    if failure.kind == "tick":
+        return Rerun(f"Open the {_ticking(failure)}", tick_url(dagster_url, failure))
+    if failure.kind == "queue":
+        return Rerun("Open the queue", queue_url(dagster_url))
+    keys = rerun_keys(failure)
+    lineage = lineage_url(dagster_url, keys[: MOST_RERUN + 1])
+    if not keys or len(keys) > MOST_RERUN or len(lineage) > LONGEST_URL:
+        page = run_page or f"{dagster_url}/asset-groups"
+        return Rerun("Open the run, then Re-execute, From failure" if run_page else "Open the assets", page)
+    what = "the asset" if len(keys) == 1 else f"these {len(keys)} assets"
+    return Rerun(
+        f"Materialize {what}",
+        lineage,
+        f"dagster asset materialize -m orchestration.definitions --select {shlex.quote(selection(keys))}",
+    )
+
+
+def rerun_keys(failure: Failure) -> tuple[str, ...]:
+    own = failure.asset_keys
+    if failure.left:
+        left = {_asset_of(token) for token in failure.left}
+        own = tuple(key for key in own if key in left)
+    return (*own, *failure.held_up)
+
+
+def selection(keys: Iterable[str]) -> str:
+    """Assets in Dagster's selection syntax (https://docs.dagster.io/guides/build/assets/asset-selection-syntax)."""
+    return " or ".join(f'key:"{key}"' for key in keys)
+
+
+def lineage_url(dagster_url: str, keys: Sequence[str]) -> str:
+    """The lineage of these assets with all of them selected, so that Materialize is one click. As the UI builds it (1.13)."""
+    query = quote(f"({selection(keys)})", safe="")
+    return f"{dagster_url}/asset-groups~{query}/{quote(','.join(keys), safe='')}"
+
+
+def asset_url(dagster_url: str, key: str, **parameters: str) -> str:
+    path = "/".join(quote(part, safe="") for part in key.split("/"))
+    return f"{dagster_url}/assets/{path}" + (f"?{urlencode(parameters)}" if parameters else "")
+
+
+def queue_url(dagster_url: str) -> str:
+    return f"{dagster_url}/runs?{urlencode({'q[0]': 'status:QUEUED'})}"
+
+
+def tick_url(dagster_url: str, failure: Failure) -> str:
+    name = quote(failure.name.removeprefix("tick/"), safe="")
+    return f"{dagster_url}/locations/{LOCATION}/{_ticking(failure)}s/{name}"
+
+
+def readable(token: str) -> str:
+    """What has to be well again, in people's words: an asset, or a check, a job, a sensor."""
+    kind, colon, name = token.partition(":")
+    if not colon:
+        return token
+    if kind == "check":
+        asset, _, check = name.rpartition(":")
+        return f"check {check} of {asset}"
+    return f"{'freshness of' if kind == 'fresh' else 'sensor' if kind == 'tick' else kind} {name}"
+
+
+def _asset_of(token: str) -> str:
+    kind, colon, name = token.partition(":")
+    return (name.rpartition(":")[0] if kind == "check" else name) if colon else token
+
+
+def _broke(failure: Failure) -> str:
+    what = _what(failure)
+    if failure.flapping:
+        return f"{what} is flapping"
+    if failure.name.startswith("cause/"):
+        number = len(failure.asset_keys)
+        known = causes.TITLES.get(failure.name.removeprefix("cause/"))
+        made = f"{_count(number, 'asset')} not made" if number else _count(len(failure.units), "failure")
+        return f"{known}: {made}" if known else f"{what} failed with the same error"
+    if failure.kind == "freshness":
+        return f"{what} is late"
+    if failure.kind == "queue":
+        number = len(failure.asset_keys)
+        return "Runs hang in the queue" + (f": {_count(number, 'asset')} wait" if number else "")
+    return f"{what} fails" if failure.kind == "tick" else f"{what} failed"
+
+
+def _what(failure: Failure) -> str:
+    """What failed, as the beginning of a sentence."""
+    kind, _, name = failure.name.partition("/")
+    keys = failure.asset_keys
+    if kind == "cause":
+        what = causes.TITLES.get(name) or _count(len(keys) or len(failure.units), "asset" if keys else "failure")
+    elif failure.kind == "freshness":
+        what = f"`{name}`"
+    elif failure.kind == "queue":
+        what = "The queue"
+    elif failure.kind == "tick":
+        what = f"{_ticking(failure).capitalize()} `{name}`"
+    elif kind == "check":
+        what = _check(name, keys)
+    elif kind == "run":
+        what = _run(failure)
+    else:
+        what = f"{NOUNS.get(kind, kind)} `{name}`" if name else f"`{kind}`"
+    return what
+
+
+def _run(failure: Failure) -> str:
+    keys, job = failure.asset_keys, (failure.job or "").removeprefix("job:")
+    if not keys and job and job != IMPLICIT_JOB:
+        return f"Run of job `{job}`"
+    return f"Run of `{keys[0]}`" if len(keys) == 1 else f"Run of {len(keys)} assets"
+
+
+def _ticking(failure: Failure) -> str:
+    """Its name is that of a sensor or of a schedule alike; the error says which."""
+    return "schedule" if failure.units[0].error.startswith("The schedule") else "sensor"
+
+
+def _check(name: str, keys: Sequence[str]) -> str:
+    """`name` is a table, whose checks fail together, or a table with the name of one check after it."""
+    asset = keys[0] if keys else ""
+    check = name.removeprefix(f"{asset}/") if asset and name.startswith(f"{asset}/") else ""
+    return f"Check `{check}` of `{asset}`" if check else f"Check of `{name}`"
+
+
+def _links(failure: Failure, dagster_url: str) -> Iterable[Link]:
+    unit = failure.units[0]
+    kind, _, name = failure.name.partition("/")
+    if failure.run_id:
+        run = f"{dagster_url}/runs/{failure.run_id}"
+        yield Link("run", run)
+        step = {"selection": name, "logs": f"step:{name}"} if kind == "step" else {"logs": "type:STEP_FAILURE"}
+        yield Link("log", f"{run}?{urlencode(step)}")
+    if failure.kind == "tick":
+        yield Link(_ticking(failure), tick_url(dagster_url, failure))
+    if failure.kind == "queue":
+        yield Link("queue", queue_url(dagster_url))
+    if (keys := failure.asset_keys) and failure.kind != "queue":
+        check = name.removeprefix(f"{keys[0]}/") if kind == "check" and name.startswith(f"{keys[0]}/") else ""
+        view = {"view": "checks", "checkDetail": check} if check else {}
+        yield Link("asset" if len(keys) == 1 else f"asset {keys[0]}", asset_url(dagster_url, keys[0], **view))
+    if unit.vendor_url:
+        yield Link("vendor", unit.vendor_url)
+
+
+def _readers(consumers: Sequence[Consumer], stale: Sequence[Staleness]) -> tuple[Staleness, ...]:
+    known = {reader.consumer: reader for reader in stale}
+    return tuple(known.get(consumer) or Staleness(consumer, None, None) for consumer in consumers)
+
+
+def _customers(consumers: Sequence[Consumer]) -> list[Consumer]:
+    return [consumer for consumer in consumers if consumer.audience == "customer"]
+
+
+def clean(text: str) -> str:
+    """An error without colours, credentials and values of rows."""
+    return scrub(ANSI.sub("", text))
+
+
+def _of_many(units: Sequence[FailedUnit]) -> str:
+    first, number = units[0], len(units)
+    who = first.unit if number == 1 else f"{number} such as {first.unit}"
+    return f"{who}: {' '.join(clean(first.error).split())}"
+
+
+def _lines(text: str) -> list[str]:
+    return [" ".join(line.split()) for line in clean(text).splitlines() if line.strip()]
+
+
+def _shortened(lines: Sequence[str]) -> tuple[str, ...]:
+    """One long line is broken; of many lines the last is kept, which in a traceback is the reason."""
+    if len(lines) == 1:
+        lines = wrap(lines[0], ERROR_COLUMNS, break_on_hyphens=False)
+        if len(lines) > ERROR_LINES:
+            lines = [*lines[: ERROR_LINES - 1], _cut(lines[ERROR_LINES - 1] + " …")]
+    if len(lines) > ERROR_LINES:
+        lines = [*lines[: ERROR_LINES - 2], f"… {len(lines) - ERROR_LINES + 1} more lines …", lines[-1]]
+    return tuple(map(_cut, lines)) or ("It gives no reason.",)
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= ERROR_COLUMNS else line[: ERROR_COLUMNS - 1].rstrip(" …") + "…"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def age(span: timedelta) -> str:
+    """A span in its two largest units: `3 h 20 min`, `2 d 4 h`."""
+    minutes = max(0, round(span.total_seconds() / 60))
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    parts = [(days, "d"), (hours, "h"), (rest, "min")]
+    shown = [f"{number} {unit}" for number, unit in parts if number][:2]
+    return " ".join(shown) or "under a minute"

@@ -1,0 +1,79 @@
+"""The warnings as one message in Slack. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from orchestration.incidents.content import age, asset_url, clean
+from orchestration.incidents.sizes import shortened
+from orchestration.incidents.warned import FRESHNESS, Warned
+from orchestration.vendors.slack import MOST_BLOCKS, escaped
+
+LONGEST_WARNING, LONGEST_NAME, LONGEST_OWNERS = 300, 120, 120
+"""Characters: a warning is read on a phone, and its page has all of it."""
+MOST_CHARACTERS = 12_000
+"""Of all blocks: Slack refuses more with `msg_blocks_too_long`, documents no number, and is known to do so from 13,200 on."""
+FRAME = 3
+"""Blocks around the warnings: header, introduction, and what is left out."""
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    text: str
+    """What notifications show."""
+    blocks: tuple[Block, ...]
+
+
+def message(
+    warnings: Sequence[Warned], mention: str, dagster_url: str, now: datetime, muted: int = 0
+) -> Message | None:
+    """One message of all warnings, in their order: what has warned longest comes first. None where there are none.
+
+    `mention` calls the data responder, in mrkdwn; `muted` warnings were left out before.
+    """
+    if not warnings:
+        return None
+    count, oldest = _count(len(warnings), "warning"), age(now - min(warned.since for warned in warnings))
+    words = f"{count}, ignored for up to {oldest}"
+    intro = (
+        f"{mention} These page nobody. They come again each working morning until they are mended, accepted or muted."
+    )
+    shown: list[str] = []
+    for warned in warnings[: MOST_BLOCKS - FRAME]:
+        item = _item(warned, dagster_url, now)
+        if sum(map(len, shown)) + len(item) > MOST_CHARACTERS - len(intro) - len(words):
+            break
+        shown.append(item)
+    left = [f"and {more} more" for more in (len(warnings) - len(shown),) if more]
+    left += [f"{_count(muted, 'warning')} of muted assets left out"] if muted else []
+    end = [{"type": "context", "elements": [_text("; ".join(left))]}] if left else []
+    header = {"type": "header", "text": {"type": "plain_text", "text": words}}
+    return Message(words, (header, _section(intro), *map(_section, shown), *end))
+
+
+def _item(warned: Warned, dagster_url: str, now: datetime) -> str:
+    """One warning in mrkdwn. What people have written cannot mention anybody: it is escaped."""
+    tab = {} if warned.check == FRESHNESS else {"view": "checks", "checkDetail": warned.check}
+    link = asset_url(dagster_url, warned.asset, **tab)
+    name = escaped(shortened(warned.asset, LONGEST_NAME)).replace("|", "¦")
+    check = escaped(shortened(warned.check, LONGEST_NAME)).replace("`", "'")
+    text = escaped(shortened(" ".join(clean(warned.text).split()), LONGEST_WARNING))
+    owners = escaped(shortened(", ".join(warned.owners), LONGEST_OWNERS)) or "nobody"
+    return f"*<{escaped(link)}|{name}>* `{check}`\nignored for *{age(now - warned.since)}*, owned by {owners}\n{text}"
+
+
+def _section(text: str) -> Block:
+    return {"type": "section", "text": _text(text)}
+
+
+def _text(text: str) -> Block:
+    return {"type": "mrkdwn", "text": text}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

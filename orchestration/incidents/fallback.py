@@ -1,0 +1,80 @@
+"""Who carries an alert that incident.io does not take: Slack, and where that fails, e-mail."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from orchestration.incidents.outbox import Carrier
+from orchestration.incidents.sizes import shortened
+from orchestration.settings import Settings, settings
+from orchestration.vendors.incident_io import AlertEvent
+from orchestration.vendors.mail import MailServer
+from orchestration.vendors.slack import Slack, client, escaped
+
+LONGEST_MESSAGE = 3000
+"""Characters of the alert's own text. Slack advises 4,000 in all (https://docs.slack.dev/reference/methods/chat.postMessage)."""
+
+
+@dataclass(frozen=True)
+class SlackCarrier:
+    client: Slack
+    channel: str
+    name: str = "slack"
+
+    def carry(self, event: AlertEvent, why: str) -> None:
+        """Post one message. Raises VendorError."""
+        self.client.post_message(self.channel, in_slack(words(event, why)))
+
+
+@dataclass(frozen=True)
+class MailCarrier:
+    server: MailServer
+    sender: str
+    receivers: tuple[str, ...]
+    name: str = "mail"
+
+    def carry(self, event: AlertEvent, why: str) -> None:
+        """Send one mail to everybody; the mails of one alert are one conversation. Raises VendorError."""
+        state = "FAILED" if event.status == "firing" else "Resolved"
+        text = words(event, why)
+        self.server.send(
+            self.sender, self.receivers, f"[{state}] {event.title}", text, thread=_thread(event.deduplication_key)
+        )
+
+
+def configured(values: Settings | None = None) -> tuple[Carrier, ...]:
+    """The carriers that the settings allow, in the order in which they are tried."""
+    values = values or settings()
+    carriers: list[Carrier] = []
+    if (slack := client(values)) and values.slack_alerts_channel:
+        carriers.append(SlackCarrier(slack, values.slack_alerts_channel))
+    if values.smtp_host and values.alert_mail_from:
+        password = values.smtp_password.get_secret_value() if values.smtp_password else None
+        server = MailServer(values.smtp_host, values.smtp_port, values.smtp_security, values.smtp_user, password)
+        carriers.append(MailCarrier(server, values.alert_mail_from, values.alert_mail_receivers))
+    return tuple(carriers)
+
+
+def words(event: AlertEvent, why: str) -> str:
+    """One event in markdown: why it comes this way, what failed, who is hurt and the error (the event's own text), and the link."""
+    after = "It is told there as soon as it can be: how it goes on is there, too." if event.status == "firing" else ""
+    title = f"**{event.title}**" if event.status == "firing" else f"**Resolved**: {event.title}"
+    parts = [title, f"{why} {after}".strip(), _cut(event.description), event.source_url]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _cut(text: str) -> str:
+    """As much as a message may have, with a block of code that was cut closed."""
+    short = shortened(text, LONGEST_MESSAGE)
+    return short + "\n```" if short.count("```") % 2 else short
+
+
+def in_slack(text: str) -> str:
+    """Markdown as Slack reads it (mrkdwn): its own bold and links, and its three special characters escaped."""
+    text = re.sub(r"\[([^\]\n]{1,200})\]\((https?://[^\s)]{1,2000})\)", r"<\2|\1>", escaped(text))
+    return re.sub(r"\*\*([^*\n]{1,500})\*\*", r"*\1*", text)
+
+
+def _thread(key: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in key)

@@ -1,0 +1,78 @@
+"""Tells incident.io that failures are heard. Without it, a daemon that is dead and a day without failures look the same.
+
+The daemon's own sensor loop pings, and only while the sensor that raises alerts ticks well: so silence means that nobody would hear.
+What else in the daemon stands still, that sensor notices: runs hang in the queue, data is late.
+"""
+
+from __future__ import annotations
+
+import time
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
+
+from orchestration.settings import settings
+from orchestration.vendors.http import VendorError
+from orchestration.vendors.incident_io_presence import Heartbeat
+
+ALERTS = "incident_alerts"
+QUIET_SECONDS = 180.0
+"""So long it may be without a good tick: one takes up to a minute, and a reload of the code location as long."""
+OFF = "INCIDENT_IO_HEARTBEAT_ID is not set: nobody is told from outside when the daemon is dead"
+
+
+def trouble(running: bool, last_good: float | None, now: float) -> str | None:
+    """Why nobody would hear of a failure now, if so: whether the sensor of alerts is on, and when its last good tick ended.
+
+    Times are in seconds since the epoch.
+    """
+    if not running:
+        return f"the sensor {ALERTS} is switched off"
+    if last_good is None:
+        return f"the sensor {ALERTS} has had no good tick yet"
+    if now - last_good > QUIET_SECONDS:
+        return f"the sensor {ALERTS} has had no good tick for {(now - last_good) / 60:.0f} min"
+    return None
+
+
+def alerting(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
+    """Whether the sensor of alerts is on, and when its last good tick ended."""
+    known = [state for state in instance.all_instigator_state() if state.instigator_name == ALERTS]
+    running = [state for state in known if state.status != InstigatorStatus.STOPPED]
+    good = [TickStatus.SUCCESS, TickStatus.SKIPPED]
+    ended = [
+        tick.end_timestamp or tick.timestamp
+        for state in running
+        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=good)
+    ]
+    return bool(running), max(ended, default=None)
+
+
+def heartbeat(seconds: int) -> dg.SensorDefinition:
+    """The sensor, which pings every `seconds`."""
+
+    @dg.sensor(
+        name="heartbeat",
+        minimum_interval_seconds=seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Pings incident.io while failures are heard: it raises an alert by itself when that ends.",
+    )
+    def beat(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        values = settings()
+        if values.incident_io_heartbeat_id is None or values.incident_io_heartbeat_token is None:
+            return dg.SkipReason(OFF)
+        if why := trouble(*alerting(context.instance), time.time()):
+            context.log.warning(f"No ping: {why}")
+            return dg.SkipReason(f"no ping: {why}")
+        token = values.incident_io_heartbeat_token.get_secret_value()
+        try:
+            Heartbeat(str(values.incident_io_api_url), values.incident_io_heartbeat_id, token).ping()
+        except VendorError as error:
+            if error.permanent:
+                raise
+            # incident.io notices by itself; an alert about its own outage would come when that is over.
+            context.log.warning(str(error))
+            return dg.SkipReason(f"no ping: {error}")
+        return dg.SkipReason("pinged")
+
+    return beat

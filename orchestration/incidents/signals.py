@@ -1,0 +1,355 @@
+"""Reads Dagster's storage for signs that data does not arrive: exactly, in bounded batches, and again over the last minutes.
+
+Runs are read by the time at which they changed, events by their ids. On PostgreSQL ids are given before the commit, so that an event
+can appear below one that was read: what was read in the last minutes is read again, and each signal has an id by which it counts once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+
+import dagster as dg
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster._core.definitions.freshness import FreshnessState
+from dagster._core.instance import RUNLESS_RUN_ID
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType, TickStatus
+
+from orchestration.incidents.model import Signal
+from orchestration.incidents.state import Position, State
+from orchestration.incidents.triage import RetryState
+from orchestration.lineage import runs
+from orchestration.lineage.failures import METADATA_KEY, FailedUnit, from_metadata
+
+LOOK_BACK_SECONDS = 24 * 3600.0
+"""A sensor without a cursor is new or renamed: it reads what ended within this time."""
+OVERLAP_SECONDS, OVERLAP_EVENTS = 120.0, 5_000
+"""How far back what was read is read again."""
+UNDECIDED_SECONDS = 60.0
+"""Dagster decides about a retry just after it has stored a failure; a process that dies in between never does."""
+KEEP_SECONDS = 900.0
+"""So long a run that ended well is remembered as judged: beyond the overlap."""
+RUNS_A_TICK, EVENTS_A_TICK = 100, 2_000
+READ_SECONDS = 15.0
+"""A tick has 60 s, and one run takes at most a few to read."""
+TICKS_LOOKED_AT = 5
+
+ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+EVENTS = (
+    DagsterEventType.ASSET_OBSERVATION,
+    DagsterEventType.ASSET_CHECK_EVALUATION,
+    DagsterEventType.FRESHNESS_STATE_CHANGE,
+)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What was read."""
+
+    state: State
+    signals: Sequence[Signal]
+    """In the order of their times."""
+    retries: Mapping[str, RetryState]
+    """Of what waits for a retry, by its name in the state: whether it is under way."""
+
+
+def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float) -> Heard:
+    """Everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch."""
+    position = before.position or _first(instance, now)
+    run_of = cache(instance.get_run_by_id)
+    signals: list[Signal] = []
+    runs_until, of_runs = _runs(instance, position, before.handled, now)
+    signals += of_runs
+    event, of_events = _events(instance, position, now, run_of)
+    signals += of_events
+    ticks, of_ticks = _ticks(instance, position.ticks)
+    signals += of_ticks
+    signals += _queue(instance, now, queue_minutes)
+    awaited = _awaited(before, signals)
+    signals += _by_hand(instance, awaited)
+    marks = (*((at, id_) for at, id_ in position.marks if at > now - 2 * OVERLAP_SECONDS), (now, event))
+    handled = {id_: at for id_, at in before.handled.items() if at > now - _kept(id_)}
+    after = replace(before, position=Position(runs_until, event, marks, ticks), handled=handled)
+    # What nobody waits for says nothing.
+    told = (one for one in signals if one.failed or one.ended or awaited & one.well.keys())
+    return Heard(after, sorted(told, key=lambda one: (one.at, one.ended)), _retries(instance, before, now))
+
+
+def _first(instance: dg.DagsterInstance, now: float) -> Position:
+    return Position(now - LOOK_BACK_SECONDS, instance.event_log_storage.get_maximum_record_id() or 0)
+
+
+def _kept(id_: str) -> float:
+    return KEEP_SECONDS if id_.startswith("ok:") else LOOK_BACK_SECONDS
+
+
+def _awaited(before: State, signals: Iterable[Signal]) -> set[str]:
+    """Everything whose recovery would change something."""
+    found = {token for alert in before.alerts.values() for token in alert.missing}
+    found |= {token for known in before.pending.values() for tokens in known.missing.values() for token in tokens}
+    return found | {token for signal in signals for unit in signal.failed for token in signal.awaited(unit)}
+
+
+# Runs
+
+
+def _runs(
+    instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float
+) -> tuple[float, list[Signal]]:
+    """Signals of the runs that have ended, and until when runs have been read."""
+    began, since = time.monotonic(), position.runs_until
+    changed_after = datetime.fromtimestamp(since - OVERLAP_SECONDS, UTC)
+    found: list[Signal] = []
+    read = 0
+    for record in _changed(instance, changed_after):
+        run, changed = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC).timestamp()
+        ended_at = record.end_time or changed
+        if f"run:{run.run_id}" in handled or f"ok:{run.run_id}" in handled:
+            continue
+        # A failure that is older was only touched lately, by a tag.
+        if ended_at < now - LOOK_BACK_SECONDS:
+            continue
+        if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
+            return max(since, changed), found
+        read += 1
+        outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
+        if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS:
+            # The next tick finds it again.
+            continue
+        found += _of_run(outcome, ended_at)
+    return max(since, now), found
+
+
+def _changed(instance: dg.DagsterInstance, after: datetime) -> Iterator[dg.RunRecord]:
+    """The runs that have ended, in the order in which they changed."""
+    filters = RunsFilter(statuses=ENDED, updated_after=after)
+    yield from instance.get_run_records(filters, order_by="update_timestamp", ascending=True)
+
+
+def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
+    bad = bool(outcome.failed) or outcome.job not in outcome.succeeded
+    whole = Signal(
+        id=f"{'run' if bad else 'ok'}:{outcome.run_id}",
+        at=ended_at,
+        run_id=outcome.run_id,
+        root_run_id=outcome.root_run_id,
+        job=outcome.job,
+        retried=outcome.retry == "coming",
+    )
+    checks = [_of_check(whole, check) for check in outcome.checks_failed]
+    told = {check.unit.unit for check in outcome.checks_failed}
+    failed = tuple(unit for unit in outcome.failed if unit.unit not in told)
+    return [*checks, replace(whole, failed=failed, well=outcome.succeeded, unmade=outcome.unmade, ended=True)]
+
+
+def _of_check(run: Signal, check: runs.FailedCheck) -> Signal:
+    """The signal of a check that failed in a run. Its id is the same whether the event or the end of the run tells it."""
+    id_ = f"check:{run.run_id}:{check.asset_key}:{check.name}:{check.at}"
+    return replace(run, id=id_, at=check.at, failed=(check.unit,))
+
+
+def _retries(instance: dg.DagsterInstance, before: State, now: float) -> dict[str, RetryState]:
+    """Whether what waits for a retry has one under way. A retry that Dagster could not launch leaves no event, only a tag."""
+    return {name: _retry(instance, known.run_id, now) for name, known in before.pending.items() if known.run_id}
+
+
+def _retry(instance: dg.DagsterInstance, run_id: str, now: float) -> RetryState:
+    run = instance.get_run_by_id(run_id)
+    if run is None or runs.retry_of(instance, run) == "none":
+        return "off"
+    child = instance.get_run_record_by_id(run.tags.get("dagster/auto_retry_run_id", ""))
+    if child is None:
+        return "unknown"
+    # One that has just ended is judged by its own end.
+    ended = child.end_time if child.dagster_run.is_finished else None
+    return "unknown" if ended and ended < now - 2 * OVERLAP_SECONDS else "under_way"
+
+
+# Events
+
+
+def _events(
+    instance: dg.DagsterInstance, position: Position, now: float, run_of: Callable[[str], dg.DagsterRun | None]
+) -> tuple[int, list[Signal]]:
+    """Signals of single events, and the id up to which they have been read."""
+    old = [id_ for at, id_ in position.marks if at <= now - OVERLAP_SECONDS]
+    oldest = max(old, default=min((id_ for _at, id_ in position.marks), default=position.event))
+    after = max(oldest, position.event - OVERLAP_EVENTS)
+    entries: dict[int, dg.EventLogEntry] = {}
+    unfinished: list[int] = []
+    for kind in EVENTS:
+        page, last = _of_kind(instance, kind, after)
+        entries |= page
+        if last is not None:
+            unfinished.append(last)
+    # Of a backlog no kind is read further than the others: the position is one for all.
+    newest = min(unfinished, default=max([position.event, *entries]))
+    signals = (_of_event(id_, entry, run_of) for id_, entry in sorted(entries.items()) if id_ <= newest)
+    return newest, [signal for signal in signals if signal]
+
+
+def _of_kind(
+    instance: dg.DagsterInstance, kind: DagsterEventType, after: int
+) -> tuple[dict[int, dg.EventLogEntry], int | None]:
+    """The events of a kind after an id, and the last of them where there may be more. Dagster wants to be asked for one kind at a time."""
+    found: dict[int, dg.EventLogEntry] = {}
+    for _page in range(1 + OVERLAP_EVENTS // EVENTS_A_TICK):
+        entries = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
+            after_cursor=max([after, *found]), dagster_event_type=kind, limit=EVENTS_A_TICK
+        )
+        found |= entries
+        if len(entries) < EVENTS_A_TICK:
+            return found, None
+    return found, max(found)
+
+
+def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.DagsterRun | None]) -> Signal | None:
+    event = entry.dagster_event
+    if event is None:
+        return None
+    if event.event_type == DagsterEventType.FRESHNESS_STATE_CHANGE:
+        return _of_freshness(id_, event)
+    if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+        return _of_evaluation(entry, event, run_of)
+    return _of_report(entry, event, run_of)
+
+
+def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal | None:
+    change = event.asset_freshness_state_change_data
+    key, token, at = change.key.to_user_string(), f"fresh:{change.key.to_user_string()}", change.state_change_timestamp
+    if change.new_state in {FreshnessState.PASS, FreshnessState.WARN}:
+        return Signal(id=f"event:{id_}", at=at, well={token: at})
+    if change.new_state != FreshnessState.FAIL:
+        return None
+    text = "It was not made in time, by its freshness policy."
+    unit = FailedUnit(f"freshness/{key}", (key,), text, awaits=(token,))
+    return Signal(id=f"fresh:{key}:{at}", at=at, failed=(unit,), kind="freshness", lateness=True)
+
+
+def _of_evaluation(
+    entry: dg.EventLogEntry, event: dg.DagsterEvent, run_of: Callable[[str], dg.DagsterRun | None]
+) -> Signal | None:
+    result = event.asset_check_evaluation_data
+    key = result.asset_key.to_user_string()
+    if result.passed or result.severity == dg.AssetCheckSeverity.WARN:
+        return Signal(id="", at=entry.timestamp, well={runs.check_token(key, result.check_name): entry.timestamp})
+    failed = runs.failed_check(event, entry.timestamp)
+    run = run_of(entry.run_id) if entry.run_id else None
+    if failed is None or (run is not None and runs.may_retry(run)):
+        # The end of the run says whether it is tried again.
+        return None
+    return _of_check(_in(run, entry), failed)
+
+
+def _of_report(
+    entry: dg.EventLogEntry, event: dg.DagsterEvent, run_of: Callable[[str], dg.DagsterRun | None]
+) -> Signal | None:
+    """A failure that is told before its run has ended, or that happened outside of Dagster."""
+    metadata = event.asset_observation_data.asset_observation.metadata
+    if METADATA_KEY not in metadata:
+        return None
+    try:
+        units = from_metadata({METADATA_KEY: metadata[METADATA_KEY].value}) or []
+    except ValueError:
+        # The end of the run tells it too.
+        return None
+    run = run_of(entry.run_id) if entry.run_id else None
+    if run is not None and runs.may_retry(run):
+        units = [unit for unit in units if unit.permanent]
+    if not units:
+        return None
+    names = ",".join(unit.unit for unit in units)
+    id_ = f"report:{entry.run_id}:{names}:{entry.timestamp}"
+    return replace(_in(run, entry), id=id_, failed=tuple(units), kind="asset" if run else "vendor")
+
+
+def _in(run: dg.DagsterRun | None, entry: dg.EventLogEntry) -> Signal:
+    """A signal with the run in which an event happened, if it did in one."""
+    if run is None:
+        return Signal(id="", at=entry.timestamp)
+    return Signal(
+        id="",
+        at=entry.timestamp,
+        run_id=run.run_id,
+        root_run_id=run.root_run_id or run.run_id,
+        job=f"job:{run.job_name}",
+    )
+
+
+def _by_hand(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Signal]:
+    """What was reported as made by no run: a sync that succeeded at the vendor, or a person who has mended something."""
+    assets = [dg.AssetKey.from_user_string(token) for token in awaited if ":" not in token]
+    if not assets:
+        return []
+    found: list[Signal] = []
+    for key, entry in instance.event_log_storage.get_latest_materialization_events(assets).items():
+        if entry is not None and entry.run_id == RUNLESS_RUN_ID:
+            found.append(Signal(id="", at=entry.timestamp, well={key.to_user_string(): entry.timestamp}))
+    return found
+
+
+# What leaves no event
+
+
+def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dict[str, float], list[Signal]]:
+    """Signals of sensors' and schedules' ticks, and the last tick of each that was looked at."""
+    states = [
+        state for state in instance.all_instigator_state() if state.status != InstigatorStatus.STOPPED
+    ]  # fmt: skip
+    if not states:
+        return {}, []
+    after, found = dict(seen), list[Signal]()
+    newest = instance.get_batch_ticks([state.selector_id for state in states], limit=TICKS_LOOKED_AT)
+    for state in states:
+        name = state.instigator_name
+        for tick in reversed(newest.get(state.selector_id, ())):
+            if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
+                continue
+            after[name] = tick.timestamp
+            if tick.status == TickStatus.FAILURE:
+                sensor = state.instigator_type == InstigatorType.SENSOR
+                what = "sensor" if sensor else "schedule"
+                unit = FailedUnit(
+                    f"tick/{name}", (), f"The {what} `{name}` failed: {_words(tick)}", awaits=(f"tick:{name}",)
+                )
+                id_ = f"tick:{name}:{tick.timestamp}"
+                # A sensor is ticked again soon; a schedule perhaps tomorrow.
+                found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=sensor))
+            else:
+                found.append(Signal(id="", at=tick.timestamp, well={f"tick:{name}": tick.timestamp}))
+    return after, found
+
+
+def _words(tick: object) -> str:
+    error = getattr(tick, "error", None)
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(error.message.split()) if error else "it gives no reason."
+
+
+def _queue(instance: dg.DagsterInstance, now: float, minutes: float) -> list[Signal]:
+    """One signal for all the runs that hang in the queue: what they wait for is the same."""
+    before = datetime.fromtimestamp(now - minutes * 60, UTC)
+    hang = instance.get_run_records(
+        RunsFilter(statuses=[DagsterRunStatus.QUEUED], created_before=before), limit=RUNS_A_TICK
+    )
+    if not hang:
+        return [Signal(id="", at=now, well={"queue": now})]
+    ids = sorted(record.dagster_run.run_id for record in hang)
+    jobs = ", ".join(sorted({record.dagster_run.job_name for record in hang}))
+    planned = {
+        record.event_log_entry.dagster_event.asset_key.to_user_string()
+        for run_id in ids
+        for record in instance.get_records_for_run(
+            run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        ).records
+        if record.event_log_entry.dagster_event and record.event_log_entry.dagster_event.asset_key
+    }
+    text = f"{len(ids)} runs wait in the queue for more than {minutes:.0f} min ({jobs}). The oldest: {hang[-1].dagster_run.run_id}."
+    unit = FailedUnit("queue", tuple(sorted(planned)), text, awaits=("queue",))
+    digest = hashlib.sha256(",".join(ids).encode()).hexdigest()[:10]
+    return [Signal(id=f"queue:{digest}", at=now, failed=(unit,), kind="queue")]

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from orchestration.incidents import causes
+from orchestration.incidents.content import age, asset_url, of, readable, rerun_keys, selection, team_of
+from orchestration.incidents.model import Failure, Staleness
+from orchestration.lineage.failures import FailedUnit
+from tests.orchestration.incidents.failures import (
+    CHECK,
+    CHECKS,
+    DBT,
+    EXPLO,
+    FIVETRAN,
+    FLAPPING,
+    FRESHNESS,
+    HIGHTOUCH,
+    HOSTILE,
+    JOB,
+    KILLED,
+    PARTIAL,
+    QUEUE,
+    RUN,
+    SAME_WORDS,
+    TICK,
+    TRANSIENT,
+    URL,
+    VENDOR,
+    WAREHOUSE,
+)
+
+
+@pytest.mark.parametrize(
+    ("failure", "title"),
+    [
+        (FIVETRAN, "Fivetran sync of `product` failed: 3 customer dashboards hurt"),
+        (VENDOR, "Fivetran sync of `product` failed: 3 customer dashboards hurt"),
+        (replace(FIVETRAN, consumers=EXPLO[:1]), "Fivetran sync of `product` failed: 1 customer dashboard hurt"),
+        (replace(FIVETRAN, consumers=()), "Fivetran sync of `product` failed"),
+        (DBT, "dbt model `insights/time_spent_on_incidents_v2` failed: 1 customer dashboard hurt"),
+        (HIGHTOUCH, "Hightouch sync `salesforce_account_health` failed"),
+        (CHECK, "Check `volume` of `product_public/incidents` failed"),
+        (CHECKS, "Check of `product_public/incidents` failed"),
+        (FRESHNESS, "`finance/mrr_movements` is late"),
+        (KILLED, "Run of 12 assets failed"),
+        (JOB, "Run of job `transform` failed"),
+        (QUEUE, "Runs hang in the queue: 2 assets wait"),
+        (TICK, "Schedule `export_history_hourly` fails"),
+        (WAREHOUSE, "BigQuery cannot be reached: 42 assets not made, 3 customer dashboards hurt"),
+        (replace(WAREHOUSE, consumers=()), "BigQuery cannot be reached: 42 assets not made"),
+        (SAME_WORDS, "6 assets failed with the same error"),
+        (TRANSIENT, "dbt model `insights/time_spent_on_incidents_v2` failed once; the retry succeeded"),
+        (
+            replace(TRANSIENT, count=2),
+            "dbt model `insights/time_spent_on_incidents_v2` failed 2 times; the retry succeeded",
+        ),
+        (FLAPPING, "Fivetran sync of `product` is flapping: 3 customer dashboards hurt"),
+        (replace(WAREHOUSE, flapping=True, consumers=()), "BigQuery cannot be reached is flapping"),
+        (replace(HIGHTOUCH, name="step/notify"), "Step `notify` failed"),
+    ],
+)
+def test_the_title_says_what_broke_and_who_is_hurt(failure: Failure, title: str) -> None:
+    assert of(failure, URL).title == title
+
+
+def test_every_known_cause_has_a_title() -> None:
+    for name, _pattern in causes.KNOWN:
+        assert of(replace(WAREHOUSE, name=f"cause/{name}"), URL).title.startswith(causes.TITLES[name])
+
+
+@pytest.mark.parametrize(
+    ("owners", "owner", "team"),
+    [
+        ((), "nobody", "data"),
+        (("ada@example.com",), "ada@example.com", "ada"),
+        (("ada@example.com", "team:growth", "team:data"), "ada@example.com, team:growth, team:data", "growth"),
+    ],
+)
+def test_owner_and_team(owners: tuple[str, ...], owner: str, team: str) -> None:
+    told = of(replace(DBT, owners=owners), URL)
+    assert (told.owner, told.team) == (owner, team) == (owner, team_of(owners))
+
+
+def error(text: str) -> tuple[str, ...]:
+    return of(replace(DBT, units=(FailedUnit("dbt/a/b", ("a/b",), text),)), URL).error
+
+
+def test_an_error_has_five_lines_at_most() -> None:
+    assert error("one\n\n  two  \n") == ("one", "two")
+    assert error("\n".join(map(str, range(9)))) == ("0", "1", "2", "… 5 more lines …", "8")
+    assert error("") == ("It gives no reason.",)
+    long = error("word " * 1000)
+    assert len(long) == 5
+    assert long[-1].endswith("…")
+    assert all(len(line) <= 140 for line in long)
+    assert error("x" * 5000) == error("x" * 6000)
+    assert len(error("x" * 5000)) == 5
+
+
+def test_the_same_words_are_said_once() -> None:
+    assert of(WAREHOUSE, URL).error == ("bigquery: could not connect: connection refused",)
+    assert of(SAME_WORDS, URL).error == (
+        "5 such as dbt/sales/m0: Access denied: table sales.m0",
+        "fivetran/stripe: Reconnect it.",
+    )
+    assert len(of(HOSTILE, URL).error) == 5
+
+
+def test_of_a_consumer_of_which_nothing_is_known_its_age_is_not() -> None:
+    told = of(replace(FIVETRAN, background=replace(FIVETRAN.background, stale=())), URL)
+    assert [reader.consumer.key for reader in told.customers] == [consumer.key for consumer in EXPLO]
+    assert told.readers[0] == Staleness(EXPLO[0], None, None)
+
+
+def test_what_is_run_again_is_what_failed_and_what_it_held_up() -> None:
+    assert rerun_keys(FIVETRAN) == (*FIVETRAN.asset_keys, *FIVETRAN.held_up)
+    assert rerun_keys(replace(PARTIAL, left=("product_public/users",)))[0] == "product_public/users"
+    assert "product_public/incidents" not in rerun_keys(replace(PARTIAL, left=("product_public/users",)))
+    # The asset of a check that still fails is made again.
+    assert rerun_keys(PARTIAL)[:2] == FIVETRAN.asset_keys
+    assert rerun_keys(CHECK) == ("product_public/incidents",)
+
+
+def test_where_it_is_run_again() -> None:
+    dbt = of(DBT, URL).rerun
+    assert dbt.url == (
+        f"{URL}/asset-groups~%28key%3A%22insights%2Ftime_spent_on_incidents_v2%22%29"
+        "/insights%2Ftime_spent_on_incidents_v2"
+    )
+    assert of(TICK, URL).rerun.url == f"{URL}/locations/orchestration/schedules/export_history_hourly"
+    assert of(JOB, URL).rerun.url == of(WAREHOUSE, URL).rerun.url == f"{URL}/runs/{RUN}"
+    assert of(QUEUE, URL).rerun.url == f"{URL}/runs?q%5B0%5D=status%3AQUEUED"
+    assert all(of(failure, URL).rerun.command is None for failure in (TICK, JOB, WAREHOUSE, QUEUE))
+
+
+def test_the_selection_is_exactly_these_assets() -> None:
+    defs = dg.Definitions([dg.AssetSpec(["a", "b"]), dg.AssetSpec(["a", "b", "c"]), dg.AssetSpec(["c", "d"])])
+    found = dg.AssetSelection.from_string(selection(["a/b", "c/d"])).resolve(defs.resolve_asset_graph())
+    assert {key.to_user_string() for key in found} == {"a/b", "c/d"}
+
+
+def test_links_lead_to_the_run_the_log_the_asset_and_the_vendor() -> None:
+    links = {link.text: link.url for link in of(HIGHTOUCH, URL).links}
+    assert links == {
+        "run": f"{URL}/runs/{RUN}",
+        "log": f"{URL}/runs/{RUN}?logs=type%3ASTEP_FAILURE",
+        "asset": f"{URL}/assets/hightouch/salesforce_account_health",
+        "vendor": "https://hightouch.example.com/syncs/1/runs/9",
+    }
+    step = {link.text: link.url for link in of(replace(HIGHTOUCH, name="step/notify"), URL).links}
+    assert step["log"] == f"{URL}/runs/{RUN}?selection=notify&logs=step%3Anotify"
+    check = {link.text: link.url for link in of(CHECK, URL).links}
+    assert check["asset"] == f"{URL}/assets/product_public/incidents?view=checks&checkDetail=volume"
+    assert asset_url(URL, "a b/c?d") == f"{URL}/assets/a%20b/c%3Fd"
+
+
+@pytest.mark.parametrize(
+    ("token", "words"),
+    [
+        ("a/b", "a/b"),
+        ("check:a/b:volume", "check volume of a/b"),
+        ("fresh:a/b", "freshness of a/b"),
+        ("tick:hourly", "sensor hourly"),
+        ("job:ingest", "job ingest"),
+    ],
+)
+def test_what_is_left_is_said_in_words(token: str, words: str) -> None:
+    assert readable(token) == words
+
+
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        (timedelta(seconds=20), "under a minute"),
+        (timedelta(minutes=95), "1 h 35 min"),
+        (timedelta(days=2, hours=4, minutes=9), "2 d 4 h"),
+        (timedelta(days=1, minutes=5), "1 d 5 min"),
+        (timedelta(seconds=-5), "under a minute"),
+    ],
+)
+def test_spans(span: timedelta, words: str) -> None:
+    assert age(span) == words

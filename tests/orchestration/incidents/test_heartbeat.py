@@ -1,0 +1,182 @@
+"""The heartbeat over incident.io's stand-in, with the ticks of the alerts' sensor in a real instance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorType,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)  # fmt: skip
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.error import SerializableErrorInfo
+
+from orchestration.incidents.heartbeat import QUIET_SECONDS, heartbeat, trouble
+from orchestration.on_call.apply import carry_out, look
+from orchestration.on_call.config import FILE, load
+from orchestration.settings import settings
+from orchestration.vendors.http import VendorError
+from orchestration.vendors.incident_io_settings import OnCallSettings
+from sandbox import beat
+from sandbox.env_file import environment
+from sandbox.vendors.context import VendorContext
+from tests.on_call import OnCall, running
+from tests.stand_ins import wait_for
+
+ERROR = SerializableErrorInfo("no", [], "Error")
+
+
+@pytest.mark.parametrize(
+    ("running_", "last_good", "words"),
+    [
+        (True, 1000.0, None),
+        (True, 1000.0 - QUIET_SECONDS, None),
+        (True, 1000.0 - 600, "no good tick for 10 min"),
+        (True, None, "no good tick yet"),
+        (False, 1000.0, "switched off"),
+    ],
+)
+def test_silence_means_that_nobody_would_hear(running_: bool, last_good: float | None, words: str | None) -> None:
+    found = trouble(running_, last_good, now=1000.0)
+    assert (found is None) if words is None else (words in (found or ""))
+
+
+@pytest.fixture(scope="module")
+def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
+    with running(tmp_path_factory.mktemp("heartbeat"), "incident_io") as started:
+        yield started
+
+
+@pytest.fixture
+def instance(on_call: OnCall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """An instance in which the alerts' sensor has just ticked well."""
+    for name, value in environment(on_call.config).items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        made.add_instigator_state(alerts(InstigatorStatus.DECLARED_IN_CODE))
+        ticked(made, TickStatus.SKIPPED, seconds_ago=5)
+        yield made
+    settings.cache_clear()
+    VendorContext.of(on_call.config).faults.remove()
+
+
+def alerts(status: InstigatorStatus) -> InstigatorState:
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="orchestration"), "orchestration"
+    )
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), "incident_alerts")
+    return InstigatorState(origin, InstigatorType.SENSOR, status, SensorInstigatorData(min_interval=1))
+
+
+def ticked(instance: dg.DagsterInstance, status: TickStatus, seconds_ago: float) -> None:
+    state, at = alerts(InstigatorStatus.RUNNING), time.time() - seconds_ago
+    instance.create_tick(
+        TickData(
+            state.instigator_origin_id, state.instigator_name, InstigatorType.SENSOR, status, at,
+            selector_id=state.selector_id, end_timestamp=at, run_ids=[], error=ERROR if status == TickStatus.FAILURE else None,
+        )
+    )  # fmt: skip
+
+
+def tick(instance: dg.DagsterInstance) -> str:
+    result = heartbeat(30)(dg.build_sensor_context(instance))
+    assert isinstance(result, dg.SkipReason)
+    return result.skip_message or ""
+
+
+def pings(on_call: OnCall) -> int:
+    [shown] = on_call.inspect("incident_io", "heartbeat")
+    return shown["pings"]
+
+
+def test_a_tick_is_a_ping_and_the_status_says_when_it_was(on_call: OnCall, instance: dg.DagsterInstance) -> None:
+    before = pings(on_call)
+    assert tick(instance) == "pinged"
+    assert pings(on_call) == before + 1
+    [line] = beat.last(on_call.config)
+    assert line.text.startswith("last heartbeat of Data platform daemon: ")
+    assert "s ago (" in line.text
+    assert (line.well, line.failing) == (True, False)
+
+
+def test_there_is_no_ping_while_the_alerts_fail_or_are_off(on_call: OnCall, instance: dg.DagsterInstance) -> None:
+    before = pings(on_call)
+    instance.update_instigator_state(alerts(InstigatorStatus.STOPPED))
+    assert tick(instance) == "no ping: the sensor incident_alerts is switched off"
+    instance.update_instigator_state(alerts(InstigatorStatus.RUNNING))
+    running_again = alerts(InstigatorStatus.RUNNING)
+    instance.purge_ticks(running_again.instigator_origin_id, running_again.selector_id, time.time())
+    ticked(instance, TickStatus.SUCCESS, seconds_ago=900)
+    for seconds in range(600, 0, -5):
+        ticked(instance, TickStatus.FAILURE, seconds_ago=seconds)
+    assert tick(instance) == "no ping: the sensor incident_alerts has had no good tick for 15 min"
+    assert pings(on_call) == before
+    ticked(instance, TickStatus.SUCCESS, seconds_ago=1)
+    assert tick(instance) == "pinged"
+
+
+@pytest.mark.parametrize("kind", ["http_500", "html", "reset", "http_429"])
+def test_an_outage_of_incident_io_is_no_incident_of_ours(
+    on_call: OnCall, instance: dg.DagsterInstance, kind: str
+) -> None:
+    VendorContext.of(on_call.config).faults.add(
+        "incident_io", kind=kind, params={"retry_after": 1} if kind == "http_429" else {}
+    )
+    assert tick(instance).startswith("no ping: incident.io: POST ")
+
+
+@pytest.mark.parametrize("name", ["INCIDENT_IO_HEARTBEAT_ID", "INCIDENT_IO_HEARTBEAT_TOKEN"])
+def test_what_is_set_wrongly_fails_the_tick(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "wrong")
+    settings.cache_clear()
+    with pytest.raises(VendorError, match="See INCIDENT_IO_HEARTBEAT_ID and INCIDENT_IO_HEARTBEAT_TOKEN"):
+        tick(instance)
+
+
+def test_without_a_heartbeat_it_is_said(instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("INCIDENT_IO_HEARTBEAT_ID", "INCIDENT_IO_HEARTBEAT_TOKEN"):
+        monkeypatch.delenv(name)
+    settings.cache_clear()
+    assert "INCIDENT_IO_HEARTBEAT_ID is not set" in tick(instance)
+
+
+def hurry(on_call: OnCall) -> None:
+    """Let the heartbeat be missed after two seconds; in the file it is a minute at least."""
+    config, api = load(FILE), OnCallSettings(on_call.config.url("incident_io"), "local-incident_io-key")
+    quick = config.heartbeat.model_copy(update={"every_seconds": 1, "grace_seconds": 1})
+    carry_out(look(config.model_copy(update={"heartbeat": quick}), FILE, api), api, lambda _change, _name: None)
+
+
+def test_when_beats_stop_an_engineer_is_paged_and_the_status_is_red(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path / "sandbox", "incident_io") as there:
+        hurry(there)
+        assert [line.text for line in beat.last(there.config)] == ["last heartbeat of Data platform daemon: none yet"]
+        monkeypatch.setenv("INCIDENT_IO_API_URL", there.config.url("incident_io"))
+        settings.cache_clear()
+        assert tick(instance) == "pinged"
+        wait_for(lambda: beat.last(there.config)[0].failing, 10, "the beats are missed")
+        [line] = beat.last(there.config)
+        assert "beats have stopped: nobody would hear of a failure" in line.text
+        [page] = there.inspect("incident_io", "pages")
+        assert (page["schedule"], page["state"]) == ("Engineers", "sent")
+        assert tick(instance) == "pinged"
+        assert beat.last(there.config)[0].well
+    assert "does not answer" in beat.last(there.config)[0].text

@@ -1,0 +1,497 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from itertools import groupby
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestration.incidents import outbox
+from orchestration.incidents.outbox import REFUSED, Delivered, Waiting, deliver, from_json, pause, put, to_json
+from orchestration.incidents.sizes import ROUTING
+from orchestration.vendors.http import VendorError
+from orchestration.vendors.incident_io import AlertEvent, AlertSource
+from tests.orchestration.wire import RESET, Slow, refused_port, reply, wire
+
+Status = Literal["firing", "resolved"]
+NOW = 1_800_000_000.0
+MINUTE = 60.0
+ACCEPTED = reply(202, {"deduplication_key": "key", "message": "Event accepted for processing", "status": "success"})
+
+
+def event(key: str, status: Status = "firing", title: str = "", **metadata: Any) -> AlertEvent:
+    return AlertEvent(key, status, title or key, "why", "https://dagster.example.com", metadata)
+
+
+def queue(*events: AlertEvent, at: float = NOW) -> tuple[Waiting, ...]:
+    waiting: tuple[Waiting, ...] = ()
+    for one in events:
+        waiting = put(waiting, one, at)
+    return waiting
+
+
+class Incidents:
+    """Takes events; answers those of the given keys with an error."""
+
+    def __init__(self, errors: dict[str, VendorError] | None = None) -> None:
+        self.errors, self.tried, self.taken = errors or {}, list[str](), list[tuple[str, str]]()
+
+    def send(self, sent: AlertEvent) -> None:
+        self.tried.append(sent.deduplication_key)
+        if error := self.errors.get(sent.deduplication_key):
+            raise error
+        self.taken.append((sent.deduplication_key, sent.status))
+
+
+@dataclass
+class Channel:
+    name: str = "slack"
+    works: bool = True
+    told: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def carry(self, event: AlertEvent, why: str) -> None:
+        if not self.works:
+            raise VendorError(f"{self.name} is away")
+        self.told.append((event.deduplication_key, event.status, why))
+
+    @property
+    def heard(self) -> list[tuple[str, str]]:
+        return [(key, status) for key, status, _why in self.told]
+
+
+AWAY = VendorError("no answer")
+
+
+def left(done: Delivered) -> list[tuple[str, str, int]]:
+    return [(item.key, item.event.status, item.attempts) for item in done.waiting]
+
+
+# --- what is put
+
+
+def test_a_firing_replaces_the_firing_that_was_not_delivered_and_keeps_what_is_known_of_it() -> None:
+    [before] = queue(event("a", title="first"))
+    tried = replace(before, attempts=3, not_before=NOW + 9, carried=("firing:slack",), reduced=2)
+    [after] = put((tried,), event("a", title="second"), NOW + MINUTE)
+    assert after == replace(tried, event=event("a", title="second"), reduced=0)
+
+
+def test_a_resolved_queues_behind_its_firing_and_a_new_firing_behind_that() -> None:
+    waiting = queue(
+        event("a"), event("b"), event("a", "resolved"), event("a", "resolved", "again"), event("a", title="anew")
+    )
+    assert [(item.key, item.event.status, item.event.title) for item in waiting] == [
+        ("a", "firing", "a"), ("b", "firing", "b"), ("a", "resolved", "again"), ("a", "firing", "anew"),
+    ]  # fmt: skip
+
+
+def test_a_resolved_knows_who_was_told_of_its_firing_and_a_new_firing_does_not() -> None:
+    [firing] = queue(event("a"))
+    waiting = put((replace(firing, carried=("firing:slack",)),), event("a", "resolved"), NOW)
+    assert waiting[1].carried == ("firing:slack",)
+    assert put(waiting, event("a"), NOW)[2].carried == ()
+
+
+def test_it_is_plain_data_and_back() -> None:
+    item = Waiting(event("a", customer_facing=True), NOW, 2, NOW + 1, ("firing:slack",), 1, NOW + 2)
+    assert from_json(json.loads(json.dumps(to_json(item)))) == item
+    assert from_json(to_json(item) | {"of_another_version": 1}) == item
+    assert from_json({"event": to_json(item)["event"], "since": NOW}) == Waiting(item.event, NOW)
+
+
+# --- the order
+
+
+def test_events_go_out_in_order() -> None:
+    incidents = Incidents()
+    done = deliver(queue(event("a"), event("b")), incidents.send, (), 30, NOW)
+    assert incidents.taken == [("a", "firing"), ("b", "firing")]
+    assert (done.waiting, done.problems) == ((), ())
+
+
+def test_one_event_of_an_alert_a_tick() -> None:
+    incidents = Incidents()
+    done = deliver(queue(event("a"), event("a", "resolved"), event("b")), incidents.send, (), 30, NOW)
+    assert incidents.taken == [("a", "firing"), ("b", "firing")]
+    assert left(done) == [("a", "resolved", 0)]
+
+
+@pytest.mark.parametrize("status", [None, 500, 503, 302, 200, 401, 403, 404, 408, 429])
+def test_when_it_cannot_be_reached_one_event_finds_out_and_the_rest_waits(status: int | None) -> None:
+    incidents = Incidents({"a": VendorError("no", status=status)})
+    done = deliver(queue(event("a"), event("b"), event("a", "resolved")), incidents.send, (), 30, NOW)
+    assert incidents.tried == ["a"]
+    assert left(done) == [("a", "firing", 1), ("b", "firing", 0), ("a", "resolved", 0)]
+
+
+def test_an_alert_that_never_gets_through_holds_up_no_other() -> None:
+    incidents = Incidents({"a": VendorError("no", status=500)})
+    waiting = queue(event("a"), event("a", "resolved"))
+    for number in range(3):
+        waiting = deliver(
+            put(waiting, event(f"b{number}"), NOW), incidents.send, (), 30, NOW + number * MINUTE * 10
+        ).waiting
+    assert [key for key, _status in incidents.taken] == ["b0", "b1", "b2"]
+    assert [item.key for item in waiting] == ["a", "a"]
+
+
+def test_it_ends_in_time() -> None:
+    times = iter([0.0, 1.0, 40.0, 41.0])
+    incidents = Incidents()
+    done = deliver(queue(event("a"), event("b"), event("c")), incidents.send, (), 30, NOW, lambda: next(times))
+    assert incidents.taken == [("a", "firing")]
+    assert left(done) == [("b", "firing", 0), ("c", "firing", 0)]
+
+
+# --- pauses
+
+
+def test_a_pause_grows_to_a_limit_and_is_the_same_for_the_same_key() -> None:
+    pauses = [pause("a", attempts, 60) for attempts in range(1, 40)]
+    assert pauses == [pause("a", attempts, 60) for attempts in range(1, 40)]
+    assert all(
+        0.8 * wanted <= got <= 1.2 * wanted for got, wanted in zip(pauses, [1, 2, 4, 8, 16, 32, 60], strict=False)
+    )
+    assert all(48 <= got <= 72 for got in pauses[6:])
+    assert pause("a", 1, 60) != pause("b", 1, 60)
+    assert pause("a", 10**6, 60) <= 72
+
+
+def test_a_failed_event_is_not_tried_before_its_time_and_others_are() -> None:
+    incidents = Incidents({"a": AWAY})
+    waiting = deliver(queue(event("a")), incidents.send, (), 30, NOW).waiting
+    waiting = deliver(put(waiting, event("b"), NOW + 0.1), incidents.send, (), 30, NOW + 0.1).waiting
+    assert incidents.tried == ["a", "b"]
+    deliver(waiting, incidents.send, (), 30, NOW + 2)
+    assert incidents.tried == ["a", "b", "a"]
+
+
+def test_while_it_asks_to_wait_nothing_is_sent_not_even_what_came_since() -> None:
+    incidents = Incidents({"a": VendorError("slower", status=429, retry_after=30)})
+    waiting = deliver(queue(event("a")), incidents.send, (), 30, NOW).waiting
+    waiting = deliver(put(waiting, event("b"), NOW + 20), incidents.send, (), 30, NOW + 20).waiting
+    assert incidents.tried == ["a"]
+    incidents.errors.clear()
+    assert deliver(waiting, incidents.send, (), 30, NOW + 31).waiting == ()
+
+
+def test_a_wait_without_end_and_a_clock_that_was_wrong_do_not_silence_it() -> None:
+    incidents = Incidents({"a": VendorError("slower", status=503, retry_after=10**9)})
+    waiting = deliver(queue(event("a")), incidents.send, (), 30, NOW).waiting
+    incidents.errors.clear()
+    assert deliver(waiting, incidents.send, (), 30, NOW + outbox.LONGEST_ASKED + 1).waiting == ()
+    [item] = queue(event("a"))
+    ahead = replace(item, not_before=NOW + 10**8, asked_until=NOW + 10**8)
+    assert deliver((ahead,), incidents.send, (), 30, NOW).waiting == ()
+
+
+# --- what incident.io refuses
+
+
+LARGE = event(
+    "a", title="t" * 240, customer_facing=True, transient=False, owner="ada", team="data", unit="dbt/x", kind="asset", flapping=False,
+    assets=[f"a/{n}" for n in range(50)], error="e" * 1500, run_id="1",
+)  # fmt: skip
+LARGE = replace(LARGE, description="d" * 5000)
+
+
+class Picky:
+    """Refuses an event until it is as small as it likes."""
+
+    def __init__(self, forms: int, status: int = 413) -> None:
+        self.forms, self.status, self.got = forms, status, list[AlertEvent]()
+
+    def send(self, sent: AlertEvent) -> None:
+        if sent.deduplication_key == "a":
+            self.got.append(sent)
+            if len(self.got) < self.forms:
+                raise VendorError("too large", status=self.status)
+        else:
+            self.got.append(sent)
+
+
+@pytest.mark.parametrize("status", [400, 409, 413, 415, 422])
+def test_a_refused_event_is_reduced_step_by_step_behind_all_others(status: int) -> None:
+    picky = Picky(99, status)
+    done = deliver(queue(LARGE, event("b"), event("c")), picky.send, (), 30, NOW)
+    assert [one.deduplication_key for one in picky.got] == ["a", "b", "c", "a", "a", "a"]
+    forms = [one for one in picky.got if one.deduplication_key == "a"]
+    assert forms[0] == LARGE
+    assert [len(json.dumps(one.__dict__)) for one in forms] == sorted(
+        (len(json.dumps(one.__dict__)) for one in forms), reverse=True
+    )
+    assert all(
+        {name: one.metadata[name] for name in ROUTING} == {name: LARGE.metadata[name] for name in ROUTING}
+        for one in forms
+    )
+    assert (forms[-1].description, forms[-1].source_url, set(forms[-1].metadata)) == ("", "", set(ROUTING))
+    [item] = done.waiting
+    assert (item.attempts, item.reduced, item.event) == (1, REFUSED, LARGE)
+    assert "incident.io refuses a in every form" in done.problems
+
+
+@pytest.mark.parametrize("forms", [2, 3, 4])
+def test_the_first_form_that_it_takes_is_enough(forms: int) -> None:
+    picky = Picky(forms)
+    done = deliver(queue(LARGE, event("b")), picky.send, (), 30, NOW)
+    assert done.waiting == ()
+    assert [one.deduplication_key for one in done.sent] == ["b", "a"]
+
+
+def test_how_far_it_was_reduced_outlives_a_tick_that_ends() -> None:
+    times = iter([0.0, 1.0, 40.0, 40.0])
+    picky = Picky(2)
+    done = deliver(queue(LARGE), picky.send, (), 30, NOW, lambda: next(times))
+    assert done.waiting[0].reduced == 1
+    assert deliver(done.waiting, picky.send, (), 30, NOW).waiting == ()
+    assert "assets" not in picky.got[1].metadata
+
+
+def test_what_it_refuses_in_every_form_is_carried_at_once_and_tried_seldom() -> None:
+    incidents, slack = Incidents({"a": VendorError("no", status=422)}), Channel()
+    done = deliver(queue(event("a"), event("b")), incidents.send, (slack,), 30, NOW)
+    assert slack.told == [("a", "firing", "incident.io refuses this alert, in every form.")]
+    assert incidents.taken == [("b", "firing")]
+    waiting = done.waiting
+    for number in range(1, 30):
+        waiting = deliver(waiting, incidents.send, (slack,), 30, NOW + number * MINUTE).waiting
+    assert len(slack.told) == 1
+    assert incidents.tried.count("a") < 4 + 12
+    waiting = deliver(
+        put(waiting, event("a", "resolved"), NOW), incidents.send, (slack,), 30, NOW + 30 * MINUTE
+    ).waiting
+    assert slack.heard == [("a", "firing"), ("a", "resolved")]
+    incidents.errors.clear()
+    waiting = deliver(waiting, incidents.send, (slack,), 30, NOW + 60 * MINUTE).waiting
+    assert deliver(waiting, incidents.send, (slack,), 30, NOW + 61 * MINUTE).waiting == ()
+    assert incidents.taken == [("b", "firing"), ("a", "firing"), ("a", "resolved")]
+
+
+# --- carriers
+
+
+def test_carriers_tell_once_after_the_limit_and_incident_io_still_gets_it() -> None:
+    incidents, slack, mail = Incidents({"a": AWAY}), Channel(), Channel("mail")
+    waiting = queue(event("a"))
+    for minutes in range(5):
+        waiting = deliver(waiting, incidents.send, (slack, mail), 30, NOW + minutes * MINUTE).waiting
+    assert slack.told == []
+    for minutes in (5, 6, 7):
+        waiting = deliver(waiting, incidents.send, (slack, mail), 30, NOW + minutes * MINUTE).waiting
+    assert slack.told == [("a", "firing", "incident.io cannot be reached since 2027-01-15 08:00 UTC.")]
+    assert (mail.told, waiting[0].carried) == ([], ("firing:slack",))
+    incidents.errors.clear()
+    assert deliver(waiting, incidents.send, (slack, mail), 30, NOW + 9 * MINUTE).waiting == ()
+    assert incidents.taken == [("a", "firing")]
+
+
+def test_the_next_carrier_tells_where_the_first_cannot_and_both_are_asked_again_where_none_can() -> None:
+    incidents, slack, mail = Incidents({"a": AWAY, "b": AWAY}), Channel(works=False), Channel("mail", works=False)
+    waiting = deliver(queue(event("a"), event("b")), incidents.send, (slack, mail), 30, NOW + 6 * MINUTE)
+    assert {"slack is away", "mail is away"} <= set(waiting.problems)
+    mail.works = True
+    done = deliver(waiting.waiting, incidents.send, (slack, mail), 30, NOW + 7 * MINUTE)
+    assert mail.heard == [("a", "firing"), ("b", "firing")]
+    assert [item.carried for item in done.waiting] == [("firing:mail",), ("firing:mail",)]
+
+
+def test_what_would_page_nobody_and_what_is_over_is_not_carried() -> None:
+    incidents, slack = Incidents({"a": AWAY, "b": AWAY}), Channel()
+    waiting = queue(event("a", transient=True), event("b"), event("b", "resolved"), event("c", "resolved"))
+    done = deliver(waiting, incidents.send, (slack,), 30, NOW + 6 * MINUTE)
+    assert (slack.told, len(done.waiting)) == ([], 4)
+
+
+def test_whoever_was_told_of_the_failure_is_told_of_its_end() -> None:
+    incidents, slack = Incidents({"a": AWAY}), Channel()
+    waiting = deliver(queue(event("a")), incidents.send, (slack,), 30, NOW + 6 * MINUTE).waiting
+    waiting = put(waiting, event("a", "resolved"), NOW + 7 * MINUTE)
+    for minutes in (7, 8):
+        waiting = deliver(waiting, incidents.send, (slack,), 30, NOW + minutes * MINUTE).waiting
+    assert slack.heard == [("a", "firing"), ("a", "resolved")]
+    assert [item.carried for item in waiting] == [("firing:slack",), ("firing:slack", "resolved:slack")]
+
+
+def test_a_slow_incident_io_leaves_a_carrier_time_for_one_alert_a_tick() -> None:
+    times = iter([0.0, 1.0, *[50.0] * 20])
+    incidents, slack = Incidents({"a": AWAY}), Channel()
+    deliver(queue(event("a"), event("b")), incidents.send, (slack,), 20, NOW + 6 * MINUTE, lambda: next(times))
+    assert slack.heard == [("a", "firing")]
+
+
+def test_an_event_that_only_had_no_turn_yet_is_not_carried() -> None:
+    times = iter([0.0, *[50.0] * 20])
+    slack = Channel()
+    done = deliver(queue(event("a")), Incidents().send, (slack,), 20, NOW + 6 * MINUTE, lambda: next(times))
+    assert (slack.told, len(done.waiting)) == ([], 1)
+
+
+# --- over real sockets
+
+
+def through(url: str, waiting: tuple[Waiting, ...], now: float, *carriers: Channel) -> Delivered:
+    return deliver(waiting, AlertSource(url, "01SOURCE", "token").send, carriers, 20, now)
+
+
+FAULTS = {
+    "reset": RESET,
+    "500": reply(500, {"type": "internal_error", "status": 500}),
+    "html": reply(502, "<html><h1>Bad Gateway</h1></html>"),
+    "html with 200": reply(200, "<html>Sign in</html>"),
+    "cut": ACCEPTED[:-20],
+    "empty": b"",
+    "401": reply(401, {"type": "authentication_error"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_it_is_delivered_after_every_fault_of_the_wire(fault: str) -> None:
+    slack = Channel()
+    with wire(FAULTS[fault], FAULTS[fault], ACCEPTED) as server:
+        done = through(server.url, queue(event("a"), event("b")), NOW, slack)
+        assert (left(done), len(server.requests)) == ([("a", "firing", 1), ("b", "firing", 0)], 1)
+        done = through(server.url, done.waiting, NOW + 6 * MINUTE, slack)
+        assert (len(server.requests), sorted(slack.heard)) == (2, [("a", "firing"), ("b", "firing")])
+        done = through(server.url, done.waiting, NOW + 20 * MINUTE, slack)
+        assert (done.waiting, len(done.sent), len(server.requests), len(slack.told)) == ((), 2, 4, 2)
+
+
+def test_it_is_delivered_when_it_listens_again() -> None:
+    waiting = through(f"http://127.0.0.1:{refused_port()}", queue(event("a")), NOW).waiting
+    assert waiting[0].attempts == 1
+    with wire(ACCEPTED) as server:
+        assert through(server.url, waiting, NOW + 2).waiting == ()
+
+
+def test_no_answer_in_time_is_no_answer() -> None:
+    with wire(Slow(30), ACCEPTED) as server:
+        done = through(server.url, queue(event("a"), event("b")), NOW)
+        assert left(done) == [("a", "firing", 1), ("b", "firing", 0)]
+        assert through(server.url, done.waiting, NOW + 2).waiting == ()
+
+
+def later(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date", "body"])
+def test_a_retry_after_is_honoured_in_each_of_its_forms(form: str) -> None:
+    answer = {
+        "seconds": lambda: reply(429, {}, Retry_After="120"),
+        "date": lambda: reply(429, {}, Retry_After=later(120)),
+        "body": lambda: reply(429, {"rate_limit": {"retry_after": later(120).replace("GMT", "UTC")}}),
+    }[form]()
+    with wire(answer, ACCEPTED) as server:
+        waiting = through(server.url, queue(event("a")), NOW).waiting
+        waiting = through(server.url, put(waiting, event("b"), NOW + 110), NOW + 110).waiting
+        assert len(server.requests) == 1
+        assert through(server.url, waiting, NOW + 121).waiting == ()
+
+
+def test_a_refused_event_gets_through_reduced_with_its_routing() -> None:
+    refusal = reply(422, {"type": "validation_error", "errors": [{"code": "too_long"}]})
+    with wire(refusal, refusal, refusal, ACCEPTED) as server:
+        assert through(server.url, queue(LARGE), NOW).waiting == ()
+        *_, last = (json.loads(body) for body in server.bodies)
+    assert last == {
+        "deduplication_key": "a", "status": "firing", "title": "t" * 199 + "…",
+        "metadata": {name: LARGE.metadata[name] for name in ROUTING},
+    }  # fmt: skip
+
+
+def test_what_json_and_utf_8_cannot_say_is_told_all_the_same() -> None:
+    odd = replace(
+        event("a", rows=float("nan"), at=datetime(2026, 1, 1, tzinfo=UTC), name="\udcff\x00"),
+        description="\ud83d broken",
+    )
+    with wire(ACCEPTED) as server:
+        assert through(server.url, queue(odd), NOW).waiting == ()
+        [body] = (json.loads(body) for body in server.bodies)
+    assert body["metadata"] == {"rows": "nan", "at": "2026-01-01 00:00:00+00:00", "name": "?"}
+    assert body["description"] == "? broken"
+
+
+# --- whatever happens
+
+Answer = Literal["taken", "taken, and the answer is lost", "none", "500", "429", "401", "400", "400 unless smallest"]
+ANSWERS: list[Answer] = [
+    "taken", "taken", "taken, and the answer is lost", "none", "500", "429", "401", "400", "400 unless smallest",
+]  # fmt: skip
+
+
+@dataclass
+class Moody:
+    """incident.io with a mood for each request."""
+
+    moods: list[Answer]
+    taken: list[AlertEvent] = field(default_factory=list)
+
+    def send(self, sent: AlertEvent) -> None:
+        mood = self.moods.pop(0) if self.moods else "taken"
+        if mood in ("taken", "taken, and the answer is lost") or (
+            mood == "400 unless smallest" and not sent.description
+        ):
+            self.taken.append(sent)
+        if mood == "taken" or (mood == "400 unless smallest" and not sent.description):
+            return
+        status = {"500": 500, "429": 429, "401": 401, "400": 400, "400 unless smallest": 400}.get(mood)
+        raise VendorError(mood, status=status, retry_after=20 if mood == "429" else None)
+
+
+STEPS = st.tuples(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["firing", "resolved"])), max_size=4),
+    st.lists(st.sampled_from(ANSWERS), max_size=6),
+    st.booleans(),  # the cursor is saved
+    st.sampled_from([0.0, 5.0, 40.0, 400.0]),  # until the next one
+    st.booleans(),  # Slack works
+)
+
+
+def runs(statuses: Iterable[str]) -> list[str]:
+    return [status for status, _same in groupby(statuses)]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(STEPS, max_size=12))
+def test_no_firing_is_lost_and_none_is_sent_after_its_resolved(steps: list[Any]) -> None:
+    waiting: tuple[Waiting, ...] = ()
+    incidents, slack = Moody([]), Channel()
+    put_in: dict[str, list[AlertEvent]] = {}
+    unsaved: list[AlertEvent] = []
+    now, crashed = NOW, False
+    for number, (happened, moods, saved, until_next, works) in enumerate(steps):
+        new = [event(key, status, f"{key} {number} {n}") for n, (key, status) in enumerate(happened)]
+        for one in new:
+            put_in.setdefault(one.deduplication_key, []).append(one)
+        judged = waiting
+        for one in [*unsaved, *new]:
+            judged = put(judged, one, now)
+        incidents.moods, slack.works = list(moods), works
+        done = deliver(judged, incidents.send, (slack,), 30, now)
+        if saved:
+            waiting, unsaved = done.waiting, []
+        else:  # killed before that: what happened is read again
+            unsaved, crashed = [*unsaved, *new], True
+        now += until_next
+    for one in unsaved:
+        waiting = put(waiting, one, now)
+    incidents.moods = []
+    for _tick in range(20):
+        now += 2000
+        waiting = deliver(waiting, incidents.send, (slack,), 30, now).waiting
+    assert waiting == ()
+    for key, events in put_in.items():
+        taken = [one for one in incidents.taken if one.deduplication_key == key]
+        assert runs(one.status for one in taken) == runs(one.status for one in events)
+        newest = [list(same)[-1] for _status, same in groupby(events, key=lambda one: one.status)]
+        assert taken[-1].title == newest[-1].title
+        told = [status for told_key, status in slack.heard if told_key == key]
+        if not crashed:
+            assert told.count("firing") <= runs(one.status for one in events).count("firing")
+            assert told.count("resolved") <= told.count("firing")
