@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status docs test test-long lint format clean
+.PHONY: help install demo up down status docs test test-long chaos lint format clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,11 @@ test: $(STAMP) ## Run the tests
 
 test-long: $(STAMP) ## Run all of the end-to-end tests: delivery, events, backfills and schema changes too (25 minutes)
 	@$(RUN) pytest tests/e2e
+
+DURATION ?= 1200
+SEED ?= 7
+chaos: $(STAMP) ## Break data and platform at random (DURATION=1200 SEED=7), and count what nobody heard (docs/chaos.md)
+	@$(RUN) python -m tests.chaos --duration $(DURATION) --seed $(SEED)
 
 lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
 	@$(RUN) ruff format --check .

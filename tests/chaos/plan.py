@@ -1,0 +1,112 @@
+"""What goes wrong when, from a seed: the same seed and duration give the same plan. Pure."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.chaos import names
+
+Kind = Literal[
+    "reported", "pair", "alone", "check", "chain", "killed", "transient", "retried", "vendor", "cancelled", "warning"
+]
+
+KINDS: dict[Kind, int] = {
+    "reported": 9, "pair": 1, "alone": 3, "check": 3, "chain": 2, "killed": 2, "transient": 3, "retried": 2, "vendor": 3,
+    "cancelled": 1, "warning": 1,
+}  # fmt: skip
+"""With the weight that each has."""
+OUTAGES = ("refused", "http_500", "http_429", "hang", "html", "reset", "truncated")
+STRIKES = ("daemon", "code-server", "incident-io", "lock", "postgres")
+WARM_UP, QUIET = 3.0, 5.0
+"""Seconds in which nothing strikes: at the beginning, and between two strikes on the same."""
+FIRST, BETWEEN = (0.5, 2.0), (2.0, 8.0)
+"""Seconds between one thing that goes wrong and the next: of the first ones, while little is under way, and of the others."""
+SOON = 8
+
+
+@dataclass(frozen=True)
+class Episode:
+    """Something that goes wrong, and is mended later. No asset is in two of them."""
+
+    number: int
+    at: float
+    """Not before so many seconds from the beginning."""
+    kind: Kind
+    keys: tuple[str, ...]
+    lasts: float
+    """Seconds between the failure and the mending."""
+    again: bool
+    """It fails a second time before it is mended."""
+    returns: bool
+    """When that is over, the same happens once more."""
+
+
+@dataclass(frozen=True)
+class Strike:
+    """Something of the platform, or of incident.io, that is out of order for a while."""
+
+    at: float
+    what: str
+    how: str
+    lasts: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    episodes: tuple[Episode, ...]
+    strikes: tuple[Strike, ...]
+
+
+def plan(seed: int, duration: float) -> Plan:
+    """What goes wrong within so many seconds."""
+    # Two generators: whether episodes are added says nothing about the strikes.
+    return Plan(tuple(_episodes(random.Random(seed), duration)), tuple(_strikes(random.Random(seed + 1), duration)))
+
+
+def _episodes(dice: random.Random, duration: float) -> Iterator[Episode]:
+    left = {
+        "single": _shuffled(dice, names.SINGLE), "pair": _shuffled(dice, names.PAIRS), "alone": _shuffled(dice, names.ALONE[2:-2]),
+        "checked": _shuffled(dice, names.CHECKED), "chain": _shuffled(dice, names.CHAINS),
+    }  # fmt: skip
+    at, number = dice.uniform(*FIRST), 0
+    while at < duration:
+        kind = dice.choices([*KINDS], [*KINDS.values()])[0]
+        shelf = left[_shelf(kind)]
+        wanted = dice.choice((1, 2, 3, 5, 8)) if kind == "reported" else 1
+        # What there is of a kind has been used up: a report of something else.
+        if len(shelf) < wanted:
+            kind, shelf = "reported", left["single"]
+        keys = tuple(shelf.pop() for _ in range(min(wanted, len(shelf))))
+        if not keys:
+            return
+        yield Episode(
+            number, at, kind, keys, dice.uniform(2, 25), again=dice.random() < 0.15, returns=dice.random() < 0.2
+        )
+        number += 1
+        at += dice.uniform(*(FIRST if number < SOON else BETWEEN))
+
+
+def _shelf(kind: Kind) -> str:
+    return {"pair": "pair", "alone": "alone", "killed": "alone", "cancelled": "alone", "retried": "alone",
+            "check": "checked", "warning": "checked", "chain": "chain"}.get(kind, "single")  # fmt: skip
+
+
+def _strikes(dice: random.Random, duration: float) -> Iterator[Strike]:
+    """One after the other on each part; on different parts they overlap as it happens."""
+    every = {"daemon": 60.0, "code-server": 110.0, "incident-io": 45.0, "lock": 50.0, "postgres": 90.0}
+    found: list[Strike] = []
+    for what in STRIKES:
+        at = WARM_UP + dice.uniform(0.05, 0.7) * min(every[what], duration / 2)
+        while at < duration:
+            how = dice.choice(OUTAGES) if what == "incident-io" else ""
+            lasts = dice.uniform(5, 30) if what == "incident-io" else dice.uniform(1, 10)
+            found.append(Strike(at, what, how, min(lasts, duration / 4)))
+            at += lasts + QUIET + dice.uniform(0.5, 1.5) * every[what]
+    yield from sorted(found, key=lambda strike: strike.at)
+
+
+def _shuffled(dice: random.Random, keys: tuple[str, ...]) -> list[str]:
+    return dice.sample(keys, len(keys))

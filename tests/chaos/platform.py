@@ -1,0 +1,391 @@
+"""A whole platform for the chaos: PostgreSQL, incident.io's stand-in, a code server, Dagster's daemon, each a process that can be killed.
+
+The parts are the sandbox's own, and so is the instance's configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import httpx
+import psutil
+import yaml
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster_graphql.cli import execute_query
+
+from sandbox.clock import Clock
+from sandbox.config import HOST, REPOSITORY, SandboxConfig
+from sandbox.dagster_api import LAUNCH
+from sandbox.services import platform, postgres
+from sandbox.supervisor import Service, Supervisor
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.faults import Faults
+from tests.chaos.orders import DIRECTORY, Orders
+
+POSTGRES, INCIDENT_IO, CODE_SERVER, DAEMON = "postgres", "incident-io", "code-server", "daemon"
+LOCATION = "tests.chaos.location"
+RUNS_AT_ONCE, START_TIMEOUT = 8, 180
+LOOK_SECONDS = 0.5
+ID_TAG = "chaos/launch"
+TERMINATE = "mutation($run: String!){terminateRun(runId: $run){__typename}}"
+SUNDAY_NIGHT = datetime(2026, 11, 22, 3, tzinfo=UTC)
+"""Nobody works then, so that whom a page reaches says which route it took."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """An alert as incident.io holds it, of all the events that it has had."""
+
+    key: str
+    events: tuple[Mapping[str, Any], ...]
+    pages: tuple[Mapping[str, Any], ...]
+
+    @property
+    def firing(self) -> list[Mapping[str, Any]]:
+        return [event for event in self.events if event["status"] == "firing"]
+
+    @property
+    def open(self) -> bool:
+        return self.events[-1]["status"] == "firing"
+
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """The metadata with which it was opened."""
+        return self.events[0]["metadata"]
+
+    @property
+    def last(self) -> Mapping[str, Any]:
+        """The metadata that it has now, or had at its end."""
+        return self.firing[-1]["metadata"] if self.firing else self.first
+
+    def lives(self) -> list[list[Mapping[str, Any]]]:
+        """The events from each opening to the resolving; more than one where a key was used again."""
+        found: list[list[Mapping[str, Any]]] = [[]]
+        for event in self.events:
+            if found[-1] and found[-1][-1]["status"] == "resolved" and event["status"] == "firing":
+                found.append([])
+            found[-1].append(event)
+        return found
+
+    @property
+    def unit(self) -> str:
+        return str(self.first["unit"])
+
+    @property
+    def assets(self) -> set[str]:
+        """Every asset that it was ever about."""
+        return {key for event in self.firing for key in event["metadata"].get("assets", ())}
+
+    @property
+    def paged_at_once(self) -> bool:
+        """An engineer's telephone rang."""
+        return any(page["state"] == "sent" for page in self.pages)
+
+    @property
+    def paged_later(self) -> bool:
+        """The data responder reads of it when the day begins, unless it is over by then."""
+        return bool(self.pages) and not self.paged_at_once
+
+
+class Platform:
+    """One sandbox of the chaos' own. `module` is its code location; a run that does not start within `start_timeout` has failed."""
+
+    def __init__(
+        self, root: Path, module: str = LOCATION, *, start_timeout: int = START_TIMEOUT, **settings: str
+    ) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._start_timeout, self._settings = start_timeout, settings
+        with _environment({"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free"}):
+            self.config = SandboxConfig.load()
+        self._module = module
+        self.orders = Orders(root / "chaos")
+        self.supervisor = Supervisor(self.config, self._services())
+        self._lock = threading.Lock()
+        self._instance: DagsterInstance | None = None
+        self._workspace: WorkspaceProcessContext | None = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return platform.platform_environment(self.config) | {
+            "SANDBOX_DIR": str(self.config.root),
+            DIRECTORY: str(self.config.root / "chaos"),
+            # The code location is a module of this repository's tests, and is not installed.
+            "PYTHONPATH": str(REPOSITORY),
+            **self._settings,
+        }
+
+    def up(self) -> None:
+        """Start it, with incident.io's settings as the repository has them."""
+        self.prepare()
+        Clock(self.config.root).set(SUNDAY_NIGHT)
+        for name in (POSTGRES, INCIDENT_IO):
+            self.supervisor.start(name)
+        command = [sys.executable, "-m", "orchestration.cli", "on-call", "apply"]
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=os.environ | self.environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(f"`dataplatform on-call apply` failed:\n{done.stdout}{done.stderr}")
+        for name in (CODE_SERVER, DAEMON):
+            self.supervisor.start(name)
+
+    def down(self) -> None:
+        self._forget_workspace()
+        if self._instance:
+            self._instance.dispose()
+            self._instance = None
+        self.supervisor.down(lambda _name: None)
+
+    def prepare(self) -> None:
+        home = platform.dagster_home(self.config)
+        home.mkdir(parents=True, exist_ok=True)
+        instance = yaml.safe_load(Path(platform.__file__).with_name("dagster.yaml").read_text())
+        # Some runs hang on purpose, and must not hold up the others: as many as there are at once in any of the tests.
+        instance["concurrency"]["runs"]["max_concurrent_runs"] = RUNS_AT_ONCE
+        instance["run_monitoring"]["start_timeout_seconds"] = self._start_timeout
+        (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
+        server = f"{{host: {HOST}, port: {self.config.port('code_server')}, location_name: {platform.LOCATION}}}"
+        (home / "workspace.yaml").write_text(f"load_from:\n  - grpc_server: {server}\n")
+
+    def _services(self) -> list[Service]:
+        config, environment = self.config, lambda: self.environment
+        server = [
+            str(Path(sys.executable).with_name("dagster")), "code-server", "start", "-m", self._module,
+            "-h", HOST, "-p", str(config.port("code_server")), "--location-name", platform.LOCATION,
+        ]  # fmt: skip
+        return [
+            Service(
+                POSTGRES, lambda: postgres.command(config), lambda: postgres.environment(config),
+                lambda: postgres.healthy(config), ("postgres",), prepare=lambda: postgres.prepare(config),
+            ),
+            Service(
+                INCIDENT_IO, lambda: [sys.executable, "-m", "sandbox.vendors.server", "incident_io"], environment,
+                self._incident_io_answers, ("incident_io",),
+            ),
+            Service(
+                CODE_SERVER, lambda: server, environment, lambda: platform.code_server_healthy(config),
+                ("code_server",), after=(POSTGRES, INCIDENT_IO),
+            ),
+            Service(
+                DAEMON, lambda: platform.daemon(config), environment, self._daemon_beats, (), after=(CODE_SERVER,)
+            ),
+        ]  # fmt: skip
+
+    def _incident_io_answers(self) -> None:
+        httpx.get(f"{self.config.url('incident_io')}/_inspect/none", timeout=5)
+
+    def _daemon_beats(self) -> None:
+        pid = self.supervisor.pid(DAEMON)
+        if pid is None:
+            raise RuntimeError("the daemon does not run")
+        started = psutil.Process(pid).create_time()
+        beats = {name: beat.timestamp for name, beat in self.instance.get_daemon_heartbeats().items()}
+        late = [name for name in ("SENSOR", "SCHEDULER", "QUEUED_RUN_COORDINATOR") if beats.get(name, 0) < started]
+        if late:
+            raise RuntimeError(f"no heartbeat yet of {', '.join(late)}")
+
+    # What is broken on purpose
+
+    @property
+    def faults(self) -> Faults:
+        """incident.io's faults on the wire."""
+        return VendorContext.of(self.config).faults
+
+    def kill(self, name: str) -> None:
+        """Kill -9 of one process; what it has started itself lives on."""
+        pid = self.supervisor.pid(name)
+        if pid is not None:
+            process = psutil.Process(pid)
+            process.kill()
+            process.wait(10)
+
+    def start(self, name: str) -> None:
+        self.supervisor.start(name)
+
+    # Dagster, as a person with its UI has it
+
+    @property
+    def instance(self) -> DagsterInstance:
+        with self._lock:
+            if self._instance is None:
+                with _environment(self.environment):
+                    self._instance = DagsterInstance.from_config(str(platform.dagster_home(self.config)))
+            return self._instance
+
+    def launch(self, keys: Sequence[str] = (), job: str = "__ASSET_JOB", **tags: str) -> str:
+        """Launch a run of these assets or, with none, of the whole job; return its id. A platform that is out of order is waited for."""
+        mark = os.urandom(8).hex()
+        params = {
+            "selector": {
+                "repositoryName": "__repository__",
+                "repositoryLocationName": platform.LOCATION,
+                "pipelineName": job,
+                "assetSelection": [{"path": key.split("/")} for key in keys] or None,
+                "assetCheckSelection": None,
+            },
+            "mode": "default",
+            "runConfigData": {},
+            "executionMetadata": {
+                "tags": [{"key": key, "value": value} for key, value in (tags | {ID_TAG: mark}).items()]
+            },
+        }
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                answer = self.graphql(LAUNCH, params=params)["launchPipelineExecution"]
+                if answer["__typename"] == "LaunchRunSuccess":
+                    return answer["run"]["runId"]
+                problem: object = answer
+            except Exception as error:
+                problem = error
+            # What did not answer may have been done.
+            with contextlib.suppress(Exception):
+                if found := self.instance.get_runs(RunsFilter(tags={ID_TAG: mark}), limit=1):
+                    return found[0].run_id
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"Dagster did not launch the run: {problem}")
+            self._forget_workspace()
+            time.sleep(1)
+
+    def try_to(self, act: Callable[[], object]) -> None:
+        """What a part that is out of order may refuse."""
+        with contextlib.suppress(Exception):
+            act()
+
+    def cancel(self, run_id: str) -> None:
+        self.graphql(TERMINATE, run=run_id)
+
+    def graphql(self, query: str, **variables: object) -> dict[str, Any]:
+        answer = execute_query(self._workspace_context(), query, variables)
+        if answer.get("errors"):
+            raise RuntimeError(f"GraphQL: {answer['errors'][0]['message']}")
+        return answer["data"]
+
+    def run(
+        self, keys: Sequence[str] = (), job: str = "__ASSET_JOB", seconds: float = 240, **tags: str
+    ) -> dg.DagsterRun:
+        """Launch a run and wait for its end."""
+        return self.ended(self.launch(keys, job, **tags), seconds)
+
+    def ended(self, run_id: str, seconds: float = 240) -> dg.DagsterRun:
+        """The run, when it has ended."""
+
+        def look() -> dg.DagsterRun | None:
+            run = self.status(run_id)
+            return run if run.is_finished else None
+
+        return wait_for(look, seconds, f"run {run_id} ends")
+
+    def status(self, run_id: str) -> dg.DagsterRun:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run
+
+    def started(self, run_id: str, seconds: float = 120) -> None:
+        wait_for(lambda: self.status(run_id).status == DagsterRunStatus.STARTED, seconds, f"run {run_id} starts")
+
+    def _workspace_context(self) -> WorkspaceProcessContext:
+        instance = self.instance
+        with self._lock:
+            if self._workspace is None:
+                target = WorkspaceFileTarget([str(platform.dagster_home(self.config) / "workspace.yaml")])
+                self._workspace = WorkspaceProcessContext(instance, target)
+            return self._workspace
+
+    def _forget_workspace(self) -> None:
+        with self._lock:
+            old, self._workspace = self._workspace, None
+        if old is not None:
+            old.__exit__(None, None, None)
+
+    # incident.io
+
+    def alerts(self) -> list[Alert]:
+        """Every alert that incident.io holds, in the order in which they were opened."""
+        events, pages = self._inspect("events"), self._inspect("pages")
+        by_key: dict[str, list[Mapping[str, Any]]] = {}
+        for event in events:
+            by_key.setdefault(event["deduplication_key"], []).append(event)
+        return [
+            Alert(key, tuple(found), tuple(page for page in pages if page["deduplication_key"] == key))
+            for key, found in by_key.items()
+        ]
+
+    def alerts_of(self, unit: str) -> list[Alert]:
+        return [alert for alert in self.alerts() if alert.unit == unit]
+
+    def incidents(self) -> list[dict[str, Any]]:
+        """Every incident that incident.io holds, as its API tells."""
+        found: list[dict[str, Any]] = []
+        headers, after = {"Authorization": f"Bearer {self.environment['INCIDENT_IO_API_KEY']}"}, {}
+        with httpx.Client(base_url=self.config.url("incident_io"), headers=headers, timeout=60) as client:
+            while True:
+                answer = client.get("/v2/incidents", params={"page_size": 250, **after}).raise_for_status().json()
+                found += answer["incidents"]
+                if (last := answer["pagination_meta"].get("after")) is None:
+                    return found
+                after = {"after": last}
+
+    def ticks(self, sensor: str, after: float) -> list[InstigatorTick]:
+        """The ticks of a sensor or schedule that have ended, the newest first. `after` is in seconds since the epoch."""
+        instance = self.instance
+        [state] = [one for one in instance.all_instigator_state() if one.instigator_name == sensor]
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after)
+        return [tick for tick in ticks if tick.status != TickStatus.STARTED]
+
+    def _inspect(self, what: str) -> list[dict[str, Any]]:
+        url = f"{self.config.url('incident_io')}/_inspect/{what}"
+        with httpx.Client(transport=httpx.HTTPTransport(retries=10), timeout=60) as client:
+            return client.get(url).raise_for_status().json()
+
+
+def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
+    """The first true answer of `look`, which asks a database and a server; raises TimeoutError after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (answer := look()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(LOOK_SECONDS)
+    return answer
+
+
+@contextlib.contextmanager
+def running(
+    root: Path, module: str = LOCATION, *, start_timeout: int = START_TIMEOUT, **settings: str
+) -> Iterator[Platform]:
+    """A platform that is up, until the end of the block."""
+    started = Platform(root, module, start_timeout=start_timeout, **settings)
+    try:
+        started.up()
+        yield started
+    finally:
+        started.down()
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables, for as long as something is read that reads the environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

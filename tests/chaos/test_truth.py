@@ -1,0 +1,104 @@
+"""The comparison itself: a judge who never finds anything proves nothing."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.chaos import streaks
+from tests.chaos.plan import plan
+from tests.chaos.truth import Period, Told, compare
+
+CUSTOMERS = Period(("unit/shop/a",), frozenset({"shop/a"}), 100, 200, "at once")
+AGAIN = replace(CUSTOMERS, start=300, end=400)
+INTERNAL = Period(("step/back__b",), frozenset({"back/b"}), 120, 180, "later")
+KILLED = Period(("run/", "cause/"), frozenset({"shop/c"}), 150, 250, "at once")
+PASSING = replace(INTERNAL, page="never")
+
+
+def alert(period: Period, key: str = "k", unit: str | None = None) -> Told:
+    return Told(
+        key, unit or period.names[0], period.keys, period.start + 1, period.end + 5, period.page,
+        pages=0 if period.page == "never" else 1, flapping=False,
+    )  # fmt: skip
+
+
+RIGHT = [alert(CUSTOMERS, "1"), alert(AGAIN, "2"), alert(INTERNAL, "3"), alert(KILLED, "4", "run/0123456789")]
+PERIODS = [CUSTOMERS, AGAIN, INTERNAL, KILLED]
+
+
+def test_all_is_right() -> None:
+    verdict = compare(PERIODS, 2, RIGHT)
+    assert verdict.good
+    assert verdict.counts() == "injected 6, lost 0, duplicated 0, wrongly paged 0, left open 0"
+
+
+@pytest.mark.parametrize("missing", range(len(RIGHT)))
+def test_one_is_lost(missing: int) -> None:
+    verdict = compare(PERIODS, 0, [one for number, one in enumerate(RIGHT) if number != missing])
+    assert verdict.lost == (PERIODS[missing],)
+    assert not verdict.good
+
+
+@pytest.mark.parametrize("twice", range(len(RIGHT)))
+def test_one_is_told_twice(twice: int) -> None:
+    verdict = compare(PERIODS, 0, [*RIGHT, replace(RIGHT[twice], key="5", start=RIGHT[twice].start + 20)])
+    assert [one.key for one in verdict.duplicated] == ["5"]
+
+
+def test_what_did_not_happen_is_told() -> None:
+    verdict = compare(PERIODS, 0, [*RIGHT, replace(RIGHT[0], key="5", unit="unit/shop/z")])
+    assert [one.key for one in verdict.duplicated] == ["5"]
+    assert [one.key for one in verdict.wrongly_paged] == ["5"]
+
+
+@pytest.mark.parametrize(
+    ("period", "told"),
+    [
+        (INTERNAL, replace(alert(INTERNAL), page="at once")),
+        (INTERNAL, replace(alert(INTERNAL), page="never", pages=0)),
+        (CUSTOMERS, replace(alert(CUSTOMERS), page="later")),
+        (CUSTOMERS, replace(alert(CUSTOMERS), pages=2)),
+        (PASSING, replace(alert(PASSING), page="later", pages=1)),
+    ],
+)
+def test_somebody_is_paged_wrongly(period: Period, told: Told) -> None:
+    assert compare([period], 0, [told]).wrongly_paged == (told,)
+
+
+def test_one_is_left_open() -> None:
+    still = replace(RIGHT[2], end=None)
+    assert compare(PERIODS, 0, [*RIGHT[:2], still, RIGHT[3]]).left_open == (still,)
+
+
+def test_what_flaps_may_stay_open() -> None:
+    periods = [replace(INTERNAL, start=at, end=at + 50) for at in (100, 300, 500)]
+    alerts = [alert(period, str(number)) for number, period in enumerate(periods)]
+    alerts[2] = replace(alerts[2], end=None, flapping=True)
+    assert compare(periods, 0, alerts).good
+    assert compare(periods[1:], 0, alerts[1:]).left_open
+
+
+def test_one_alert_is_about_much_that_the_same_thing_broke() -> None:
+    other = replace(KILLED, keys=frozenset({"shop/d"}), start=160)
+    together = replace(alert(KILLED, "1", "cause/code-location"), assets=frozenset({"shop/c", "shop/d"}))
+    assert compare([KILLED, other], 0, [together]).good
+
+
+def test_ticks_that_fail_again_and_again_are_one_story() -> None:
+    ticks = [(0.0, False), (5.0, True), (10.0, True), (15.0, False), (20.0, True), (25.0, False), (60.0, True)]
+    found = streaks("s", ticks)
+    assert [(one.start, one.end, one.most) for one in found] == [(5, 25, 2), (60, 60, 1)]
+
+
+def test_a_seed_gives_a_plan() -> None:
+    assert plan(7, 1200) == plan(7, 1200)
+    assert plan(7, 1200) != plan(8, 1200)
+    keys = [key for episode in plan(7, 1200).episodes for key in episode.keys]
+    assert len(keys) == len(set(keys))
+    assert {strike.what for strike in plan(7, 60).strikes} == {
+        "daemon",
+        "code-server",
+        "incident-io",
+        "lock",
+        "postgres",
+    }

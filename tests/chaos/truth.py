@@ -1,0 +1,127 @@
+"""What incident.io should hold, from what was injected, beside what it does hold. Pure: it knows nothing of how alerts come to be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+SLACK = 10.0
+"""Seconds by which two clocks' readings of one thing may differ: a step's own, its run's end, and the sensor's."""
+FLAPS = 3
+"""From its third outage on an alert may stay open though all is well."""
+
+Page = Literal["at once", "later", "never"]
+
+
+@dataclass(frozen=True)
+class Period:
+    """Something was broken, and then it was not. Times are in seconds since the epoch."""
+
+    names: tuple[str, ...]
+    """The unit that failed or, where its name ends with a slash, the beginning of the name."""
+    keys: frozenset[str]
+    start: float
+    end: float
+    page: Page
+    may_page: frozenset[Page] = frozenset()
+    """What is as right as `page`."""
+    optional: bool = False
+    """It may be told as part of something else."""
+    most: int = 1
+    """It may be told as so many."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """An alert as incident.io holds it."""
+
+    key: str
+    unit: str
+    assets: frozenset[str]
+    start: float
+    """When that which it tells began, as it says."""
+    end: float | None
+    """None while it is open."""
+    page: Page
+    pages: int
+    flapping: bool
+
+
+@dataclass(frozen=True)
+class Verdict:
+    injected: int
+    lost: tuple[Period, ...]
+    duplicated: tuple[Told, ...]
+    """Of one failure, all but the first; and alerts of what has not failed."""
+    wrongly_paged: tuple[Told, ...]
+    left_open: tuple[Told, ...]
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.duplicated or self.wrongly_paged or self.left_open)
+
+    def counts(self) -> str:
+        return (
+            f"injected {self.injected}, lost {len(self.lost)}, duplicated {len(self.duplicated)}, "
+            f"wrongly paged {len(self.wrongly_paged)}, left open {len(self.left_open)}"
+        )
+
+
+def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Verdict:
+    """`silent` is how many things were injected of which nobody is to hear."""
+    alerts = _one_for_each_key(told)
+    lost, explained, duplicated = list[Period](), dict[str, list[Period]](), dict[str, Told]()
+    for period in periods:
+        fitting = [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
+        if not fitting and not period.optional:
+            lost.append(period)
+        for alert in fitting:
+            explained.setdefault(alert.key, []).append(period)
+        units = [alert.unit for alert in fitting]
+        for number, alert in enumerate(fitting):
+            if units[:number].count(alert.unit) >= period.most:
+                duplicated[alert.key] = alert
+    unasked = [alert for alert in alerts if alert.key not in explained]
+    for alert in unasked:
+        duplicated[alert.key] = alert
+    wrong = [alert for alert in alerts if not _rightly_paged(alert, explained.get(alert.key, ()))]
+    still = [alert for alert in alerts if alert.end is None and not _flaps(alert, periods)]
+    return Verdict(len(periods) + silent, tuple(lost), tuple(duplicated.values()), tuple(wrong), tuple(still))
+
+
+def _is_about(alert: Told, period: Period) -> bool:
+    at_its_time = alert.start <= period.end + SLACK and (alert.end is None or alert.end >= period.start - SLACK)
+    return (
+        _has_its_name(alert, period)
+        and at_its_time
+        and (not period.keys or not alert.assets or bool(period.keys & alert.assets))
+    )
+
+
+def _of_another(alert: Told, period: Period, periods: Sequence[Period]) -> bool:
+    """It began with another failure of the same, a little earlier or later."""
+    others = (one for one in periods if one is not period and (one.names, one.keys) == (period.names, period.keys))
+    return any(abs(one.start - alert.start) < abs(period.start - alert.start) for one in others)
+
+
+def _rightly_paged(alert: Told, periods: Sequence[Period]) -> bool:
+    if not periods:
+        return alert.pages == 0
+    right = {page for period in periods for page in (period.page, *period.may_page)}
+    return alert.page in right and alert.pages == (0 if alert.page == "never" else 1)
+
+
+def _flaps(alert: Told, periods: Sequence[Period]) -> bool:
+    return alert.flapping and sum(_has_its_name(alert, one) for one in periods) >= FLAPS
+
+
+def _has_its_name(alert: Told, period: Period) -> bool:
+    return any(alert.unit == name or (name.endswith("/") and alert.unit.startswith(name)) for name in period.names)
+
+
+def _one_for_each_key(told: Iterable[Told]) -> list[Told]:
+    """In the order of their beginnings. What has become customer-facing was told anew by design, under the key with `:customer`: that
+    one counts, from the beginning of the other."""
+    alerts = {alert.key: alert for alert in sorted(told, key=lambda one: one.start)}
+    return [alert for key, alert in alerts.items() if f"{key}:customer" not in alerts]
