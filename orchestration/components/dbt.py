@@ -28,7 +28,7 @@ from dagster_dbt.dbt_project_manager import DbtProjectManager
 
 from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped
-from orchestration.components.dbt_failures import failed_units
+from orchestration.components.dbt_failures import failed_units, permanent
 from orchestration.components.saved_state import SavedState
 from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
@@ -185,7 +185,7 @@ class DbtModels(SavedState, DbtProjectComponent):
         for old in runs.glob("*"):
             if old.stat().st_mtime < time.time() - KEEP_RUNS_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
-        target = runs / context.run_id
+        target = runs / context.run.run_id
         target.mkdir(parents=True, exist_ok=True)
         if (self.state_path() / PARTIAL_PARSE).exists():
             shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
@@ -205,7 +205,9 @@ class DbtModels(SavedState, DbtProjectComponent):
             results = invocation.get_artifact("run_results.json")["results"]
         except FileNotFoundError:
             # dbt did not get as far as running a node: its own error is all that there is.
-            raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}") from None
+            error = invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+            steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
+            raise error from None
         # Of this invocation, and not the saved one, which a refresh may have replaced meanwhile.
         failed = failed_units(invocation.get_artifact(MANIFEST), results)
         if not failed:

@@ -12,7 +12,7 @@ from orchestration.lineage.failures import FailedUnit
 
 BAD = {"error", "fail", "runtime error", "partial success"}
 PERMANENT = re.compile(
-    "compilation error|contract|parser error|binder error|catalog error|syntax error|unrecognized name|no matching signature|"
+    "compilation error|parsing error|contract|parser error|binder error|catalog error|syntax error|unrecognized name|no matching signature|"
     "not found|does not exist|does not have a column|duplicate column|access denied|permission denied|does not have .*permission|invalid project",
     re.IGNORECASE,
 )

@@ -14,6 +14,8 @@ from orchestration.lineage.failures import FailedUnit
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed
 
+PASSING_TAG = "dataplatform/worth_another_try"
+"""Of a run in which something failed that may pass when it is tried again: its own id, for a retry inherits the tags."""
 Sleep = Callable[[float], None]
 
 
@@ -60,8 +62,22 @@ class Failures:
 
 
 def failed(context: dg.AssetExecutionContext, units: Sequence[FailedUnit]) -> dg.Failure:
-    """The failure of a step, to be raised, with a report of its units. Where all are permanent, the run is not tried again."""
-    if all(unit.permanent for unit in units):
-        # Dagster reads the tag when it stores the run's failure, just after this.
-        context.instance.add_run_tags(context.run_id, {MAX_RETRIES_TAG: "0"})
+    """The failure of a step, to be raised, with a report of its units. Where all that fails in a run is permanent, it is not tried again."""
+    not_again(context, permanent=all(unit.permanent for unit in units))
     return dg.Failure(failures.summary(units), failures.to_metadata(units), allow_retries=False)
+
+
+def not_again(context: dg.AssetExecutionContext, *, permanent: bool) -> None:
+    """Say of the run whether it is worth another try, when a step of it fails: not where every failure so far is permanent.
+
+    Dagster reads the tag when it stores the run's failure, after the last step.
+    """
+    run = context.run
+    known = context.instance.get_run_by_id(run.run_id)
+    passing = known is not None and known.tags.get(PASSING_TAG) == run.run_id
+    if permanent and not passing:
+        context.instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+    elif not permanent:
+        # As the run was launched: a step that failed before this one may have taken it away.
+        before = {MAX_RETRIES_TAG: run.tags[MAX_RETRIES_TAG]} if MAX_RETRIES_TAG in run.tags else {}
+        context.instance.add_run_tags(run.run_id, {PASSING_TAG: run.run_id, **before})

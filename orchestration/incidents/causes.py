@@ -22,7 +22,7 @@ KNOWN: tuple[tuple[str, str], ...] = (
     ("dagster-storage", r"psycopg2\.OperationalError|sqlalchemy\.exc\.(?:OperationalError|TimeoutError)|database is locked"),
     ("bigquery-quota", r"quotaExceeded|rateLimitExceeded|Quota exceeded|Custom quota exceeded"),
     ("bigquery-credentials", r"DefaultCredentialsError|google\.auth\.exceptions|RefreshError|invalid_grant|401 .{0,80}bigquery"),
-    ("bigquery-unreachable", rf"bigquery.{{0,200}}(?:{REACH}|Max retries exceeded|503|502)|(?:ServiceUnavailable|RetryError).{{0,200}}bigquery"),
+    ("bigquery-unreachable", rf"bigquery.{{0,200}}(?:{REACH}|Max retries exceeded)|\b50[23] (?:GET|POST|PUT|PATCH|DELETE) \S*bigquery|(?:ServiceUnavailable|BadGateway|RetryError).{{0,200}}bigquery"),
     ("fivetran-credentials", r"Fivetran: .{0,200} answered 40[13]"),
     ("fivetran-unreachable", rf"Fivetran: .{{0,200}}(?:{REACH}|answered 5\d\d)"),
     ("hightouch-credentials", r"Hightouch: .{0,200} answered 40[13]"),

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from dagster import AssetKey, DagsterInstance
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
@@ -28,12 +28,20 @@ app = typer.Typer(
 UNITS = {"d": 86400, "h": 3600, "m": 60}
 MOST_SHOWN = 500
 """Assets on whose pages a mute is shown."""
+NAMED = ("tick/", "job/", "run/", "step/", "cause/")
+QUEUE = "queue"
+"""What the names of alerts begin with that may have no assets, and the name of one: such an alert is muted by its name."""
 
 Selection = Annotated[
     str,
     typer.Argument(
-        help="An asset key, patterns such as 'insights/*' with commas between, or Dagster's selection syntax: 'group:ingestion'."
+        help="An asset key, patterns such as 'insights/*' with commas between, or Dagster's selection syntax: 'group:ingestion'. "
+        "Of an alert that has no assets its name, such as 'tick/export_history_hourly' or 'queue'."
     ),
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="When it begins, written as --until is, for work that is planned; without it now."),
 ]
 Until = Annotated[
     str | None,
@@ -41,7 +49,9 @@ Until = Annotated[
         "--until", help="When it ends, such as '2026-11-25 09:00', in the time zone of --timezone, or with an offset."
     ),
 ]
-For = Annotated[str | None, typer.Option("--for", help="How long from now, such as 90m, 4h, 2d or 1h30m.")]
+For = Annotated[
+    str | None, typer.Option("--for", help="How long from now, or from --from, such as 90m, 4h, 2d or 1h30m.")
+]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who wonder.")]
 By = Annotated[str | None, typer.Option("--by", help="Who mutes; without it your user name here.")]
 Zone = Annotated[
@@ -53,35 +63,49 @@ Zone = Annotated[
 def mute(
     selection: Selection,
     reason: Reason,
+    from_: From = None,
     until: Until = None,
     for_: For = None,
     timezone: Zone = None,
     by: By = None,
 ) -> None:
     """Hear nothing of an asset until a time. What still fails then is told then."""
-    _mute(selection, reason, until, for_, timezone, by)
+    _mute(selection, reason, from_, until, for_, timezone, by)
 
 
 @app.command()
-def maintenance(reason: Reason, until: Until = None, for_: For = None, timezone: Zone = None, by: By = None) -> None:
+def maintenance(
+    reason: Reason,
+    from_: From = None,
+    until: Until = None,
+    for_: For = None,
+    timezone: Zone = None,
+    by: By = None,
+) -> None:
     """Hear nothing of anything until a time: for planned work. What still fails then is told then."""
     from orchestration.incidents.mutes import EVERYTHING
 
-    _mute(EVERYTHING, reason, until, for_, timezone, by)
+    _mute(EVERYTHING, reason, from_, until, for_, timezone, by)
 
 
 @app.command()
 def unmute(selection: Selection, by: By = None) -> None:
-    """End a mute early, by the selection that `mutes` lists ('*' is maintenance). What fails is told within a minute."""
+    """End a mute early, by the selection that `mutes` lists ('*' is maintenance). What fails is told within a minute.
+
+    Where it has not begun, it is called off; where one is under way and others are planned, only that one ends.
+    """
     from orchestration.incidents import mutes as stored
 
     instance, now = _instance(), datetime.now(UTC)
     wanted = selection.strip()
     keys = stored.matching(instance.all_asset_keys(), wanted)[:MOST_SHOWN]
     if not stored.remove(instance, wanted, keys, now.timestamp(), by or _user()):
-        known = ", ".join(repr(one.selection) for one in _active(instance, now)) or "nothing is muted"
+        known = ", ".join(dict.fromkeys(repr(one.selection) for one in _kept(instance, now))) or "nothing is muted"
         _fail(f"{wanted!r} is not muted. Muted: {known}.")
     _say(f"{wanted} is no longer muted.")
+    for one in _kept(instance, now):
+        if one.selection == wanted:
+            _say(f"Still planned: {_when(one, now, None)}.")
 
 
 @app.command()
@@ -89,18 +113,16 @@ def mutes(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
     timezone: Zone = None,
 ) -> None:
-    """List what is muted, until when, and why."""
+    """List what is muted and what will be, until when, and why."""
     zone, now = _zone(timezone), datetime.now(UTC)
-    found = _active(_instance(), now)
+    found = _kept(_instance(), now)
     if as_json:
         print(json.dumps([_shown(one) for one in found], indent=2))
         return
     if not found:
         print("Nothing is muted.")
     for one in found:
-        print(
-            f"{one.selection}: until {_time(one.until, zone)} ({_span(one.until - now)} left), {one.by}: {one.reason}"
-        )
+        print(f"{one.selection}: {_when(one, now, zone)}; {one.by}: {one.reason}")
 
 
 @app.command()
@@ -139,70 +161,120 @@ def report(
 
 
 def _mute(
-    selection: str, reason: str, until: str | None, for_: str | None, timezone: str | None, by: str | None
+    selection: str,
+    reason: str,
+    from_: str | None,
+    until: str | None,
+    for_: str | None,
+    timezone: str | None,
+    by: str | None,
 ) -> None:
     from orchestration.incidents import mutes as stored
 
     zone, now = _zone(timezone), datetime.now(UTC)
-    end = end_of(until, for_, now, zone)
-    if not reason.strip():
-        _fail("Say why: --reason must not be empty.")
-    if end <= now:
-        _fail(f"{_time(end, zone)} is in the past: it is {_time(now, zone)}.")
-    if end - now > stored.LONGEST:
-        _fail(f"A mute may last {stored.LONGEST.days} days at most, and this one ends {_time(end, zone)}.")
+    since = moment_of("--from", from_, zone) if from_ is not None else None
+    start = since or now
+    end = end_of(until, for_, start, zone)
+    _check_span(reason, start, end, now, zone)
     instance = _instance()
-    wanted, keys = _matched(instance, selection.strip())
-    entry = stored.Mute(wanted, end.astimezone(UTC), reason.strip(), by or _user())
+    wanted, keys, names = _matched(instance, selection.strip())
+    entry = stored.Mute(wanted, end, reason.strip(), by or _user(), since)
     stored.add(instance, entry, keys[:MOST_SHOWN], now.timestamp())
-    what = "Everything" if wanted == stored.EVERYTHING else f"{len(keys)} asset{'' if len(keys) == 1 else 's'}"
-    _say(f"{what} muted until {_time(end, zone)}, {_span(end - now)} from now.")
+    what = "Everything" if wanted == stored.EVERYTHING else _what(len(keys), names)
+    _say(f"{what} muted {_when(entry, now, zone)}.")
     for key in keys[:10] if wanted != stored.EVERYTHING else ():
         _say(f"  {key.to_user_string()}")
+    if names:
+        _say("An alert is muted by its name only where it has no assets: of others, mute the assets.")
     if len(keys) > MOST_SHOWN:
         _say(f"It shows on the pages of {MOST_SHOWN} of them.")
 
 
-def end_of(until: str | None, for_: str | None, now: datetime, zone: ZoneInfo | None) -> datetime:
-    """When a mute ends, by the one of the two that is given; a time without an offset is one of `zone`, None for this machine's.
+def _check_span(reason: str, start: datetime, end: datetime, now: datetime, zone: ZoneInfo | None) -> None:
+    from orchestration.incidents.mutes import LONGEST
+
+    if not reason.strip():
+        _fail("Say why: --reason must not be empty.")
+    if end <= now:
+        _fail(f"{_time(end, zone)} is in the past: it is {_time(now, zone)}.")
+    if end <= start:
+        _fail(f"It would end {_time(end, zone)}, before it begins {_time(start, zone)}.")
+    if end - start > LONGEST:
+        _fail(f"A mute may last {LONGEST.days} days at most, and this one ends {_time(end, zone)}.")
+
+
+def end_of(until: str | None, for_: str | None, start: datetime, zone: ZoneInfo | None) -> datetime:
+    """When a mute ends, in UTC, by the one of the two that is given; a span counts from `start`, which is in UTC too.
 
     Raises typer.Exit, having said what is wrong.
     """
     if (until is None) == (for_ is None):
         _fail("Give one of --until and --for.")
-    if for_ is not None:
-        parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", for_.strip().lower())
-        amounts = [int(part or 0) for part in parts.groups()] if parts else []
-        seconds = sum(amount * factor for amount, factor in zip(amounts, UNITS.values(), strict=False))
-        if not 0 < seconds < timedelta(days=3650).total_seconds():
-            _fail(f"--for {for_!r} is no span: write 90m, 4h, 2d or 1h30m.")
-        return now + timedelta(seconds=seconds)
+    if for_ is None:
+        return moment_of("--until", until or "", zone)
+    parts = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?", for_.strip().lower())
+    amounts = [int(part or 0) for part in parts.groups()] if parts else []
+    seconds = sum(amount * factor for amount, factor in zip(amounts, UNITS.values(), strict=False))
+    if not 0 < seconds < timedelta(days=3650).total_seconds():
+        _fail(f"--for {for_!r} is no span: write 90m, 4h, 2d or 1h30m.")
     try:
-        moment = datetime.fromisoformat((until or "").strip())
-    except ValueError:
-        _fail(f"--until {until!r} is no time: write '2026-11-25 09:00', with an offset if you like, such as +01:00.")
-    if moment.tzinfo is not None:
-        return moment
-    return moment.replace(tzinfo=zone) if zone else moment.astimezone()
+        return start + timedelta(seconds=seconds)
+    except OverflowError:
+        _fail(f"--for {for_!r} from {start:%Y-%m-%d} on ends after the last of all years.")
 
 
-def _matched(instance: DagsterInstance, selection: str) -> tuple[str, list[AssetKey]]:
-    """The patterns to keep, and the assets that they cover now. A selection in Dagster's syntax is kept as the keys that it has now."""
+def moment_of(option: str, text: str, zone: ZoneInfo | None) -> datetime:
+    """A time that was typed, in UTC; one without an offset is of `zone`, None for this machine's.
+
+    Raises typer.Exit, having said what is wrong.
+    """
+    try:
+        moment = datetime.fromisoformat(text.strip())
+        if moment.tzinfo is None and zone:
+            moment = moment.replace(tzinfo=zone)
+        # In UTC, so that a span over a change of the clocks is as long as it says.
+        return moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        _fail(f"{option} {text!r} is no time: write '2026-11-25 09:00', with an offset if you like, such as +01:00.")
+
+
+def _matched(instance: DagsterInstance, selection: str) -> tuple[str, list[AssetKey], list[str]]:
+    """The patterns to keep, the assets that they cover now, and those patterns that are alerts' names.
+
+    A selection in Dagster's syntax is kept as the keys that it has now.
+    """
     from orchestration.incidents import mutes as stored
 
-    if ":" not in selection and (keys := stored.matching(instance.all_asset_keys(), selection)):
-        return selection, keys
-    # What has never run is not in storage, and only the definitions know groups and owners: they take some seconds to load.
-    known = _defined()
-    if ":" not in selection:
-        keys = stored.matching(known, selection)
-        if not keys and selection != stored.EVERYTHING:
-            _fail(f"{selection!r} matches no asset{_like(selection, known)}.")
-        return selection, keys
-    keys = _selected(selection)
-    if not keys:
-        _fail(f"{selection!r} selects no asset.")
-    return ", ".join(key.to_user_string() for key in keys), keys
+    if ":" in selection:
+        keys = _selected(selection)
+        if not keys:
+            _fail(f"{selection!r} selects no asset.")
+        return ", ".join(key.to_user_string() for key in keys), keys, []
+    keys, names, unknown = _parts(instance.all_asset_keys(), selection)
+    if unknown and selection != stored.EVERYTHING:
+        # What has never run is not in storage, but it is in the definitions, which take some seconds to load.
+        known = _defined()
+        keys, names, unknown = _parts({*instance.all_asset_keys(), *known}, selection)
+        if unknown:
+            _fail(f"{unknown[0]!r} matches no asset and is no alert's name{_like(unknown[0], known)}.")
+    return selection, keys, names
+
+
+def _parts(known: Iterable[AssetKey], selection: str) -> tuple[list[AssetKey], list[str], list[str]]:
+    """The assets that a selection covers, those of its patterns that cover none but are alerts' names, and those that are neither."""
+    from orchestration.incidents.mutes import matching, patterns_of
+
+    known = list(known)
+    empty = [pattern for pattern in patterns_of(selection) or [selection] if not matching(known, pattern)]
+    names = [pattern for pattern in empty if pattern == QUEUE or pattern.startswith(NAMED)]
+    return matching(known, selection), names, [pattern for pattern in empty if pattern not in names]
+
+
+def _what(assets: int, names: Sequence[str]) -> str:
+    parts = [f"{assets} asset{'' if assets == 1 else 's'}"] if assets else []
+    parts += [f"alerts named {', '.join(names)}"] if names else []
+    text = " and ".join(parts)
+    return text[0].upper() + text[1:]
 
 
 def _defined() -> list[AssetKey]:
@@ -254,7 +326,8 @@ def _instance() -> DagsterInstance:
         _fail(f"The Dagster instance in {os.environ['DAGSTER_HOME']} cannot be opened: {error}")
 
 
-def _active(instance: DagsterInstance, now: datetime) -> tuple[Mute, ...]:
+def _kept(instance: DagsterInstance, now: datetime) -> tuple[Mute, ...]:
+    """What is muted, and what will be."""
     from orchestration.incidents import mutes as stored
 
     try:
@@ -317,8 +390,21 @@ def _user() -> str:
         return "somebody"
 
 
-def _shown(one: Mute) -> dict[str, str]:
-    return {"selection": one.selection, "until": one.until.isoformat(), "reason": one.reason, "by": one.by}
+def _shown(one: Mute) -> dict[str, str | None]:
+    since = one.since.isoformat() if one.since else None
+    return {
+        "selection": one.selection,
+        "since": since,
+        "until": one.until.isoformat(),
+        "reason": one.reason,
+        "by": one.by,
+    }
+
+
+def _when(one: Mute, now: datetime, zone: ZoneInfo | None) -> str:
+    if one.since is not None and one.is_planned(now.timestamp()):
+        return f"from {_time(one.since, zone)} until {_time(one.until, zone)}, begins in {_span(one.since - now)}"
+    return f"until {_time(one.until, zone)}, {_span(one.until - now)} left"
 
 
 def _time(moment: datetime, zone: ZoneInfo | None) -> str:

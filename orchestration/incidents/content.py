@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from textwrap import wrap
 from urllib.parse import quote, urlencode
 
@@ -20,6 +20,8 @@ ERROR_LINES, ERROR_COLUMNS = 5, 140
 """Of an error: what fits a phone's screen. The rest is in the log that is linked."""
 MOST_RERUN, LONGEST_URL = 12, 1500
 """Assets that a link and a command name, and characters of a link. Of more, the run is the better place to start from."""
+MOST_SPANS = 3
+"""Of partitions: what is named in words, and what a command runs. Of more, somebody has to choose."""
 NOBODY = "nobody"
 DEFAULT_TEAM = "data"
 
@@ -34,6 +36,8 @@ NOUNS = {
 }
 """What a unit is, by what its name begins with."""
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+QUEUE = "queue"
+"""The name of the one alert for all runs that hang in the queue."""
 LOCATION = "orchestration"
 """The code location whose sensors and schedules these are: `code_location_name` in pyproject.toml."""
 IMPLICIT_JOB = "__ASSET_JOB"
@@ -70,6 +74,8 @@ class Content:
     readers: tuple[Staleness, ...]
     """The blast radius, customers first."""
     assets: tuple[str, ...]
+    partitions: tuple[str, ...]
+    """Those that failed, in words: days one after the other are one item."""
     held_up: tuple[str, ...]
     left: tuple[str, ...]
     owner: str
@@ -108,8 +114,9 @@ def of(failure: Failure, dagster_url: str) -> Content:
         count=failure.count,
         readers=_readers(failure.consumers, background.stale),
         assets=failure.asset_keys,
+        partitions=in_words(failure.partitions),
         held_up=failure.held_up,
-        left=tuple(map(readable, failure.left)),
+        left=what_is_left(failure.left),
         owner=", ".join(failure.owners) or NOBODY,
         team=team_of(failure.owners),
         last_success=background.last_success,
@@ -160,21 +167,42 @@ def error_of(units: Sequence[FailedUnit]) -> tuple[str, ...]:
 def rerun_of(failure: Failure, dagster_url: str) -> Rerun:
     """Where what failed is run again: its assets with what they held up; of a partial recovery, only what is left of them."""
     run_page = f"{dagster_url}/runs/{failure.run_id}" if failure.run_id else None
-    if failure.kind == "tick":
+    if _is_tick(failure.name):
         return Rerun(f"Open the {_ticking(failure)}", tick_url(dagster_url, failure))
-    if failure.kind == "queue":
+    if failure.name == QUEUE:
         return Rerun("Open the queue", queue_url(dagster_url))
+    if all(_is_tick(unit.unit) for unit in failure.units):
+        return Rerun("Open the sensors and schedules", f"{dagster_url}/automation")
     keys = rerun_keys(failure)
     lineage = lineage_url(dagster_url, keys[: MOST_RERUN + 1])
     if not keys or len(keys) > MOST_RERUN or len(lineage) > LONGEST_URL:
         page = run_page or f"{dagster_url}/asset-groups"
         return Rerun("Open the run, then Re-execute, From failure" if run_page else "Open the assets", page)
     what = "the asset" if len(keys) == 1 else f"these {len(keys)} assets"
-    return Rerun(
-        f"Materialize {what}",
-        lineage,
-        f"dagster asset materialize -m orchestration.definitions --select {shlex.quote(selection(keys))}",
-    )
+    partitions = rerun_partitions(failure)
+    days = f" for {', '.join(in_words(partitions))}" if partitions else ""
+    return Rerun(f"Materialize {what}{days}", lineage, _command(keys, partitions))
+
+
+def _command(keys: Sequence[str], partitions: Sequence[str]) -> str | None:
+    """What is typed to make these assets again: once for each span of their partitions."""
+    command = f"dagster asset materialize -m orchestration.definitions --select {shlex.quote(selection(keys))}"
+    found = spans(partitions)
+    if len(found) > MOST_SPANS:
+        return None
+    options = [
+        f" --partition {shlex.quote(first)}"
+        if first == last
+        else f" --partition-range {shlex.quote(f'{first}...{last}')}"
+        for first, last in found
+    ]
+    return " && ".join(command + option for option in options or [""])
+
+
+def rerun_partitions(failure: Failure) -> tuple[str, ...]:
+    """Those that have to be made again, in their order; none where the assets have none."""
+    left = {partition for token in failure.left if (partition := _split(token)[1])}
+    return tuple(sorted(left)) or failure.partitions
 
 
 def rerun_keys(failure: Failure) -> tuple[str, ...]:
@@ -210,8 +238,49 @@ def tick_url(dagster_url: str, failure: Failure) -> str:
     return f"{dagster_url}/locations/{LOCATION}/{_ticking(failure)}s/{name}"
 
 
+def what_is_left(tokens: Iterable[str]) -> tuple[str, ...]:
+    """What has to be well again, in people's words, with the partitions of one asset together."""
+    found: dict[str, list[str]] = {}
+    for token in tokens:
+        whole, partition = _split(token)
+        found.setdefault(whole, []).extend([partition] if partition else [])
+    return tuple(
+        f"{readable(whole)} ({', '.join(in_words(partitions))})" if partitions else readable(whole)
+        for whole, partitions in found.items()
+    )
+
+
+def in_words(partitions: Iterable[str]) -> tuple[str, ...]:
+    """Partitions as people say them: `2026-11-02 to 2026-11-08`."""
+    found = [first if first == last else f"{first} to {last}" for first, last in spans(partitions)]
+    more = [f"and {len(found) - MOST_SPANS} more"] if len(found) > MOST_SPANS else []
+    return (*found[:MOST_SPANS], *more)
+
+
+def spans(partitions: Iterable[str]) -> list[tuple[str, str]]:
+    """The first and the last of days one after the other; what is no day stands for itself."""
+    found: list[tuple[str, str]] = []
+    for partition in sorted(set(partitions)):
+        day, before = _day(partition), _day(found[-1][1]) if found else None
+        if day and before and day - before == timedelta(days=1):
+            found[-1] = (found[-1][0], partition)
+        else:
+            found.append((partition, partition))
+    return found
+
+
+def _day(partition: str) -> date | None:
+    try:
+        return date.fromisoformat(partition)
+    except ValueError:
+        return None
+
+
 def readable(token: str) -> str:
-    """What has to be well again, in people's words: an asset, or a check, a job, a sensor."""
+    """What has to be well again, in people's words: an asset or a partition of it, or a check, a job, a sensor."""
+    whole, partition = _split(token)
+    if partition:
+        return f"{whole} ({partition})"
     kind, colon, name = token.partition(":")
     if not colon:
         return token
@@ -221,7 +290,14 @@ def readable(token: str) -> str:
     return f"{'freshness of' if kind == 'fresh' else 'sensor' if kind == 'tick' else kind} {name}"
 
 
+def _split(token: str) -> tuple[str, str | None]:
+    """An asset and its partition (`product/sessions@2026-11-02`); what is anything else as it is, with None."""
+    whole, at, partition = token.partition("@")
+    return (whole, partition) if at and ":" not in whole else (token, None)
+
+
 def _asset_of(token: str) -> str:
+    token = _split(token)[0]
     kind, colon, name = token.partition(":")
     return (name.rpartition(":")[0] if kind == "check" else name) if colon else token
 
@@ -235,12 +311,12 @@ def _broke(failure: Failure) -> str:
         known = causes.TITLES.get(failure.name.removeprefix("cause/"))
         made = f"{_count(number, 'asset')} not made" if number else _count(len(failure.units), "failure")
         return f"{known}: {made}" if known else f"{what} failed with the same error"
-    if failure.kind == "freshness":
+    if failure.name.startswith("freshness/"):
         return f"{what} is late"
-    if failure.kind == "queue":
+    if failure.name == QUEUE:
         number = len(failure.asset_keys)
         return "Runs hang in the queue" + (f": {_count(number, 'asset')} wait" if number else "")
-    return f"{what} fails" if failure.kind == "tick" else f"{what} failed"
+    return f"{what} fails" if _is_tick(failure.name) else f"{what} failed"
 
 
 def _what(failure: Failure) -> str:
@@ -249,11 +325,11 @@ def _what(failure: Failure) -> str:
     keys = failure.asset_keys
     if kind == "cause":
         what = causes.TITLES.get(name) or _count(len(keys) or len(failure.units), "asset" if keys else "failure")
-    elif failure.kind == "freshness":
+    elif kind == "freshness":
         what = f"`{name}`"
-    elif failure.kind == "queue":
+    elif kind == QUEUE:
         what = "The queue"
-    elif failure.kind == "tick":
+    elif kind == "tick":
         what = f"{_ticking(failure).capitalize()} `{name}`"
     elif kind == "check":
         what = _check(name, keys)
@@ -269,6 +345,11 @@ def _run(failure: Failure) -> str:
     if not keys and job and job != IMPLICIT_JOB:
         return f"Run of job `{job}`"
     return f"Run of `{keys[0]}`" if len(keys) == 1 else f"Run of {len(keys)} assets"
+
+
+def _is_tick(name: str) -> bool:
+    """Of a sensor or a schedule. Not by the kind: the cause that ticks share with other failures has that of what failed first."""
+    return name.startswith("tick/")
 
 
 def _ticking(failure: Failure) -> str:
@@ -291,11 +372,11 @@ def _links(failure: Failure, dagster_url: str) -> Iterable[Link]:
         yield Link("run", run)
         step = {"selection": name, "logs": f"step:{name}"} if kind == "step" else {"logs": "type:STEP_FAILURE"}
         yield Link("log", f"{run}?{urlencode(step)}")
-    if failure.kind == "tick":
+    if _is_tick(failure.name):
         yield Link(_ticking(failure), tick_url(dagster_url, failure))
-    if failure.kind == "queue":
+    if failure.name == QUEUE:
         yield Link("queue", queue_url(dagster_url))
-    if (keys := failure.asset_keys) and failure.kind != "queue":
+    if (keys := failure.asset_keys) and failure.name != QUEUE:
         check = name.removeprefix(f"{keys[0]}/") if kind == "check" and name.startswith(f"{keys[0]}/") else ""
         view = {"view": "checks", "checkDetail": check} if check else {}
         yield Link("asset" if len(keys) == 1 else f"asset {keys[0]}", asset_url(dagster_url, keys[0], **view))
@@ -328,14 +409,15 @@ def _lines(text: str) -> list[str]:
 
 
 def _shortened(lines: Sequence[str]) -> tuple[str, ...]:
-    """One long line is broken; of many lines the last is kept, which in a traceback is the reason."""
-    if len(lines) == 1:
-        lines = wrap(lines[0], ERROR_COLUMNS, break_on_hyphens=False)
-        if len(lines) > ERROR_LINES:
-            lines = [*lines[: ERROR_LINES - 1], _cut(lines[ERROR_LINES - 1] + " …")]
+    """Of a few lines the long ones are broken; of many the last is kept, which in a traceback is the reason."""
     if len(lines) > ERROR_LINES:
         lines = [*lines[: ERROR_LINES - 2], f"… {len(lines) - ERROR_LINES + 1} more lines …", lines[-1]]
-    return tuple(map(_cut, lines)) or ("It gives no reason.",)
+    shown: list[str] = []
+    for number, line in enumerate(lines, 1):
+        room = ERROR_LINES - len(shown) - (len(lines) - number)
+        parts = wrap(line, ERROR_COLUMNS, break_on_hyphens=False)
+        shown += parts if len(parts) <= room else [*parts[: room - 1], f"{parts[room - 1]} …"]
+    return tuple(map(_cut, shown)) or ("It gives no reason.",)
 
 
 def _cut(line: str) -> str:

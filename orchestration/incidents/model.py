@@ -35,6 +35,8 @@ class Signal:
     """It says that data is late or missing, as it also is where something above has failed."""
     unmade: tuple[str, ...] = ()
     """What was planned beside, and not made."""
+    interruption: FailedUnit | None = None
+    """Of a run that was interrupted after something had failed: all that was not made by its end, whether or not that held it up."""
     ended: bool = False
     """It is about a whole run that has ended."""
 
@@ -91,6 +93,8 @@ class Failure:
     """It failed, and an automatic retry has succeeded: recorded, and nobody is paged."""
     left: tuple[str, ...] = ()
     """After a partial recovery: what is still not made."""
+    partitions: tuple[str, ...] = ()
+    """Of assets that have any: those that failed, in their order."""
 
     @property
     def customer_facing(self) -> bool:

@@ -1,4 +1,4 @@
-"""Mutes: of which assets nobody wants to hear until a time. A muted failure is held back, and told when the mute ends and it still fails.
+"""Mutes: of which assets nobody wants to hear for a time. A muted failure is held back, and told when the mute ends and it still fails.
 
 They are kept in Dagster's own storage, beside the daemons' cursors, so that the command line and the sensor share them wherever they run.
 """
@@ -28,35 +28,40 @@ OBSERVED = "incidents_muted"
 @dataclass(frozen=True)
 class Mute:
     selection: str
-    """Asset keys or patterns of them such as `insights/*`, with commas between."""
+    """Asset keys or patterns of them such as `insights/*`, with commas between; of alerts without assets, their names."""
     until: datetime
     reason: str
     by: str
-
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        return tuple(part.strip() for part in self.selection.split(",") if part.strip())
+    since: datetime | None = None
+    """When it begins, of one that was planned ahead; None where it began when it was made."""
 
     def covers(self, key: str) -> bool:
-        return any(fnmatchcase(key, pattern) for pattern in self.patterns)
+        """Whether it is about an asset, or an alert of this name, at whatever time."""
+        return any(fnmatchcase(key, pattern) for pattern in patterns_of(self.selection))
+
+    def is_planned(self, now: float) -> bool:
+        """It has not begun at a time in seconds since the epoch."""
+        return self.since is not None and self.since.timestamp() > now
+
+    def overlaps(self, other: Mute) -> bool:
+        """Both apply at some time."""
+        return (self.since or BEGINNING) < other.until and (other.since or BEGINNING) < self.until
 
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
 MUTES = TypeAdapter(tuple[Mute, ...])
 
 
 def active(instance: dg.DagsterInstance, now: float) -> tuple[Mute, ...]:
-    """The mutes that have not ended at a time in seconds since the epoch, the first to end first.
+    """The mutes that apply at a time in seconds since the epoch, the first to end first.
 
     None where what is stored cannot be read: to hear too much is better than to hear nothing.
     """
-    try:
-        return read(instance, now)
-    except ValueError:
-        return ()
+    return tuple(mute for mute in _readable(instance, now) if not mute.is_planned(now))
 
 
 def read(instance: dg.DagsterInstance, now: float) -> tuple[Mute, ...]:
-    """As `active`, but raises ValueError where what is stored cannot be read."""
+    """The mutes that have not ended, those that are planned among them. Raises ValueError where what is stored cannot be read."""
     stored = instance.daemon_cursor_storage.get_cursor_values({KEY}).get(KEY)
     if not stored:
         return ()
@@ -71,7 +76,8 @@ def read(instance: dg.DagsterInstance, now: float) -> tuple[Mute, ...]:
 def is_muted(keys: Sequence[str], mutes: Iterable[Mute]) -> Mute | None:
     """The mute that ends first of those which cover something, where all of `keys` are covered; else None.
 
-    A failure of several assets is muted only when each of them is: of the others somebody does want to hear.
+    `mutes` are those that apply now. A failure of several assets is muted only when each of them is: of the others somebody does
+    want to hear.
     """
     mutes = list(mutes)
     if not keys or not all(any(mute.covers(key) for mute in mutes) for key in keys):
@@ -80,28 +86,46 @@ def is_muted(keys: Sequence[str], mutes: Iterable[Mute]) -> Mute | None:
 
 
 def add(instance: dg.DagsterInstance, mute: Mute, keys: Iterable[dg.AssetKey], now: float) -> None:
-    """Mute, in place of an earlier mute of the same selection; `keys` are the assets on whose pages it shows."""
-    others = tuple(other for other in active(instance, now) if other.selection != mute.selection)
+    """Mute, in place of earlier mutes of the same selection at the same time; `keys` are the assets on whose pages it shows."""
+    others = (one for one in _readable(instance, now) if one.selection != mute.selection or not one.overlaps(mute))
     _store(instance, (*others, mute))
-    until = f"{mute.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    _show(instance, keys, f"Incidents are muted until {until} by {mute.by}: {mute.reason}", until)
+    until = f"until {_utc(mute.until)}"
+    when = f"from {_utc(mute.since)} {until}" if mute.since else until
+    _show(instance, keys, f"Incidents are muted {when} by {mute.by}: {mute.reason}", when.removeprefix("until "))
 
 
 def remove(instance: dg.DagsterInstance, selection: str, keys: Iterable[dg.AssetKey], now: float, by: str) -> bool:
-    """End a mute; whether there was one of this selection."""
-    before = active(instance, now)
-    left = tuple(mute for mute in before if mute.selection != selection)
-    if len(left) == len(before):
+    """End the mute of a selection that applies now, or where none does, what is planned for it; whether there was any."""
+    before = _readable(instance, now)
+    same = [mute for mute in before if mute.selection == selection]
+    # Who ends today's work early has not called off that of next week.
+    ended = [mute for mute in same if not mute.is_planned(now)] or same
+    if not ended:
         return False
-    _store(instance, left)
+    _store(instance, tuple(mute for mute in before if mute not in ended))
     _show(instance, keys, f"Incidents are no longer muted, says {by}.", "no longer")
     return True
+
+
+def patterns_of(selection: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in selection.split(",") if part.strip())
 
 
 def matching(keys: Iterable[dg.AssetKey], selection: str) -> list[dg.AssetKey]:
     """Of some assets those that a selection covers, in the order of their names."""
     mute = Mute(selection, datetime.max.replace(tzinfo=UTC), "", "")
     return sorted((key for key in keys if mute.covers(key.to_user_string())), key=lambda key: key.to_user_string())
+
+
+def _readable(instance: dg.DagsterInstance, now: float) -> tuple[Mute, ...]:
+    try:
+        return read(instance, now)
+    except ValueError:
+        return ()
+
+
+def _utc(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _store(instance: dg.DagsterInstance, mutes: tuple[Mute, ...]) -> None:

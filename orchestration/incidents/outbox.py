@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from orchestration.incidents.sizes import LAST_REDUCTION, bounded, reduced
 from orchestration.vendors.http import VendorError
@@ -24,6 +24,8 @@ LONGEST_ASKED = 900.0
 """A `Retry-After` beyond this is a mistake, or an outage of which nobody knows the end."""
 REFUSED = LAST_REDUCTION + 1
 """`Waiting.reduced` of an event that was refused in its smallest form, too."""
+REFUSED_DAYS = 7
+"""So long such an event is offered again: by then somebody has mended the alert source, or the event is at fault and stays so."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Waiting:
     """How far it has to be reduced, for incident.io has refused it."""
     asked_until: float = 0.0
     """incident.io has asked that nothing is sent before, whichever event it is."""
+    refused_since: float = 0.0
+    """When it was first refused in its smallest form, whatever its words are by now."""
 
     @property
     def key(self) -> str:
@@ -69,21 +73,6 @@ class Carrier(Protocol):
     def carry(self, event: AlertEvent, why: str) -> None:
         """Tell of one event. `why` says why incident.io does not. Raises VendorError where it was not told."""
         ...
-
-
-def to_json(waiting: Waiting) -> dict[str, Any]:
-    """Plain data."""
-    return asdict(waiting)
-
-
-def from_json(data: Mapping[str, Any]) -> Waiting:
-    """The opposite of `to_json`. Names that are not known here were written by another version. Raises KeyError and TypeError."""
-    known = {name: value for name, value in data.items() if name in FIELDS}
-    known |= {"event": AlertEvent(**data["event"]), "carried": tuple(data.get("carried", ()))}
-    return Waiting(**known)
-
-
-FIELDS = {one.name for one in fields(Waiting)}
 
 
 def put(waiting: tuple[Waiting, ...], event: AlertEvent, now: float) -> tuple[Waiting, ...]:
@@ -122,7 +111,8 @@ def deliver(
     smaller forms, behind all others.
 
     What incident.io was unable to take for `fallback_seconds`, and what it refuses in every form, is told by the first of the
-    `carriers` that succeeds, once for each state of the alert. It still waits for incident.io.
+    `carriers` that succeeds, once for each state of the alert. It still waits for incident.io; what is refused in every form for
+    `REFUSED_DAYS` is dropped, with the `resolved` behind it, and named among the problems.
     """
     tick = _Tick(list(waiting), now, seconds, clock)
     tick.send(send)
@@ -166,10 +156,12 @@ class _Tick:
             try:
                 send(reduced(item.event, item.reduced))
             except VendorError as error:
-                self.items[number] = self._after(item, error)
+                self.items[number] = after = self._after(item, error)
                 if is_of_the_event(error) and item.reduced < LAST_REDUCTION:
                     turns.append(number)
                 self.unreachable = not is_of_the_event(error)
+                if after.reduced == REFUSED and not self.unreachable and self._is_given_up(after):
+                    self._drop(number, after)
             else:
                 self.sent.append(item.event)
                 self.items[number] = None
@@ -193,10 +185,24 @@ class _Tick:
         if is_of_the_event(error):
             self.problems.append(f"incident.io refuses {item.key} in every form")
             later = self.now + pause(item.key, attempts, LONGEST_PAUSE_OF_REFUSED)
-            return replace(item, attempts=attempts, not_before=later, reduced=REFUSED)
+            # Not later than now: a clock that was ahead would keep it for as long.
+            since = min(item.refused_since or self.now, self.now)
+            return replace(item, attempts=attempts, not_before=later, reduced=REFUSED, refused_since=since)
         later = self.now + pause(item.key, attempts, LONGEST_PAUSE)
         asked = self.now + min(error.retry_after, LONGEST_ASKED) if error.retry_after else 0.0
         return replace(item, attempts=attempts, not_before=later, asked_until=asked)
+
+    def _is_given_up(self, item: Waiting) -> bool:
+        return self.now - item.refused_since >= REFUSED_DAYS * 86400
+
+    def _drop(self, number: int, item: Waiting) -> None:
+        """Give an event up, and a `resolved` behind a `firing`: incident.io has no alert for it to end."""
+        what = f"`{item.event.status}` of {item.key}"
+        self.problems.append(f"{what} is dropped: incident.io has refused it in every form for {REFUSED_DAYS} days")
+        self.items[number] = None
+        behind = next((n for n, one in enumerate(self.items) if n > number and one and one.key == item.key), None)
+        if behind is not None and item.event.status == "firing" and self._status(behind) == "resolved":
+            self.items[behind] = None
 
     def _is_ahead(self, moment: float) -> bool:
         # Further ahead than any pause: this machine's clock was wrong when it was written.
@@ -244,6 +250,10 @@ class _Tick:
     def _key(self, number: int) -> str:
         item = self.items[number]
         return item.key if item else ""
+
+    def _status(self, number: int) -> str:
+        item = self.items[number]
+        return item.event.status if item else ""
 
     def _why_carried(self, number: int, fallback_seconds: float) -> str | None:
         """Why carriers have to tell of an event; None where they do not."""

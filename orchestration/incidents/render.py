@@ -112,6 +112,8 @@ def _reader(reader: Staleness) -> str:
 def _facts(told: Content) -> Iterator[str]:
     if told.assets:
         yield f"- **Broken**: {_names(told.assets, MOST_NAMES)}"
+    if told.partitions:
+        yield f"- **Partitions**: {', '.join(map(_name, told.partitions))}"
     if told.held_up:
         yield f"- **Held up**: {_names(told.held_up, MOST_NAMES)}"
     if told.flapping:

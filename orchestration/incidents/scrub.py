@@ -9,7 +9,7 @@ Every pattern is linear: it begins at a literal, or where a word begins, and wha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -261,8 +261,3 @@ LOOKS = (
     _rule(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{32,}+", _random, re.NOFLAG),
 )
 """Credentials that nothing says are any, but how they look."""
-
-
-def markers(text: str) -> Iterator[str]:
-    """The markers in a text, in order."""
-    return (match[0] for match in re.finditer(f"{SECRET}|{VALUE}", text))

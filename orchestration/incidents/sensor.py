@@ -90,13 +90,17 @@ def judge(instance: dg.DagsterInstance, before: state.State, graph: Callable[[],
         return f"muted until {mute.until:%Y-%m-%d %H:%M %Z}: {mute.reason}" if mute else None
 
     after, told = triage(heard.state, heard.signals, known, now, why_muted, heard.retries)
-    if before.position is None:
+    if after.looking_back:
+        # What is read next may be the end of what has just begun.
+        alerts = {name: replace(alert, told=False) for name, alert in after.alerts.items()}
+        return replace(after, alerts=alerts)
+    if before.looking_back:
         told = _without_the_mended(after, told)
     return _put(instance, after, told, known, now)
 
 
 def _without_the_mended(first: state.State, told: Sequence[Failure | Recovery]) -> list[Failure | Recovery]:
-    """A first tick looks back: what failed and was mended before it is history, and wakes nobody."""
+    """What failed and was mended before the first tick is history, and wakes nobody."""
     live = {alert.deduplication_key for alert in first.alerts.values()}
     return [item for item in told if item.deduplication_key in live]
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from itertools import batched
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.instance import RUNLESS_RUN_ID
-from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType, TickStatus
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorTick, InstigatorType, TickStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import Position, State
@@ -34,9 +36,12 @@ UNDECIDED_SECONDS = 60.0
 KEEP_SECONDS = 900.0
 """So long a run that ended well is remembered as judged: beyond the overlap."""
 RUNS_A_TICK, EVENTS_A_TICK = 100, 2_000
+RECORDS_A_TICK = 1_000
+"""Of runs that have changed, most of which were judged before."""
 READ_SECONDS = 15.0
 """A tick has 60 s, and one run takes at most a few to read."""
 TICKS_LOOKED_AT = 5
+KEYS_A_QUERY = 200
 
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 EVENTS = (
@@ -62,18 +67,24 @@ def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minute
     position = before.position or _first(instance, now)
     run_of = cache(instance.get_run_by_id)
     signals: list[Signal] = []
-    runs_until, of_runs = _runs(instance, position, before.handled, now)
+    runs_until, all_runs, of_runs = _runs(instance, position, before.handled, now)
     signals += of_runs
     event, of_events = _events(instance, position, now, run_of)
     signals += of_events
     ticks, of_ticks = _ticks(instance, position.ticks)
     signals += of_ticks
-    signals += _queue(instance, now, queue_minutes)
+    signals += _queue(instance, now, queue_minutes, before.handled)
+    if before.position is None:
+        signals += _late(instance)
     awaited = _awaited(before, signals)
     signals += _by_hand(instance, awaited)
+    signals += _passed(instance, awaited)
     marks = (*((at, id_) for at, id_ in position.marks if at > now - 2 * OVERLAP_SECONDS), (now, event))
-    handled = {id_: at for id_, at in before.handled.items() if at > now - _kept(id_)}
-    after = replace(before, position=Position(runs_until, event, marks, ticks), handled=handled)
+    # In a long backlog what was read lately is long past.
+    reached = min(now, position.runs_until)
+    handled = {id_: at for id_, at in before.handled.items() if at > reached - _kept(id_)}
+    looking_back = before.looking_back and not all_runs
+    after = replace(before, position=Position(runs_until, event, marks, ticks, looking_back), handled=handled)
     # What nobody waits for says nothing.
     told = (one for one in signals if one.failed or one.ended or awaited & one.well.keys())
     return Heard(after, sorted(told, key=lambda one: (one.at, one.ended)), _retries(instance, before, now))
@@ -99,35 +110,42 @@ def _awaited(before: State, signals: Iterable[Signal]) -> set[str]:
 
 def _runs(
     instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float
-) -> tuple[float, list[Signal]]:
-    """Signals of the runs that have ended, and until when runs have been read."""
+) -> tuple[float, bool, list[Signal]]:
+    """Signals of the runs that have ended, until when runs have been read, and whether that is all of them."""
     began, since = time.monotonic(), position.runs_until
-    changed_after = datetime.fromtimestamp(since - OVERLAP_SECONDS, UTC)
+    oldest = min(now - LOOK_BACK_SECONDS, since - OVERLAP_SECONDS)
     found: list[Signal] = []
     read = 0
-    for record in _changed(instance, changed_after):
-        run, changed = record.dagster_run, record.update_timestamp.replace(tzinfo=UTC).timestamp()
+    records = _changed(instance, datetime.fromtimestamp(since - OVERLAP_SECONDS, UTC))
+    for record in records:
+        run, changed = record.dagster_run, _changed_at(record)
         ended_at = record.end_time or changed
         if f"run:{run.run_id}" in handled or f"ok:{run.run_id}" in handled:
             continue
         # A failure that is older was only touched lately, by a tag.
-        if ended_at < now - LOOK_BACK_SECONDS:
+        if ended_at < oldest:
             continue
         if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
-            return max(since, changed), found
+            return max(since, changed), False, found
         read += 1
         outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
         if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS:
             # The next tick finds it again.
             continue
         found += _of_run(outcome, ended_at)
-    return max(since, now), found
+    if len(records) == RECORDS_A_TICK:
+        return max(since, _changed_at(records[-1])), False, found
+    return max(since, now), True, found
 
 
-def _changed(instance: dg.DagsterInstance, after: datetime) -> Iterator[dg.RunRecord]:
+def _changed(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRecord]:
     """The runs that have ended, in the order in which they changed."""
     filters = RunsFilter(statuses=ENDED, updated_after=after)
-    yield from instance.get_run_records(filters, order_by="update_timestamp", ascending=True)
+    return instance.get_run_records(filters, limit=RECORDS_A_TICK, order_by="update_timestamp", ascending=True)
+
+
+def _changed_at(record: dg.RunRecord) -> float:
+    return record.update_timestamp.replace(tzinfo=UTC).timestamp()
 
 
 def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
@@ -143,7 +161,15 @@ def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
     checks = [_of_check(whole, check) for check in outcome.checks_failed]
     told = {check.unit.unit for check in outcome.checks_failed}
     failed = tuple(unit for unit in outcome.failed if unit.unit not in told)
-    return [*checks, replace(whole, failed=failed, well=outcome.succeeded, unmade=outcome.unmade, ended=True)]
+    rest = replace(
+        whole,
+        failed=failed,
+        well=outcome.succeeded,
+        unmade=outcome.unmade,
+        interruption=outcome.interruption,
+        ended=True,
+    )
+    return [*checks, rest]
 
 
 def _of_check(run: Signal, check: runs.FailedCheck) -> Signal:
@@ -218,16 +244,29 @@ def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.Dags
     return _of_report(entry, event, run_of)
 
 
-def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal | None:
+def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal:
     change = event.asset_freshness_state_change_data
     key, token, at = change.key.to_user_string(), f"fresh:{change.key.to_user_string()}", change.state_change_timestamp
-    if change.new_state in {FreshnessState.PASS, FreshnessState.WARN}:
-        return Signal(id=f"event:{id_}", at=at, well={token: at})
     if change.new_state != FreshnessState.FAIL:
-        return None
+        # Also where it has no policy any more: nobody waits for it then.
+        return Signal(id=f"event:{id_}", at=at, well={token: at})
+    return _too_late(key, at)
+
+
+def _too_late(key: str, at: float) -> Signal:
     text = "It was not made in time, by its freshness policy."
-    unit = FailedUnit(f"freshness/{key}", (key,), text, awaits=(token,))
+    unit = FailedUnit(f"freshness/{key}", (key,), text, awaits=(f"fresh:{key}",))
     return Signal(id=f"fresh:{key}:{at}", at=at, failed=(unit,), kind="freshness", lateness=True)
+
+
+def _late(instance: dg.DagsterInstance) -> list[Signal]:
+    """What is late already when the sensor ticks for the first time: Dagster tells changes only."""
+    found: list[Signal] = []
+    for keys in batched(instance.all_asset_keys(), KEYS_A_QUERY, strict=False):
+        for key, record in instance.event_log_storage.get_freshness_state_records(keys).items():
+            if record.freshness_state == FreshnessState.FAIL:
+                found.append(_too_late(key.to_user_string(), record.updated_at.timestamp()))
+    return found
 
 
 def _of_evaluation(
@@ -282,13 +321,30 @@ def _in(run: dg.DagsterRun | None, entry: dg.EventLogEntry) -> Signal:
 
 def _by_hand(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Signal]:
     """What was reported as made by no run: a sync that succeeded at the vendor, or a person who has mended something."""
-    assets = [dg.AssetKey.from_user_string(token) for token in awaited if ":" not in token]
-    if not assets:
+    assets = {token.partition("@")[0] for token in awaited}
+    keys = [dg.AssetKey.from_user_string(asset) for asset in assets if ":" not in asset]
+    if not keys:
         return []
     found: list[Signal] = []
-    for key, entry in instance.event_log_storage.get_latest_materialization_events(assets).items():
+    for key, entry in instance.event_log_storage.get_latest_materialization_events(keys).items():
         if entry is not None and entry.run_id == RUNLESS_RUN_ID:
-            found.append(Signal(id="", at=entry.timestamp, well={key.to_user_string(): entry.timestamp}))
+            token, partition = key.to_user_string(), entry.dagster_event and entry.dagster_event.partition
+            well = {token: entry.timestamp}
+            if partition is not None:
+                well[runs.partition_token(token, partition)] = entry.timestamp
+            found.append(Signal(id="", at=entry.timestamp, well=well))
+    return found
+
+
+def _passed(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Signal]:
+    """Checks that have passed when they were evaluated last, also before what is read of the events begins."""
+    checks = [runs.check_of_token(token) for token in awaited if token.startswith(runs.CHECKS)]
+    found: list[Signal] = []
+    for key, record in instance.event_log_storage.get_latest_asset_check_execution_by_key(checks).items():
+        if record.status == AssetCheckExecutionRecordStatus.SUCCEEDED and record.event:
+            at = record.event.timestamp
+            token = runs.check_token(key.asset_key.to_user_string(), key.name)
+            found.append(Signal(id="", at=at, well={token: at}))
     return found
 
 
@@ -297,12 +353,14 @@ def _by_hand(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Sig
 
 def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dict[str, float], list[Signal]]:
     """Signals of sensors' and schedules' ticks, and the last tick of each that was looked at."""
-    states = [
-        state for state in instance.all_instigator_state() if state.status != InstigatorStatus.STOPPED
-    ]  # fmt: skip
+    known = instance.all_instigator_state()
+    states = [state for state in known if state.status != InstigatorStatus.STOPPED]
+    # Who switches one off knows that it does nothing.
+    off = {state.instigator_name for state in known} - {state.instigator_name for state in states}
+    now = time.time()
+    after, found = dict(seen), [Signal(id="", at=now, well={f"tick:{name}": now}) for name in off]
     if not states:
-        return {}, []
-    after, found = dict(seen), list[Signal]()
+        return after, found
     newest = instance.get_batch_ticks([state.selector_id for state in states], limit=TICKS_LOOKED_AT)
     for state in states:
         name = state.instigator_name
@@ -324,14 +382,14 @@ def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dic
     return after, found
 
 
-def _words(tick: object) -> str:
-    error = getattr(tick, "error", None)
+def _words(tick: InstigatorTick) -> str:
+    error = tick.error
     while error is not None and error.cause is not None:
         error = error.cause
     return " ".join(error.message.split()) if error else "it gives no reason."
 
 
-def _queue(instance: dg.DagsterInstance, now: float, minutes: float) -> list[Signal]:
+def _queue(instance: dg.DagsterInstance, now: float, minutes: float, handled: Mapping[str, float]) -> list[Signal]:
     """One signal for all the runs that hang in the queue: what they wait for is the same."""
     before = datetime.fromtimestamp(now - minutes * 60, UTC)
     hang = instance.get_run_records(
@@ -340,6 +398,9 @@ def _queue(instance: dg.DagsterInstance, now: float, minutes: float) -> list[Sig
     if not hang:
         return [Signal(id="", at=now, well={"queue": now})]
     ids = sorted(record.dagster_run.run_id for record in hang)
+    id_ = f"queue:{hashlib.sha256(','.join(ids).encode()).hexdigest()[:10]}"
+    if id_ in handled:
+        return []
     jobs = ", ".join(sorted({record.dagster_run.job_name for record in hang}))
     planned = {
         record.event_log_entry.dagster_event.asset_key.to_user_string()
@@ -351,5 +412,4 @@ def _queue(instance: dg.DagsterInstance, now: float, minutes: float) -> list[Sig
     }
     text = f"{len(ids)} runs wait in the queue for more than {minutes:.0f} min ({jobs}). The oldest: {hang[-1].dagster_run.run_id}."
     unit = FailedUnit("queue", tuple(sorted(planned)), text, awaits=("queue",))
-    digest = hashlib.sha256(",".join(ids).encode()).hexdigest()[:10]
-    return [Signal(id=f"queue:{digest}", at=now, failed=(unit,), kind="queue")]
+    return [Signal(id=id_, at=now, failed=(unit,), kind="queue")]

@@ -27,6 +27,8 @@ class Position:
     """Of the last minutes, when the log had been read up to which id: from the oldest of them it is read again."""
     ticks: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of each sensor and schedule, the time of the last tick that was judged."""
+    looking_back: bool = False
+    """It was the first tick, or the next ones while what was before it is read: nobody is told of what is mended by now."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class State:
     history: Mapping[str, tuple[Opening, ...]] = field(default_factory=dict[str, tuple[Opening, ...]])
     """When each cause failed in the last 30 days."""
     waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def looking_back(self) -> bool:
+        """The next tick reads what was before the first one."""
+        return self.position is None or self.position.looking_back
 
 
 STATE = TypeAdapter(State)

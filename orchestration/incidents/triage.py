@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
@@ -10,6 +10,7 @@ from typing import Literal
 from orchestration.incidents import causes
 from orchestration.incidents.model import Failure, Kind, Recovery, Signal
 from orchestration.incidents.state import MANY_UNITS, SHORT_ERROR, Alert, Opening, Pending, State
+from orchestration.lineage import runs
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Graph
 
@@ -60,7 +61,9 @@ def triage(
     first failure: the same signals, read twice, give the same key, and a later outage of the same unit gives another.
     `retries` says of pending failures whether their retry is under way, or will not come.
     """
-    room = Triage(before, graph, now, muted)
+    signals = list(signals)
+    fresh = [unit for signal in signals if signal.id not in before.handled for unit in signal.failed]
+    room = Triage(before, graph, now, muted, causes.shared(fresh))
     for signal in signals:
         room.hear(signal)
     room.give_up(retries or {})
@@ -71,8 +74,8 @@ def triage(
 class Triage:
     """The alerts while signals are heard."""
 
-    def __init__(self, before: State, graph: Graph, now: float, muted: Muted) -> None:
-        self._before, self._graph, self._now, self._muted = before, graph, now, muted
+    def __init__(self, before: State, graph: Graph, now: float, muted: Muted, shared: Mapping[str, str]) -> None:
+        self._before, self._graph, self._now, self._muted, self._shared = before, graph, now, muted, shared
         self._alerts = dict(before.alerts)
         self._pending = dict(before.pending)
         self._history = dict(before.history)
@@ -99,7 +102,7 @@ class Triage:
         if signal.failed or signal.ended:
             self._handled[signal.id] = signal.at
         self._mend(signal)
-        entries = [Entry(self._with_held_up(unit, signal), signal, signal.at) for unit in signal.failed]
+        entries = [Entry(unit, signal, signal.at) for unit in self._with_unmade(signal)]
         if signal.ended:
             entries = self._after_retry(signal, entries)
         waits = [one for one in entries if signal.retried and not one.unit.permanent and not self._alert_of(one.unit)]
@@ -107,9 +110,22 @@ class Triage:
             self._wait(signal, waits)
         self._fire([entry for entry in entries if entry not in waits])
 
-    def _with_held_up(self, unit: FailedUnit, signal: Signal) -> FailedUnit:
-        below = self._graph.downstream(unit.asset_keys) if signal.unmade else set[str]()
-        held_up = dict.fromkeys([*unit.held_up, *(key for key in signal.unmade if key in below)])
+    def _with_unmade(self, signal: Signal) -> list[FailedUnit]:
+        """The units of a signal, each with what it held up of all that was not made; and what nothing that failed explains."""
+        units = [self._with_held_up(unit, signal.unmade) for unit in signal.failed]
+        explained = {key for unit in units for key in (*unit.asset_keys, *unit.held_up)}
+        left = tuple(key for key in signal.unmade if key not in explained)
+        if signal.interruption is not None:
+            lost = set(left)
+            keys = tuple(key for key in signal.interruption.asset_keys if key in lost)
+            awaits = tuple(token for token in signal.interruption.awaits if token.partition("@")[0] in lost)
+            return [*units, replace(signal.interruption, asset_keys=keys, awaits=awaits)] if keys else units
+        # A step that fails stops all that follows it, also what is made of what it did make.
+        return [replace(unit, held_up=(*unit.held_up, *left)) for unit in units]
+
+    def _with_held_up(self, unit: FailedUnit, unmade: Collection[str]) -> FailedUnit:
+        below = self._graph.downstream(unit.asset_keys) if unmade else set[str]()
+        held_up = dict.fromkeys([*unit.held_up, *(key for key in unmade if key in below)])
         return replace(unit, held_up=tuple(key for key in held_up if key not in unit.asset_keys))
 
     # What waits for a retry
@@ -123,7 +139,8 @@ class Triage:
             units={**known.units, **units},
             missing={**known.missing, **{unit: signal.awaited(one) for unit, one in units.items()}},
             at={**dict.fromkeys(units, signal.at), **known.at},
-            attempts=known.attempts + 1,
+            # A run of which several signals tell has failed once.
+            attempts=known.attempts + (signal.run_id is None or signal.run_id != known.run_id),
             run_id=signal.run_id,
             job=signal.job,
             # A run has a retry of its own, which may take its time; a tick that fails is given one more chance.
@@ -154,7 +171,7 @@ class Triage:
             Alert(
                 name=name,
                 kind=kind_of(name),
-                deduplication_key=f"{name}:{known.run_id or int(at)}",
+                deduplication_key=f"{name}:{known.run_id or _signal_of(known).id}",
                 units=(known.units[name],),
                 missing={},
                 since=at,
@@ -197,8 +214,7 @@ class Triage:
         """Each of them belongs to the alert that it is part of, to that of a cause that it shares, or to a new one."""
         homes = {entry.unit.unit: alert.name for entry in entries if (alert := self._alert_of(entry.unit))}
         new = [entry.unit for entry in entries if entry.unit.unit not in homes]
-        words = {unit.unit: causes.by_words(unit) for unit in new}
-        homes |= {name: cause for name, cause in words.items() if cause in self._alerts} | causes.shared(new)
+        homes |= self._causes_of(new)
         together: dict[str, list[Entry]] = {}
         for entry in entries:
             together.setdefault(homes.get(entry.unit.unit, entry.unit.unit), []).append(entry)
@@ -207,6 +223,16 @@ class Triage:
             alert = self._opened(name, found[0]) if known is None else known
             others = found[1:] if known is None else found
             self._alerts[name] = self._joined(alert, others) if others else alert
+
+    def _causes_of(self, new: Sequence[FailedUnit]) -> dict[str, str]:
+        """Of units without an alert, the cause that each shares: with one another, with all that is heard now, or with open alerts."""
+        if not new:
+            return {}
+        alone = [alert.units[0] for alert in self._alerts.values() if alert.name == alert.units[0].unit]
+        shared = {**self._shared, **causes.shared([*alone, *new])}
+        opened = {unit.unit: cause for unit in new if (cause := causes.by_words(unit)) in self._alerts}
+        names = {unit.unit for unit in new}
+        return {name: cause for name, cause in (shared | opened).items() if name in names}
 
     def _joined(self, alert: Alert, entries: Sequence[Entry]) -> Alert:
         units = {unit.unit: unit for unit in alert.units} | {entry.unit.unit: entry.unit for entry in entries}
@@ -220,6 +246,7 @@ class Triage:
             alert,
             units=_compact(tuple(units.values())),
             missing=missing,
+            since=min([alert.since, *(entry.at for entry in entries)]),
             last_seen=max(alert.last_seen, last.at),
             count=alert.count + len(others),
             run_id=last.run_id or alert.run_id,
@@ -307,11 +334,16 @@ class Triage:
     def _held(self, alert: Alert) -> Alert | None:
         """The alert while nobody is told of it; None where somebody has to be."""
         keys = keys_of(alert)
-        if (why := self._muted(keys or [alert.name])) is not None:
+        if (why := self._why_muted(alert)) is not None:
             return replace(alert, held=why)
         if alert.lateness and (cause := self._follows(alert.name, keys)) is not None:
             return replace(alert, held=f"follows from {cause}", not_before=self._now + AFTERMATH_SECONDS)
         return replace(alert, held="young") if self._now < alert.not_before else None
+
+    def _why_muted(self, alert: Alert) -> str | None:
+        """By its assets, or by its own name."""
+        keys = keys_of(alert)
+        return (self._muted(keys) if keys else None) or self._muted([alert.name])
 
     def _follows(self, name: str, keys: Sequence[str]) -> str | None:
         """What else is wrong, and makes these assets late: a failure of theirs, or anything further up."""
@@ -319,9 +351,16 @@ class Triage:
         above = self._graph.upstream(keys) - own
         for other in self._alerts.values():
             of_other = set(keys_of(other))
-            if other.name != name and (of_other & above or (of_other & own and not other.lateness)):
+            late = of_other & above or (of_other & own and not other.lateness)
+            if other.name != name and late and self._holds_up(other):
                 return other.name
         return None
+
+    def _holds_up(self, alert: Alert) -> bool:
+        """Whether an alert tells why data below it is late. One that is muted tells nobody; most checks stop nothing."""
+        if self._why_muted(alert) is not None:
+            return False
+        return alert.kind != "check" or any(unit.held_up for unit in alert.units)
 
     def _tell(self, alert: Alert) -> Alert:
         failure = self._failure(alert)
@@ -331,7 +370,7 @@ class Triage:
         )
 
     def _update(self, name: str, alert: Alert) -> None:
-        if not alert.changed:
+        if not alert.changed or self._why_muted(alert) is not None:
             return
         failure = self._failure(alert)
         if failure.customer_facing and not alert.customer_facing:
@@ -363,6 +402,7 @@ class Triage:
             owners=tuple(self._graph.owners(keys)),
             flapping=alert.flapping,
             left=alert.left,
+            partitions=tuple(sorted({one for token in alert.missing if (one := runs.partition_of(token))})),
         )
 
 
@@ -392,7 +432,8 @@ def _same(unit: str, known: Pending) -> str:
 
 def _signal_of(known: Pending) -> Signal:
     """A failure that was heard earlier. The newest of the times, so that only what was made since counts as its recovery."""
-    return Signal(id=f"run:{known.run_id}", at=max(known.at.values()), run_id=known.run_id, job=known.job)
+    first, last = min(known.at.values()), max(known.at.values())
+    return Signal(id=f"{first:.0f}", at=last, run_id=known.run_id, job=known.job)
 
 
 def _compact(units: tuple[FailedUnit, ...]) -> tuple[FailedUnit, ...]:

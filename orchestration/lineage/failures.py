@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+LONGEST_ERROR = 4_000
+"""Characters of an error that are kept: it is written again at every tick while the failure lasts, and people read five lines of it."""
 METADATA_KEY = "failed_units"
 """In the metadata of a step's failure, and of an observation that says so before the step has ended, or where there is no step."""
 UNIT_KEY = "unit"
@@ -31,9 +34,23 @@ class FailedUnit:
     awaits: tuple[str, ...] = ()
     """What has to be made or to pass before it is well, where that is not its assets."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "error", readable(self.error))
+
 
 FIELDS = {field.name for field in fields(FailedUnit)}
 TUPLES = ("asset_keys", "held_up", "awaits")
+
+
+def readable(error: object) -> str:
+    """An error as text that every storage and channel takes: of a subprocess's output, bytes that are no text come as halves of characters."""
+    text = str(error).encode("utf-8", "replace").decode().replace("\0", "")
+    if len(text) <= LONGEST_ERROR:
+        return text
+    # What went wrong stands first or, in a traceback, last. Cut at a blank: of half a credential nobody would see that it is one.
+    half = LONGEST_ERROR // 2
+    head, tail = re.sub(r"\S*$", "", text[:half]), re.sub(r"^\S*", "", text[-half:])
+    return f"{head.rstrip()}\n…\n{tail.lstrip()}"
 
 
 def to_metadata(failures: Iterable[FailedUnit]) -> dict[str, Any]:
@@ -59,7 +76,7 @@ def from_metadata(metadata: Mapping[str, Any]) -> list[FailedUnit] | None:
 def _unit(item: Mapping[str, Any]) -> FailedUnit:
     # Names that are not known here were written by another version of this code.
     known: dict[str, Any] = {name: value for name, value in item.items() if name in FIELDS}
-    known |= {name: tuple(known[name]) for name in TUPLES if name in known}
+    known |= {name: tuple(map(str, known[name])) for name in TUPLES if name in known}
     return FailedUnit(**known)
 
 

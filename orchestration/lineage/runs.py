@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import dagster as dg
 from dagster import DagsterEventType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_NUMBER_TAG, WILL_RETRY_TAG
+from dagster._core.events import RunFailureReason
+from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
 
 from orchestration.lineage.failures import UNIT_KEY, FailedUnit, from_metadata
 
 EVENTS = {
     DagsterEventType.ASSET_CHECK_EVALUATION,
+    DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
@@ -25,6 +27,11 @@ EVENTS = {
     DagsterEventType.RUN_FAILURE,
     DagsterEventType.RUN_SUCCESS,
 }
+MOST_PARTITIONS = 400
+"""Of one asset in one run, whose recovery is awaited one by one: a year of days."""
+UNEXPLAINED = "marked as failed from outside the execution context"
+"""Dagster's words for a run that it could not start or whose process has died, where the reason is in another event."""
+CHECKS = "check:"
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 """What Dagster raises at the end of a step in which a blocking check failed."""
 
@@ -76,6 +83,14 @@ class RunEvents:
     retry: Retry = "none"
     checks_failed: tuple[FailedCheck, ...] = ()
     """Of severity error, but for those for which another unit answers."""
+    checks_planned: Mapping[str, tuple[tuple[str, str], ...]] = field(
+        default_factory=dict[str, tuple[tuple[str, str], ...]]
+    )
+    """Step to the checks that it was to evaluate, each an asset key and the check's name."""
+    partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Asset key to the partitions that were to be made of it; nothing of assets without partitions."""
+    interrupted: bool = False
+    """It ended by something else than a step that failed: its process died, it took too long, it could not start."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +108,8 @@ class Outcome:
     retry: Retry = "none"
     unmade: tuple[str, ...] = ()
     """What was planned and not made, and is no failed unit's own."""
+    interruption: FailedUnit | None = None
+    """Of a run that was interrupted after a step had failed: all that was not made. Some of it the failed step may have held up."""
     checks_failed: tuple[FailedCheck, ...] = ()
 
 
@@ -104,15 +121,24 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
     run_failure: str | None = None
     succeeded = False
     checks: list[FailedCheck] = []
+    checks_planned: dict[str, tuple[tuple[str, str], ...]] = {}
+    partitions: dict[str, tuple[str, ...]] = {}
     for record in instance.get_records_for_run(run_id, of_type=EVENTS).records:
         entry = record.event_log_entry
         event = entry.dagster_event
         if event is None:
             continue
         if event.is_asset_materialization_planned and event.asset_key:
-            planned[event.asset_key.to_user_string()] = event.step_key or ""
+            key = event.asset_key.to_user_string()
+            planned[key] = event.step_key or ""
+            partitions[key] = _partitions(event.asset_materialization_planned_data)
+        elif event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+            check = event.asset_check_planned_data
+            step = event.step_key or ""
+            named = (check.asset_key.to_user_string(), check.check_name)
+            checks_planned[step] = (*checks_planned.get(step, ()), named)
         elif event.asset_key and (event.is_step_materialization or _looked_at(event)):
-            materialized[event.asset_key.to_user_string()] = entry.timestamp
+            materialized |= dict.fromkeys(_tokens(event.asset_key, event.partition), entry.timestamp)
         elif event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
             if (failed := failed_check(event, entry.timestamp)) is not None:
                 checks.append(failed)
@@ -123,6 +149,9 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         elif event.event_type == DagsterEventType.RUN_SUCCESS:
             succeeded = True
     run = instance.get_run_by_id(run_id)
+    interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
+    if run_failure and UNEXPLAINED in run_failure:
+        run_failure = _engine_error(instance, run_id) or run_failure
     return RunEvents(
         run_id=run_id,
         job=f"job:{run.job_name if run else ''}",
@@ -135,7 +164,43 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         root_run_id=(run.root_run_id if run else None) or run_id,
         retry=retry_of(instance, run) if run else "none",
         checks_failed=tuple(checks),
+        checks_planned=checks_planned,
+        partitions={key: some for key, some in partitions.items() if some},
+        interrupted=interrupted,
     )
+
+
+def _tokens(key: dg.AssetKey, partition: str | None) -> list[str]:
+    """What is well again when an asset, or a partition of it, is made."""
+    asset = key.to_user_string()
+    return [asset] if partition is None else [asset, partition_token(asset, partition)]
+
+
+def _partitions(planned: Any) -> tuple[str, ...]:
+    """The partitions that an asset was to be made of, the newest of very many."""
+    if planned.partition is not None:
+        return (planned.partition,)
+    if planned.partitions_subset is None:
+        return ()
+    return tuple(planned.partitions_subset.get_partition_keys())[-MOST_PARTITIONS:]
+
+
+def _interrupted(run: dg.DagsterRun, steps: list[StepFailure]) -> bool:
+    """By the tag that Dagster leaves on a run that failed; one whose process was killed has none."""
+    return run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value or not steps
+
+
+def _engine_error(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why a run could not start or go on: Dagster says that before the failure, in an event of its own."""
+    found: str | None = None
+    for record in instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
+        event = record.event_log_entry.dagster_event
+        error = event.engine_event_data.error if event else None
+        if error is not None:
+            while error.cause is not None:
+                error = error.cause
+            found = " ".join(error.message.split())
+    return found
 
 
 def retry_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Retry:
@@ -156,9 +221,26 @@ def may_retry(run: dg.DagsterRun) -> bool:
         return False
 
 
+def partition_token(asset_key: str, partition: str) -> str:
+    """What stands for a partition of an asset among what has to be well again."""
+    return f"{asset_key}@{partition}"
+
+
+def partition_of(token: str) -> str:
+    """The partition that such a token stands for; nothing where it stands for something else."""
+    asset, _, partition = token.partition("@")
+    return "" if ":" in asset else partition
+
+
 def check_token(asset_key: str, name: str) -> str:
     """What stands for a check among what has to be well again."""
-    return f"check:{asset_key}:{name}"
+    return f"{CHECKS}{asset_key}:{name}"
+
+
+def check_of_token(token: str) -> dg.AssetCheckKey:
+    """The check that such a token stands for."""
+    asset, _, name = token.removeprefix(CHECKS).rpartition(":")
+    return dg.AssetCheckKey(dg.AssetKey.from_user_string(asset), name)
 
 
 def failed_check(event: dg.DagsterEvent, at: float) -> FailedCheck | None:
@@ -177,22 +259,43 @@ def failed_check(event: dg.DagsterEvent, at: float) -> FailedCheck | None:
 
 def check_text(result: dg.AssetCheckEvaluation) -> str:
     """What a check says: its description, else its metadata."""
-    metadata = ", ".join(f"{name}: {value.value}" for name, value in result.metadata.items())
+    metadata = ", ".join(f"{name}: {value.value!r}" for name, value in result.metadata.items())
     return result.description or metadata or "The check failed, and says no more."
 
 
 def outcome(run: RunEvents) -> Outcome:
     """The failures of a run, and the assets that it did make well."""
     failed = [unit for unit, _step in failures(run)]
+    interruption = next(iter(_of_run(run)), None) if failed and run.step_failures and run.interrupted else None
     # An asset that was made and whose check failed is not what the check's failure waits for.
     blamed = {key for unit in failed if not unit.awaits for key in unit.asset_keys}
-    made = {key: at for key, at in run.materialized.items() if key not in blamed}
+    made = {token: at for token, at in run.materialized.items() if token.partition("@")[0] not in blamed}
     if run.succeeded:
         made[run.job] = run.ended_at.timestamp()
     unmade = _unmade(key for key in run.planned if key not in run.materialized and key not in blamed)
     return Outcome(
-        run.run_id, run.job, run.ended_at, tuple(failed), made, run.root_run_id, run.retry, unmade, run.checks_failed
+        run_id=run.run_id,
+        job=run.job,
+        ended_at=run.ended_at,
+        failed=tuple(_of_partitions(unit, run.partitions) for unit in failed),
+        succeeded=made,
+        root_run_id=run.root_run_id,
+        retry=run.retry,
+        unmade=unmade,
+        interruption=interruption and _of_partitions(interruption, run.partitions),
+        checks_failed=run.checks_failed,
     )
+
+
+def _of_partitions(unit: FailedUnit, partitions: Mapping[str, tuple[str, ...]]) -> FailedUnit:
+    """A unit that is well when the partitions that failed are made: today's says nothing of those of a failed backfill."""
+    if unit.awaits or not any(key in partitions for key in unit.asset_keys):
+        return unit
+    tokens = ((key, partitions.get(key)) for key in unit.asset_keys)
+    awaits = (
+        token for key, some in tokens for token in ((partition_token(key, one) for one in some) if some else (key,))
+    )
+    return replace(unit, awaits=tuple(awaits))
 
 
 def failures(run: RunEvents) -> list[tuple[FailedUnit, StepFailure | None]]:
@@ -217,12 +320,18 @@ def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
         return reported
     if CHECK_FAILED in error and (failed := [check.unit for check in run.checks_failed if check.step == step.step]):
         return failed
-    missing = _unmade(key for key, maker in run.planned.items() if maker == step.step and key not in run.materialized)
-    return [FailedUnit(f"step/{step.step}", missing, error)]
+    own = _unmade(key for key, maker in run.planned.items() if maker == step.step)
+    missing = tuple(key for key in own if key not in run.materialized)
+    # A step that had made everything, and failed then, has to run again all the same.
+    if own:
+        return [FailedUnit(f"step/{step.step}", missing or own, error)]
+    checks = run.checks_planned.get(step.step, ())
+    awaits = tuple(check_token(key, name) for key, name in checks)
+    return [FailedUnit(f"step/{step.step}", _unmade({key for key, _name in checks}), error, awaits=awaits)]
 
 
 def _of_run(run: RunEvents) -> list[FailedUnit]:
-    """A run that ended with no step to blame: its process was killed, it took too long, or it could not start."""
+    """What a run has not made that ended with no step to blame: its process was killed, it took too long, or it could not start."""
     missing = _unmade(key for key in run.planned if key not in run.materialized)
     if run.planned and not missing:
         return []

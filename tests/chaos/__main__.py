@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import traceback
 import warnings
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +15,9 @@ from tests.chaos.plan import plan
 from tests.chaos.platform import running
 from tests.chaos.truth import Verdict
 
-START_TIMEOUT = 60
-"""Seconds. A launch that is cut off by the daemon's death is a failure by then, and not after the three minutes that it is elsewhere."""
+MONITORING = {"start_timeout_seconds": 60, "max_runtime_seconds": 180, "poll_interval_seconds": 5}
+"""A launch that is cut off by the daemon's death is a failure after one minute, not three; a run that dies when the code server that
+started it is dead already, which nobody notices, after three minutes, not sixty."""
 
 
 def main() -> int:
@@ -43,8 +45,12 @@ def chaos(root: Path, seed: int, duration: float) -> Verdict:
     _say(
         f"seed {seed}: up to {len(planned.episodes)} episodes and {len(planned.strikes)} strikes within {duration:.0f} s"
     )
-    with running(root, start_timeout=START_TIMEOUT) as platform:
-        verdict = unleash(platform, planned, duration, _say)
+    try:
+        with running(root, monitoring=MONITORING) as platform:
+            verdict = unleash(platform, planned, duration, _say)
+    except Exception as error:
+        traceback.print_exc()
+        verdict = Verdict(0, (), (), (), (), (f"the chaos itself: {error!r}",))
     for line in _details(verdict):
         _say(line)
     _say(verdict.counts())
@@ -52,12 +58,13 @@ def chaos(root: Path, seed: int, duration: float) -> Verdict:
 
 
 def _details(verdict: Verdict) -> list[str]:
+    unfinished = [f"lost: {what}" for what in verdict.unfinished]
     lost = [
         f"lost: {' or '.join(one.names)} {sorted(one.keys)}, {_time(one.start)} to {_time(one.end)}"
         for one in verdict.lost
     ]
     groups = {"duplicated": verdict.duplicated, "wrongly paged": verdict.wrongly_paged, "left open": verdict.left_open}
-    return lost + [
+    return [*unfinished, *lost] + [
         f"{what}: {one.key}, {_time(one.start)} to {_time(one.end) if one.end else 'now'}, paged {one.page} ({one.pages})"
         for what, found in groups.items()
         for one in found

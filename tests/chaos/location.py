@@ -1,4 +1,4 @@
-"""The code location of the chaos: cheap assets that do what files order, and the real `incident_alerts` sensor.
+"""The code location of the chaos: cheap assets that do what files order, and the real sensors of alerts and of the heartbeat.
 
 Customers read what begins with `shop/`, colleagues what begins with `back/`.
 """
@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.incidents.heartbeat import heartbeat
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
@@ -21,7 +22,7 @@ RETRIED = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAI
 
 def obey(context: dg.AssetExecutionContext, key: str) -> None:
     """Raises RuntimeError where that was ordered."""
-    if (order := ORDERS.obey(key, context.run_id)) is not None:
+    if (order := ORDERS.obey(key, context.run.run_id)) is not None:
         raise RuntimeError(order.error)
 
 
@@ -35,7 +36,7 @@ def many(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any
     selected = sorted(key.to_user_string() for key in context.selected_asset_keys)
     failed: dict[str, FailedUnit] = {}
     for key in selected:
-        if (order := ORDERS.obey(key, context.run_id)) is None:
+        if (order := ORDERS.obey(key, context.run.run_id)) is None:
             yield dg.MaterializeResult(asset_key=dg.AssetKey.from_user_string(key))
             continue
         unit = names.unit(key)
@@ -44,7 +45,7 @@ def many(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any
         if order.permanent:
             context.log_event(dg.AssetObservation(key.split("/"), metadata=to_metadata([failed[unit]])))
             # The rest of the step goes on for as long as a test wants.
-            ORDERS.obey(names.WAITING, context.run_id)
+            ORDERS.obey(names.WAITING, context.run.run_id)
     if failed:
         raise dg.Failure(f"{len(failed)} failed", to_metadata(failed.values()), allow_retries=False)
 
@@ -151,7 +152,7 @@ if not ORDERS.has(names.GONE):
 defs = dg.Definitions(
     assets=[*MADE, *CONSUMERS],
     jobs=JOBS,
-    sensors=[incident_alerts, faulty_sensor],
+    sensors=[incident_alerts, heartbeat(names.BEAT_SECONDS), faulty_sensor],
     schedules=[faulty_schedule],
     executor=dg.in_process_executor,
 )

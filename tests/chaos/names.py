@@ -25,6 +25,8 @@ FORGOTTEN = ("back/kept", "back/forgotten", "back/after")
 CHECK, WARNING = "sound", "odd"
 SENSOR, SCHEDULE, GONE = "faulty_sensor", "faulty_schedule", "gone"
 WAITING = "waiting"
+BEAT_SECONDS = 15
+"""Between two of the daemon's signs of life."""
 
 TABLES = tuple(f"shop/table{n:03}" for n in range(500))
 """Of the storm, which has a code location of its own."""

@@ -27,6 +27,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_graphql.cli import execute_query
 
+from orchestration.on_call.config import FILE
 from sandbox.clock import Clock
 from sandbox.config import HOST, REPOSITORY, SandboxConfig
 from sandbox.dagster_api import LAUNCH
@@ -38,9 +39,11 @@ from tests.chaos.orders import DIRECTORY, Orders
 
 POSTGRES, INCIDENT_IO, CODE_SERVER, DAEMON = "postgres", "incident-io", "code-server", "daemon"
 LOCATION = "tests.chaos.location"
-RUNS_AT_ONCE, START_TIMEOUT = 8, 180
+RUNS_AT_ONCE = 8
 LOOK_SECONDS = 0.5
 ID_TAG = "chaos/launch"
+BEAT = "heartbeat:"
+"""What the keys of those alerts begin with that incident.io raises by itself."""
 TERMINATE = "mutation($run: String!){terminateRun(runId: $run){__typename}}"
 SUNDAY_NIGHT = datetime(2026, 11, 22, 3, tzinfo=UTC)
 """Nobody works then, so that whom a page reaches says which route it took."""
@@ -102,13 +105,14 @@ class Alert:
 
 
 class Platform:
-    """One sandbox of the chaos' own. `module` is its code location; a run that does not start within `start_timeout` has failed."""
+    """One sandbox of the chaos' own. `module` is its code location; `monitoring` is what Dagster's run monitoring has otherwise than
+    the sandbox's."""
 
     def __init__(
-        self, root: Path, module: str = LOCATION, *, start_timeout: int = START_TIMEOUT, **settings: str
+        self, root: Path, module: str = LOCATION, *, monitoring: Mapping[str, int] | None = None, **settings: str
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
-        self._start_timeout, self._settings = start_timeout, settings
+        self._monitoring, self._settings = monitoring or {}, settings
         with _environment({"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free"}):
             self.config = SandboxConfig.load()
         self._module = module
@@ -134,14 +138,18 @@ class Platform:
         Clock(self.config.root).set(SUNDAY_NIGHT)
         for name in (POSTGRES, INCIDENT_IO):
             self.supervisor.start(name)
-        command = [sys.executable, "-m", "orchestration.cli", "on-call", "apply"]
+        self.apply(FILE)
+        for name in (CODE_SERVER, DAEMON):
+            self.supervisor.start(name)
+
+    def apply(self, on_call: Path) -> None:
+        """Make incident.io as a file says, by the command that people use."""
+        command = [sys.executable, "-m", "orchestration.cli", "on-call", "apply", "--file", str(on_call)]
         done = subprocess.run(
             command, cwd=REPOSITORY, env=os.environ | self.environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise RuntimeError(f"`dataplatform on-call apply` failed:\n{done.stdout}{done.stderr}")
-        for name in (CODE_SERVER, DAEMON):
-            self.supervisor.start(name)
 
     def down(self) -> None:
         self._forget_workspace()
@@ -156,7 +164,7 @@ class Platform:
         instance = yaml.safe_load(Path(platform.__file__).with_name("dagster.yaml").read_text())
         # Some runs hang on purpose, and must not hold up the others: as many as there are at once in any of the tests.
         instance["concurrency"]["runs"]["max_concurrent_runs"] = RUNS_AT_ONCE
-        instance["run_monitoring"]["start_timeout_seconds"] = self._start_timeout
+        instance["run_monitoring"] |= self._monitoring
         (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
         server = f"{{host: {HOST}, port: {self.config.port('code_server')}, location_name: {platform.LOCATION}}}"
         (home / "workspace.yaml").write_text(f"load_from:\n  - grpc_server: {server}\n")
@@ -316,7 +324,7 @@ class Platform:
 
     def alerts(self) -> list[Alert]:
         """Every alert that incident.io holds, in the order in which they were opened."""
-        events, pages = self._inspect("events"), self._inspect("pages")
+        events, pages = self._inspect("events"), self.pages()
         by_key: dict[str, list[Mapping[str, Any]]] = {}
         for event in events:
             by_key.setdefault(event["deduplication_key"], []).append(event)
@@ -327,6 +335,15 @@ class Platform:
 
     def alerts_of(self, unit: str) -> list[Alert]:
         return [alert for alert in self.alerts() if alert.unit == unit]
+
+    def pages(self) -> list[dict[str, Any]]:
+        """Every page that incident.io has made, the oldest first."""
+        return self._inspect("pages")
+
+    def heartbeat(self) -> dict[str, Any]:
+        """The platform's heartbeat as incident.io sees it."""
+        [beat] = self._inspect("heartbeat")
+        return beat
 
     def incidents(self) -> list[dict[str, Any]]:
         """Every incident that incident.io holds, as its API tells."""
@@ -365,10 +382,10 @@ def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
 
 @contextlib.contextmanager
 def running(
-    root: Path, module: str = LOCATION, *, start_timeout: int = START_TIMEOUT, **settings: str
+    root: Path, module: str = LOCATION, *, monitoring: Mapping[str, int] | None = None, **settings: str
 ) -> Iterator[Platform]:
     """A platform that is up, until the end of the block."""
-    started = Platform(root, module, start_timeout=start_timeout, **settings)
+    started = Platform(root, module, monitoring=monitoring, **settings)
     try:
         started.up()
         yield started

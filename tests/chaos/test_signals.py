@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster import DagsterRunStatus, RunsFilter
 
 from orchestration.incidents import mutes
 from orchestration.lineage.failures import FailedUnit, to_metadata
+from orchestration.on_call.config import FILE
 from tests.chaos import names
-from tests.chaos.platform import Alert, Platform, running, wait_for
+from tests.chaos.platform import BEAT, DAEMON, Alert, Platform, running, wait_for
 
 Told = dict[str, int]
 Story = Callable[[Platform], Told]
@@ -27,6 +31,8 @@ AT_ONCE = 6
 OPENS, RESOLVES, QUIET = 120.0, 120.0, 15.0
 """Seconds within which an alert opens and is resolved, even where the machine has much else to do; and in which nothing is to
 happen: three of the daemon's rounds."""
+BEATS = 60.0
+"""Seconds within which a daemon that lives gives a sign of life."""
 
 
 def story(tell: Story) -> Story:
@@ -130,14 +136,14 @@ def it_fails_again(platform: Platform) -> Told:
 @story
 def its_assets_are_muted(platform: Platform) -> Told:
     key, now = "back/alone007", datetime.now(UTC)
-    mute = mutes.Mute(key, now + timedelta(hours=1), "somebody works on it", "chaos")
-    mutes.add(platform.instance, mute, [dg.AssetKey(key.split("/"))], now)
+    mute = mutes.Mute(key, until=now + timedelta(hours=1), reason="somebody works on it", by="chaos")
+    mutes.add(platform.instance, mute, [dg.AssetKey(key.split("/"))], now.timestamp())
     broken(platform, [key])
     time.sleep(QUIET)
     assert platform.alerts_of(names.step(key)) == []
     # It ends.
     now = datetime.now(UTC)
-    mutes.add(platform.instance, replace(mute, until=now + timedelta(seconds=1)), [], now)
+    mutes.add(platform.instance, replace(mute, until=now + timedelta(seconds=1)), [], now.timestamp())
     opened(platform, names.step(key))
     mended(platform, [key])
     return once(platform, names.step(key), paged="later")
@@ -416,3 +422,36 @@ def test_nothing_else_is_told(platform: Platform, told: dict[str, Future[Told]])
     for alert in platform.alerts():
         found[alert.unit] = found.get(alert.unit, 0) + 1
     assert found == expected
+
+
+@pytest.mark.timeout(900)
+def test_the_daemons_own_death_is_told_from_outside(
+    platform: Platform, told: dict[str, Future[Told]], tmp_path: Path
+) -> None:
+    """The last one: nothing else is told while the daemon is dead."""
+    for done in told.values():
+        done.exception()
+    wait_for(lambda: platform.heartbeat()["state"] == "healthy", BEATS, "the daemon gives a sign of life")
+    assert pages_of_heartbeat(platform) == []
+    platform.apply(impatient(tmp_path / "on_call.yaml"))
+    platform.kill(DAEMON)
+    wait_for(lambda: platform.heartbeat()["state"] == "failing", 60 + BEATS, "incident.io misses it")
+    assert platform.heartbeat()["alert_id"] is not None
+    [page] = pages_of_heartbeat(platform)
+    assert (page["state"], page["schedule"], page["channel"]) == ("sent", "Engineers", "phone")
+    platform.start(DAEMON)
+    wait_for(lambda: platform.heartbeat()["alert_id"] is None, BEATS, "incident.io hears of it again")
+    assert platform.heartbeat()["state"] == "healthy"
+    assert pages_of_heartbeat(platform) == [page]
+
+
+def pages_of_heartbeat(platform: Platform) -> list[dict[str, Any]]:
+    return [page for page in platform.pages() if (page["deduplication_key"] or "").startswith(BEAT)]
+
+
+def impatient(file: Path) -> Path:
+    """This company's settings, with a heartbeat that is missed as soon as such a file allows: five minutes are long in a test."""
+    settings = yaml.safe_load(FILE.read_text())
+    settings["heartbeat"] |= {"every_seconds": 60, "grace_seconds": 0}
+    file.write_text(yaml.safe_dump(settings))
+    return file

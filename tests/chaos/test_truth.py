@@ -1,17 +1,24 @@
 """The comparison itself: a judge who never finds anything proves nothing."""
 
+import threading
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
-from tests.chaos.chaos import streaks
-from tests.chaos.plan import plan
+from tests.chaos import chaos
+from tests.chaos.chaos import raised_from_outside, streaks, unleash
+from tests.chaos.plan import Plan, Strike, plan
+from tests.chaos.platform import Alert, Platform
 from tests.chaos.truth import Period, Told, compare
 
 CUSTOMERS = Period(("unit/shop/a",), frozenset({"shop/a"}), 100, 200, "at once")
 AGAIN = replace(CUSTOMERS, start=300, end=400)
 INTERNAL = Period(("step/back__b",), frozenset({"back/b"}), 120, 180, "later")
 KILLED = Period(("run/", "cause/"), frozenset({"shop/c"}), 150, 250, "at once")
+TICK = Period(("tick/s", "cause/"), frozenset(), 150, 160, "later", frozenset({"at once"}))
 PASSING = replace(INTERNAL, page="never")
 
 
@@ -84,10 +91,70 @@ def test_one_alert_is_about_much_that_the_same_thing_broke() -> None:
     assert compare([KILLED, other], 0, [together]).good
 
 
+def test_what_else_was_told_at_the_time_does_not_tell_of_a_run() -> None:
+    of_a_tick = replace(alert(KILLED, "4", "cause/code-location"), assets=frozenset())
+    of_another = replace(of_a_tick, assets=frozenset({"shop/d"}))
+    for told in (of_a_tick, of_another):
+        assert compare([KILLED, TICK], 0, [told]).lost == (KILLED,)
+    assert compare([KILLED, TICK], 0, [of_a_tick, alert(KILLED, "5", "run/0123456789")]).lost == ()
+
+
+def test_a_failure_by_itself_and_by_its_cause_is_told_twice() -> None:
+    alone, cause = alert(KILLED, "1", "run/0123456789"), alert(KILLED, "2", "cause/code-location")
+    assert compare([KILLED], 0, [alone, cause]).duplicated == (cause,)
+    assert compare([replace(KILLED, most=2)], 0, [alone, cause]).good
+    # Others fail by the same cause, and are told by it rightly.
+    other = replace(KILLED, keys=frozenset({"shop/d"}), start=160)
+    both = replace(cause, assets=KILLED.keys | other.keys)
+    assert compare([KILLED, other], 0, [alone, both]).duplicated == (both,)
+
+
+def test_a_tick_by_itself_and_by_its_cause_is_told_twice() -> None:
+    tick, cause = alert(TICK, "1"), replace(alert(TICK, "2", "cause/code-location"), assets=frozenset())
+    assert compare([TICK], 0, [tick, cause]).duplicated == (cause,)
+    # It may be that of another sensor.
+    assert compare([TICK, replace(TICK, names=("tick/t", "cause/"))], 0, [tick, cause]).good
+
+
 def test_ticks_that_fail_again_and_again_are_one_story() -> None:
     ticks = [(0.0, False), (5.0, True), (10.0, True), (15.0, False), (20.0, True), (25.0, False), (60.0, True)]
     found = streaks("s", ticks)
     assert [(one.start, one.end, one.most) for one in found] == [(5, 25, 2), (60, 60, 1)]
+
+
+def test_a_heartbeat_that_was_missed_is_a_page_that_nobody_earned() -> None:
+    page = {"deduplication_key": "heartbeat:01", "due_at": "2026-11-22T03:00:00+00:00", "state": "sent"}
+    others = [{**page, "deduplication_key": key} for key in ("tick/s:1", None)]
+    verdict = compare([], 0, raised_from_outside([page, *others]))
+    assert verdict.counts() == "injected 0, lost 0, duplicated 1, wrongly paged 1, left open 0"
+
+
+class Dead(Platform):
+    """A platform of which nothing runs."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._lock, self._instance = threading.Lock(), instance
+
+    def alerts(self) -> list[Alert]:
+        return []
+
+    def pages(self) -> list[dict[str, Any]]:
+        return []
+
+    def kill(self, name: str) -> None:
+        raise TimeoutError(f"not within 10 s: {name} ends")
+
+
+def test_what_could_not_be_carried_out_counts_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chaos, "STEADY_SECONDS", 0)
+    planned = Plan((), (Strike(0, "daemon", "", 1),))
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        verdict = unleash(Dead(instance), planned, 1, lambda _line: None)
+    assert verdict.counts() == "injected 0, lost 1, duplicated 0, wrongly paged 0, left open 0"
+    assert not verdict.good
+    [told] = verdict.unfinished
+    assert "what='daemon'" in told
+    assert "not within 10 s: daemon ends" in told
 
 
 def test_a_seed_gives_a_plan() -> None:

@@ -56,14 +56,16 @@ class Verdict:
     """Of one failure, all but the first; and alerts of what has not failed."""
     wrongly_paged: tuple[Told, ...]
     left_open: tuple[Told, ...]
+    unfinished: tuple[str, ...] = ()
+    """What could not be carried out to its end, with the reason. It counts as lost: nobody can say that it was heard."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.duplicated or self.wrongly_paged or self.left_open)
+        return not (self.lost or self.duplicated or self.wrongly_paged or self.left_open or self.unfinished)
 
     def counts(self) -> str:
         return (
-            f"injected {self.injected}, lost {len(self.lost)}, duplicated {len(self.duplicated)}, "
+            f"injected {self.injected}, lost {len(self.lost) + len(self.unfinished)}, duplicated {len(self.duplicated)}, "
             f"wrongly paged {len(self.wrongly_paged)}, left open {len(self.left_open)}"
         )
 
@@ -72,16 +74,19 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Ver
     """`silent` is how many things were injected of which nobody is to hear."""
     alerts = _one_for_each_key(told)
     lost, explained, duplicated = list[Period](), dict[str, list[Period]](), dict[str, Told]()
-    for period in periods:
-        fitting = [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
+    found = [
+        [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
+        for period in periods
+    ]
+    for period, fitting in zip(periods, found, strict=True):
         if not fitting and not period.optional:
             lost.append(period)
         for alert in fitting:
             explained.setdefault(alert.key, []).append(period)
-        units = [alert.unit for alert in fitting]
-        for number, alert in enumerate(fitting):
-            if units[:number].count(alert.unit) >= period.most:
-                duplicated[alert.key] = alert
+    for period, fitting in zip(periods, found, strict=True):
+        # Without assets nothing tells a cause's alert from that of another thing at the same time: only what fits no other counts.
+        own = fitting if period.keys else [alert for alert in fitting if len(explained[alert.key]) == 1]
+        duplicated |= {alert.key: alert for alert in own[period.most :]}
     unasked = [alert for alert in alerts if alert.key not in explained]
     for alert in unasked:
         duplicated[alert.key] = alert
@@ -92,11 +97,7 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Ver
 
 def _is_about(alert: Told, period: Period) -> bool:
     at_its_time = alert.start <= period.end + SLACK and (alert.end is None or alert.end >= period.start - SLACK)
-    return (
-        _has_its_name(alert, period)
-        and at_its_time
-        and (not period.keys or not alert.assets or bool(period.keys & alert.assets))
-    )
+    return _has_its_name(alert, period) and at_its_time and (not period.keys or bool(period.keys & alert.assets))
 
 
 def _of_another(alert: Told, period: Period, periods: Sequence[Period]) -> bool:

@@ -13,6 +13,7 @@ from tests.stand_ins import Mart, Vendors
 
 pytestmark = pytest.mark.usefixtures("configured")
 KEY = dg.AssetKey(["hightouch", "salesforce_account_health"])
+NOTHING = "No sync ran without Dagster."
 RUN = {"id": 7, "status": "success", "createdAt": "2026-11-23T03:00:00Z"}
 
 
@@ -27,10 +28,12 @@ def definitions(component: HightouchSyncs) -> dg.Definitions:
     return component.definitions(component.saved())
 
 
-def run(component: HightouchSyncs) -> tuple[dict[str, object], list[FailedUnit]]:
+def run(
+    component: HightouchSyncs, instance: dg.DagsterInstance | None = None
+) -> tuple[dict[str, object], list[FailedUnit]]:
     """The metadata of the materialization, or none; and the units that failed."""
     assets = list(definitions(component).assets or [])
-    result = dg.materialize(assets, instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
+    result = dg.materialize(assets, instance=instance or dg.DagsterInstance.ephemeral(), raise_on_error=False)
     metadata: dict[str, object] = {}
     failed: list[FailedUnit] = []
     for event in result.all_events:
@@ -94,6 +97,91 @@ def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart
     assert metadata == {}
     assert "failed: Token expired." in failure.error
     assert failure.asset_keys == ("hightouch/salesforce_account_health",)
+
+
+class Watch:
+    """The sensor of syncs that ran outside of Dagster, over ticks that hand on their cursor."""
+
+    def __init__(self, component: HightouchSyncs) -> None:
+        self.instance = dg.DagsterInstance.ephemeral()
+        [sensor] = definitions(component).sensors or []
+        assert isinstance(sensor, dg.SensorDefinition)
+        self._sensor, self._cursor = sensor, None
+
+    def look(self) -> str | None:
+        tick = self._sensor.evaluate_tick(dg.build_sensor_context(self.instance, cursor=self._cursor))
+        self._cursor = tick.cursor
+        return tick.skip_message
+
+    def told(self) -> list[FailedUnit]:
+        """The failures that it has reported, the newest first."""
+        seen = [record.asset_observation for record in self.instance.fetch_observations(KEY, limit=10).records]
+        found = [from_metadata({name: value.value for name, value in one.metadata.items()}) for one in seen if one]
+        return [unit for units in found for unit in units or ()]
+
+
+def test_a_sync_that_hightouch_runs_by_itself_is_noticed_once(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    watch = Watch(component)
+    # The first look says nothing of what was before it.
+    assert watch.look() == watch.look() == NOTHING
+    vendors.faults.add("hightouch", "salesforce_account_health", "sync_failure", {"reason": "Token expired."}, times=1)
+    assert vendors.run()["status"] == "failed"
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health failed."
+    assert watch.look() == NOTHING
+    [unit] = watch.told()
+    assert (unit.unit, unit.asset_keys) == ("hightouch/salesforce_account_health", (KEY.to_user_string(),))
+    assert unit.error.endswith("failed: Token expired.")
+    assert watch.instance.get_latest_materialization_event(KEY) is None
+    vendors.run()
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health succeeded."
+    assert watch.look() == NOTHING
+    assert watch.instance.get_latest_materialization_event(KEY) is not None
+    assert len(watch.told()) == 1
+
+
+def test_rows_that_a_sync_outside_of_dagster_had_rejected_are_a_failure(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    watch = Watch(component)
+    watch.look()
+    vendors.faults.add("hightouch", "salesforce_account_health", "rejected_rows", {"count": 1}, times=1)
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 97
+    mart.write()
+    assert vendors.run()["status"] == "warning"
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health failed."
+    [unit] = watch.told()
+    assert f"rejected 1 of {len(mart.rows)} rows" in unit.error
+    assert watch.instance.get_latest_materialization_event(KEY) is None
+
+
+def test_a_sync_that_a_run_of_dagster_asked_for_is_its_own(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    watch = Watch(component)
+    watch.look()
+    vendors.faults.add("hightouch", "salesforce_account_health", "sync_failure", times=1)
+    assert run(component, watch.instance)[1]
+    assert watch.look() == NOTHING
+    assert run(component, watch.instance)[1] == []
+    assert watch.look() == NOTHING
+    assert watch.told() == []
+
+
+def test_a_look_at_a_hightouch_that_does_not_answer_fails_the_tick_and_loses_nothing(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    watch = Watch(component)
+    watch.look()
+    vendors.faults.add("hightouch", "salesforce_account_health", "sync_failure", times=1)
+    vendors.run()
+    vendors.faults.add("hightouch", kind="http_500")
+    with pytest.raises(VendorError, match="answered 500"):
+        watch.look()
+    vendors.faults.remove("hightouch")
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health failed."
 
 
 def test_a_trigger_whose_answer_is_lost_is_not_sent_again_and_its_run_is_found() -> None:

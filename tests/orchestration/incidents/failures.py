@@ -79,6 +79,31 @@ DBT = Failure(
         stale=STALE[2:3],
     ),
 )
+WEEK = tuple(f"2026-11-0{day}" for day in range(2, 9))
+DAYS = Failure(
+    name="dbt/product/sessions",
+    kind="asset",
+    units=(
+        FailedUnit(
+            "dbt/product/sessions",
+            ("product/sessions",),
+            "Database Error in model sessions (models/marts/product/sessions.sql)\n  Array index 7 is out of bounds",
+            held_up=("product/daily_active_users",),
+        ),
+    ),
+    deduplication_key=f"dbt/product/sessions:{RUN}",
+    since=SINCE,
+    last_seen=SINCE,
+    run_id=RUN,
+    job="job:__ASSET_JOB",
+    owners=("product@example.com",),
+    partitions=WEEK,
+)
+DAYS_LEFT = replace(
+    DAYS,
+    left=("check:product/sessions:unique", *(f"product/sessions@2026-11-0{day}" for day in (2, 3, 4, 7))),
+    partitions=("2026-11-02", "2026-11-03", "2026-11-04", "2026-11-07"),
+)
 HIGHTOUCH = Failure(
     name="hightouch/salesforce_account_health",
     kind="asset",
@@ -178,6 +203,26 @@ TICK = Failure(
     last_seen=SINCE,
     count=4,
 )
+REFUSED_TICKS = Failure(
+    name="cause/bigquery-credentials",
+    kind="tick",
+    units=tuple(
+        FailedUnit(
+            f"tick/{name}",
+            (),
+            f"The schedule `{name}` failed: google.auth.exceptions.RefreshError: invalid_grant",
+            awaits=(f"tick:{name}",),
+        )
+        for name in ("export_history_hourly", "daily_warnings_digest")
+    ),
+    deduplication_key="cause/bigquery-credentials:tick:export_history_hourly:1",
+    since=SINCE,
+    last_seen=SINCE,
+)
+REFUSED_BOTH = replace(
+    REFUSED_TICKS,
+    units=(*REFUSED_TICKS.units, FailedUnit("dbt/sales/m0", ("sales/m0",), "BigQuery: 401 Invalid Credentials")),
+)
 VENDOR = replace(FIVETRAN, kind="vendor", run_id=None, job=None, count=1, last_seen=SINCE)
 WAREHOUSE = Failure(
     name="cause/bigquery-unreachable",
@@ -248,6 +293,9 @@ FIRING = {
     "job": JOB,
     "queue": QUEUE,
     "tick": TICK,
+    "cause_of_ticks": REFUSED_TICKS,
+    "partitions": DAYS,
+    "partitions_left": DAYS_LEFT,
     "vendor": VENDOR,
     "warehouse": WAREHOUSE,
     "same_words": SAME_WORDS,

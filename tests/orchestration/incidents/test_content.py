@@ -7,12 +7,24 @@ import dagster as dg
 import pytest
 
 from orchestration.incidents import causes
-from orchestration.incidents.content import age, asset_url, of, readable, rerun_keys, selection, team_of
+from orchestration.incidents.content import (
+    age,
+    asset_url,
+    in_words,
+    of,
+    readable,
+    rerun_keys,
+    selection,
+    team_of,
+    what_is_left,
+)
 from orchestration.incidents.model import Failure, Staleness
 from orchestration.lineage.failures import FailedUnit
 from tests.orchestration.incidents.failures import (
     CHECK,
     CHECKS,
+    DAYS,
+    DAYS_LEFT,
     DBT,
     EXPLO,
     FIVETRAN,
@@ -24,6 +36,8 @@ from tests.orchestration.incidents.failures import (
     KILLED,
     PARTIAL,
     QUEUE,
+    REFUSED_BOTH,
+    REFUSED_TICKS,
     RUN,
     SAME_WORDS,
     TICK,
@@ -31,6 +45,7 @@ from tests.orchestration.incidents.failures import (
     URL,
     VENDOR,
     WAREHOUSE,
+    WEEK,
 )
 
 
@@ -53,6 +68,10 @@ from tests.orchestration.incidents.failures import (
         (WAREHOUSE, "BigQuery cannot be reached: 42 assets not made, 3 customer dashboards hurt"),
         (replace(WAREHOUSE, consumers=()), "BigQuery cannot be reached: 42 assets not made"),
         (SAME_WORDS, "6 assets failed with the same error"),
+        (REFUSED_TICKS, "BigQuery refuses the platform's credentials: 2 failures"),
+        (REFUSED_BOTH, "BigQuery refuses the platform's credentials: 1 asset not made"),
+        (replace(REFUSED_TICKS, name="cause/8c5f0be2f1"), "2 failures failed with the same error"),
+        (replace(WAREHOUSE, kind="freshness", consumers=()), "BigQuery cannot be reached: 42 assets not made"),
         (TRANSIENT, "dbt model `insights/time_spent_on_incidents_v2` failed once; the retry succeeded"),
         (
             replace(TRANSIENT, count=2),
@@ -97,8 +116,8 @@ def test_an_error_has_five_lines_at_most() -> None:
     assert len(long) == 5
     assert long[-1].endswith("…")
     assert all(len(line) <= 140 for line in long)
-    assert error("x" * 5000) == error("x" * 6000)
-    assert len(error("x" * 5000)) == 5
+    assert error("xxxx " * 1000) == error("x" * 6000)
+    assert len(error("xxxx " * 1000)) == 5
 
 
 def test_the_same_words_are_said_once() -> None:
@@ -137,6 +156,75 @@ def test_where_it_is_run_again() -> None:
     assert all(of(failure, URL).rerun.command is None for failure in (TICK, JOB, WAREHOUSE, QUEUE))
 
 
+def test_a_cause_that_was_first_seen_in_a_tick_is_no_schedule() -> None:
+    ticks, both = of(REFUSED_TICKS, URL), of(REFUSED_BOTH, URL)
+    assert (ticks.rerun.url, ticks.links, ticks.rerun.command) == (f"{URL}/automation", (), None)
+    assert [link.text for link in both.links] == ["asset"]
+    assert both.rerun.text == "Materialize the asset"
+    hung = of(replace(WAREHOUSE, kind="queue", units=WAREHOUSE.units[:1]), URL)
+    assert [link.text for link in hung.links] == ["run", "log", "asset"]
+    assert hung.rerun.text == "Materialize the asset"
+
+
+@pytest.mark.parametrize(
+    ("failure", "text", "options"),
+    [
+        (DAYS, "these 2 assets for 2026-11-02 to 2026-11-08", ["--partition-range 2026-11-02...2026-11-08"]),
+        (replace(DAYS, partitions=("2026-11-02",)), "these 2 assets for 2026-11-02", ["--partition 2026-11-02"]),
+        (
+            DAYS_LEFT,
+            "these 2 assets for 2026-11-02 to 2026-11-04, 2026-11-07",
+            ["--partition-range 2026-11-02...2026-11-04", "--partition 2026-11-07"],
+        ),
+        # What is left counts, whatever failed before.
+        (
+            replace(DAYS, left=("product/sessions@2026-11-05",)),
+            "these 2 assets for 2026-11-05",
+            ["--partition 2026-11-05"],
+        ),
+        (replace(DAYS, partitions=("two words",)), "these 2 assets for two words", ["--partition 'two words'"]),
+    ],
+)
+def test_the_partitions_that_failed_are_run_again(failure: Failure, text: str, options: list[str]) -> None:
+    rerun = of(failure, URL).rerun
+    assert rerun.text == f"Materialize {text}"
+    command = (
+        "dagster asset materialize -m orchestration.definitions"
+        """ --select 'key:"product/sessions" or key:"product/daily_active_users"' """
+    )
+    assert rerun.command == " && ".join(command + option for option in options)
+
+
+def test_of_partitions_far_apart_somebody_has_to_choose() -> None:
+    rerun = of(replace(DAYS, partitions=WEEK[::2]), URL).rerun
+    assert rerun.text == "Materialize these 2 assets for 2026-11-02, 2026-11-04, 2026-11-06, and 1 more"
+    assert rerun.command is None
+
+
+@pytest.mark.parametrize(
+    ("partitions", "words"),
+    [
+        ((), ()),
+        (("2026-11-02",), ("2026-11-02",)),
+        (("2026-12-31", "2027-01-01"), ("2026-12-31 to 2027-01-01",)),
+        (("2026-11-03", "2026-11-02", "2026-11-05"), ("2026-11-02 to 2026-11-03", "2026-11-05")),
+        (("2026-11-02-05:00", "2026-11-02-06:00"), ("2026-11-02-05:00", "2026-11-02-06:00")),
+        (("de", "uk", "us"), ("de", "uk", "us")),
+    ],
+)
+def test_days_one_after_the_other_are_one(partitions: tuple[str, ...], words: tuple[str, ...]) -> None:
+    assert in_words(partitions) == words
+
+
+def test_the_partitions_of_an_asset_that_are_left_are_said_together() -> None:
+    assert of(DAYS_LEFT, URL).left == (
+        "check unique of product/sessions",
+        "product/sessions (2026-11-02 to 2026-11-04, 2026-11-07)",
+    )
+    assert what_is_left(["a/b@1", "a/c@1", "a/d", "a/b@2"]) == ("a/b (1, 2)", "a/c (1)", "a/d")
+    assert rerun_keys(replace(DAYS, left=("product/sessions@2026-11-02",))) == rerun_keys(DAYS)
+
+
 def test_the_selection_is_exactly_these_assets() -> None:
     defs = dg.Definitions([dg.AssetSpec(["a", "b"]), dg.AssetSpec(["a", "b", "c"]), dg.AssetSpec(["c", "d"])])
     found = dg.AssetSelection.from_string(selection(["a/b", "c/d"])).resolve(defs.resolve_asset_graph())
@@ -162,6 +250,9 @@ def test_links_lead_to_the_run_the_log_the_asset_and_the_vendor() -> None:
     ("token", "words"),
     [
         ("a/b", "a/b"),
+        ("a/b@2026-11-02", "a/b (2026-11-02)"),
+        ("a/b@2026-11-02-05:00", "a/b (2026-11-02-05:00)"),
+        ("check:a/b:at@noon", "check at@noon of a/b"),
         ("check:a/b:volume", "check volume of a/b"),
         ("fresh:a/b", "freshness of a/b"),
         ("tick:hourly", "sensor hourly"),

@@ -14,14 +14,15 @@ import dagster as dg
 import pytest
 
 from orchestration.incidents import mutes
+from orchestration.incidents.cli import end_of, moment_of
 from orchestration.settings import Settings
 from sandbox.env_file import environment
 from tests.orchestration.test_cli import python
 from tests.stand_ins import Vendors
 
 KEYS = [dg.AssetKey(["insights", name]) for name in ("pages", "time")]
-UNCONFIGURED = dict.fromkeys((name.upper() for name in Settings.model_fields), "")
-"""An empty variable keeps a `.env` of this checkout from filling it in."""
+UNCONFIGURED = {name.upper(): "" for name, field in Settings.model_fields.items() if field.is_required()}
+"""An empty variable keeps a `.env` of this checkout from filling it in. Of those with a default an empty one may be malformed."""
 
 
 class Shell:
@@ -34,7 +35,7 @@ class Shell:
         home = {"DAGSTER_HOME": str(self.folder), "TZ": "UTC", "COLUMNS": "200", "USER": "ada", "LOGNAME": "ada"}
         return python(self.folder, UNCONFIGURED | home | variables, "-m", "orchestration.cli", "incidents", *arguments)
 
-    def muted(self) -> list[dict[str, str]]:
+    def muted(self) -> list[dict[str, str | None]]:
         result = self.types("mutes", "--json")
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
@@ -52,7 +53,7 @@ def test_an_asset_is_muted_shown_and_unmuted(shell: Shell) -> None:
     done = shell.types("mute", "insights/*", "--for", "4h", "--reason", "the source moves")
     assert done.returncode == 0, done.stderr
     assert "2 assets muted until" in done.stderr
-    assert "UTC (+0000), 4 h from now." in done.stderr
+    assert "UTC (+0000), 4 h left." in done.stderr
     assert "insights/pages" in done.stderr
 
     [mute] = mutes.active(shell.instance, time.time())
@@ -65,7 +66,7 @@ def test_an_asset_is_muted_shown_and_unmuted(shell: Shell) -> None:
 
     listed = shell.types("mutes", "--timezone", "Europe/London")
     assert listed.stdout.startswith("insights/*: until ")
-    assert "left), ada: the source moves" in listed.stdout
+    assert "left; ada: the source moves" in listed.stdout
 
     again = shell.types("unmute", "sales/*")
     assert again.returncode == 1
@@ -87,7 +88,7 @@ def test_a_time_is_one_of_the_zone_that_is_named(shell: Shell) -> None:
         done = shell.types("mute", "insights/time", "--reason", "x", "--until", *arguments)
         assert done.returncode == 0, done.stderr
         [mute] = shell.muted()
-        assert datetime.fromisoformat(mute["until"]) == day
+        assert datetime.fromisoformat(mute["until"] or "") == day
 
 
 def test_maintenance_mutes_everything(shell: Shell) -> None:
@@ -99,10 +100,69 @@ def test_maintenance_mutes_everything(shell: Shell) -> None:
     assert mutes.is_muted(["tick/hourly"], mutes.active(shell.instance, time.time())) is not None
 
 
+def test_maintenance_is_planned_ahead_and_called_off(shell: Shell) -> None:
+    begins = (datetime.now(UTC) + timedelta(days=3, minutes=1)).replace(second=0, microsecond=0)
+    planned = ("--from", f"{begins:%Y-%m-%d %H:%M}", "--for", "4h", "--reason", "upgrade")
+    done = shell.types("maintenance", *planned)
+    assert done.returncode == 0, done.stderr
+    ends = begins + timedelta(hours=4)
+    words = f"from {begins:%a %Y-%m-%d %H:%M} UTC (+0000) until {ends:%a %Y-%m-%d %H:%M} UTC (+0000), begins in 3 d"
+    assert f"Everything muted {words}." in done.stderr
+    assert shell.types("mutes").stdout.startswith(f"*: {words}; ada: upgrade")
+    [mute] = shell.muted()
+    assert (mute["since"], mute["until"]) == (begins.isoformat(), ends.isoformat())
+    assert mutes.active(shell.instance, time.time()) == ()
+    assert mutes.is_muted(["tick/hourly"], mutes.active(shell.instance, begins.timestamp())) is not None
+
+    assert shell.types("maintenance", "--for", "1h", "--reason", "now, too").returncode == 0
+    ended = shell.types("unmute", "*")
+    assert f"Still planned: {words}." in ended.stderr
+    assert [mute["reason"] for mute in shell.muted()] == ["upgrade"]
+    called_off = shell.types("unmute", "*")
+    assert (called_off.returncode, "Still planned" in called_off.stderr) == (0, False)
+    assert shell.muted() == []
+
+
+def test_a_span_is_as_long_as_it_says_when_the_clocks_change() -> None:
+    london = ZoneInfo("Europe/London")
+    start = moment_of("--from", "2026-10-24 20:00", london)
+    assert end_of(None, "12h", start, london) - start == timedelta(hours=12)
+    assert end_of("2026-10-25 08:00", None, start, london) - start == timedelta(hours=13)
+
+
+def test_an_alert_without_assets_is_muted_by_its_name(shell: Shell) -> None:
+    done = shell.types("mute", "tick/hourly, queue", "--for", "1h", "--reason", "x")
+    assert done.returncode == 0, done.stderr
+    assert "Alerts named tick/hourly, queue muted until" in done.stderr
+    assert "muted by its name only where it has no assets" in done.stderr
+    found = mutes.active(shell.instance, time.time())
+    assert all(mutes.is_muted([name], found) for name in ("tick/hourly", "queue"))
+    assert mutes.is_muted(["tick/daily"], found) is None
+
+    both = shell.types("mute", "insights/*, cause/*", "--for", "1h", "--reason", "x")
+    assert "2 assets and alerts named cause/* muted until" in both.stderr
+    assert shell.types("unmute", "insights/*, cause/*").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("mute", "insights/time", "--reason", "x"), "Give one of --until and --for."),
+        (("mute", "insights/time", "--reason", "x", "--from", "soon", "--for", "1h"), "--from 'soon' is no time"),
+        (
+            ("mute", "insights/time", "--reason", "x", "--from", "2040-01-02", "--until", "2040-01-01"),
+            "It would end Sun 2040-01-01 00:00 UTC (+0000), before it begins Mon 2040-01-02 00:00 UTC (+0000).",
+        ),
+        (
+            ("mute", "insights/time", "--reason", "x", "--from", "2040-01-01", "--until", "2040-02-02"),
+            "31 days at most",
+        ),
+        (("maintenance", "--reason", "x", "--from", "2020-01-01", "--for", "1h"), "is in the past"),
+        (
+            ("maintenance", "--reason", "x", "--from", "9999-12-30T00:00Z", "--for", "30d"),
+            "after the last of all years",
+        ),
+        (("maintenance", "--reason", "x", "--until", "0001-01-01T00:00+05:00"), "is no time"),
         (("mute", "insights/time", "--reason", "x", "--for", "1h", "--until", "2030-01-01"), "Give one of"),
         (("mute", "insights/time", "--reason", "x", "--for", "soon"), "--for 'soon' is no span: write 90m"),
         (("mute", "insights/time", "--reason", "x", "--for", ""), "is no span"),
@@ -161,10 +221,13 @@ def configured(vendors: Vendors, tmp_path: Path) -> dict[str, str]:
 def test_groups_owners_and_assets_that_never_ran_are_looked_up_in_the_definitions(
     shell: Shell, configured: dict[str, str]
 ) -> None:
+    half = shell.types("mute", "explo/*, tikc/hourly", "--for", "1h", "--reason", "x", **configured)
+    assert half.returncode == 1
+    assert "'tikc/hourly' matches no asset and is no alert's name" in half.stderr
     typo = shell.types("mute", "insights/tme_spent", "--for", "1h", "--reason", "x", **configured)
     assert typo.returncode == 1
-    assert "'insights/tme_spent' matches no asset; perhaps " in typo.stderr
-    assert "insights/time_spent_on_incidents_v1" in typo.stderr
+    assert "'insights/tme_spent' matches no asset and is no alert's name; perhaps " in typo.stderr
+    assert "insights/time_spent_on_incidents_v2" in typo.stderr
     wrong = shell.types("mute", "group:(", "--for", "1h", "--reason", "x", **configured)
     assert wrong.returncode == 1
     assert "is no selection" in wrong.stderr
@@ -177,7 +240,7 @@ def test_groups_owners_and_assets_that_never_ran_are_looked_up_in_the_definition
     assert "3 assets muted until" in never_ran.stderr
     selected = shell.types("mute", "key:salesforce/* and group:ingestion", "--for", "2h", "--reason", "x", **configured)
     assert selected.returncode == 0, selected.stderr
-    kept = next(mute["selection"] for mute in shell.muted() if "salesforce" in mute["selection"])
+    kept = next(name for mute in shell.muted() if "salesforce" in (name := mute["selection"] or ""))
     assert "salesforce/account, " in kept
     assert mutes.is_muted(["salesforce/account"], mutes.active(shell.instance, time.time())) is not None
     assert shell.types("unmute", kept).returncode == 0

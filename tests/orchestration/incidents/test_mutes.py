@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -63,6 +64,43 @@ def test_a_mute_is_kept_beside_others_replaced_by_its_like_and_ends_by_itself(in
     assert mutes.remove(instance, "sales/*", [], NOW, "ada")
     assert not mutes.remove(instance, "sales/*", [], NOW, "ada")
     assert mutes.active(instance, NOW) == (mute("insights/*", 3),)
+
+
+def planned(selection: str, begins: float, ends: float) -> Mute:
+    return replace(mute(selection, ends), since=datetime.fromtimestamp(NOW, UTC) + timedelta(hours=begins))
+
+
+def test_what_is_planned_applies_from_its_beginning_to_its_end(instance: dg.DagsterInstance) -> None:
+    mutes.add(instance, planned("*", 2, 4), KEYS[:1], NOW)
+    assert mutes.read(instance, NOW) == (planned("*", 2, 4),)
+    muted = {hours: bool(mutes.active(instance, NOW + hours * 3600)) for hours in (0, 1.9, 2.1, 3.9, 4.1)}
+    assert muted == {0: False, 1.9: False, 2.1: True, 3.9: True, 4.1: False}
+    [record] = instance.fetch_observations(KEYS[0], limit=5).records
+    assert record.asset_observation is not None
+    assert "Incidents are muted from 20" in (record.asset_observation.description or "")
+
+
+def test_a_mute_replaces_only_its_like_of_the_same_time(instance: dg.DagsterInstance) -> None:
+    mutes.add(instance, planned("*", 24, 26), [], NOW)
+    mutes.add(instance, mute("*", 1), [], NOW)
+    mutes.add(instance, planned("*", 26, 27), [], NOW)
+    mutes.add(instance, planned("*", 25, 26), [], NOW)
+    assert mutes.read(instance, NOW) == (mute("*", 1), planned("*", 25, 26), planned("*", 26, 27))
+
+
+def test_what_is_under_way_ends_first_and_what_is_planned_is_called_off_next(instance: dg.DagsterInstance) -> None:
+    for one in (mute("*", 1), planned("*", 24, 26), planned("*", 48, 50)):
+        mutes.add(instance, one, [], NOW)
+    assert mutes.remove(instance, "*", [], NOW, "ada")
+    assert mutes.read(instance, NOW) == (planned("*", 24, 26), planned("*", 48, 50))
+    assert mutes.remove(instance, "*", [], NOW, "ada")
+    assert mutes.read(instance, NOW) == ()
+
+
+def test_what_an_earlier_version_stored_is_read(instance: dg.DagsterInstance) -> None:
+    stored = '[{"selection": "*", "until": "2100-01-01T00:00:00Z", "reason": "x", "by": "ada"}]'
+    instance.daemon_cursor_storage.set_cursor_values({mutes.KEY: stored})
+    assert mutes.active(instance, NOW) == (Mute("*", datetime(2100, 1, 1, tzinfo=UTC), "x", "ada"),)
 
 
 def test_another_process_reads_it(instance: dg.DagsterInstance) -> None:

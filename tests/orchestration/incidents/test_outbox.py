@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestration.incidents import outbox
-from orchestration.incidents.outbox import REFUSED, Delivered, Waiting, deliver, from_json, pause, put, to_json
+from orchestration.incidents.outbox import REFUSED, Delivered, Waiting, deliver, pause, put
 from orchestration.incidents.sizes import ROUTING
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
@@ -96,13 +96,6 @@ def test_a_resolved_knows_who_was_told_of_its_firing_and_a_new_firing_does_not()
     waiting = put((replace(firing, carried=("firing:slack",)),), event("a", "resolved"), NOW)
     assert waiting[1].carried == ("firing:slack",)
     assert put(waiting, event("a"), NOW)[2].carried == ()
-
-
-def test_it_is_plain_data_and_back() -> None:
-    item = Waiting(event("a", customer_facing=True), NOW, 2, NOW + 1, ("firing:slack",), 1, NOW + 2)
-    assert from_json(json.loads(json.dumps(to_json(item)))) == item
-    assert from_json(to_json(item) | {"of_another_version": 1}) == item
-    assert from_json({"event": to_json(item)["event"], "since": NOW}) == Waiting(item.event, NOW)
 
 
 # --- the order
@@ -271,6 +264,55 @@ def test_what_it_refuses_in_every_form_is_carried_at_once_and_tried_seldom() -> 
     waiting = deliver(waiting, incidents.send, (slack,), 30, NOW + 60 * MINUTE).waiting
     assert deliver(waiting, incidents.send, (slack,), 30, NOW + 61 * MINUTE).waiting == ()
     assert incidents.taken == [("b", "firing"), ("a", "firing"), ("a", "resolved")]
+
+
+DAY = 86400.0
+NEVER = {"a": VendorError("no", status=422)}
+
+
+def offered(waiting: tuple[Waiting, ...], incidents: Incidents, days: Iterable[float]) -> Delivered:
+    """What is left after a tick at each of these times."""
+    done = Delivered((), waiting, ())
+    for day in days:
+        done = deliver(done.waiting, incidents.send, (), 30, NOW + day * DAY)
+    return done
+
+
+def test_what_it_refuses_in_every_form_for_a_week_is_dropped_with_its_end_and_named() -> None:
+    incidents = Incidents(NEVER)
+    waiting = queue(event("a"), event("a", "resolved"), event("a", title="anew"))
+    almost = offered(waiting, incidents, (0, 3, 6.9))
+    assert left(almost) == [("a", "firing", 3), ("a", "resolved", 0), ("a", "firing", 0)]
+    done = offered(almost.waiting, incidents, (7.1,))
+    assert "`firing` of a is dropped: incident.io has refused it in every form for 7 days" in done.problems
+    assert [(item.event.title, item.attempts) for item in done.waiting] == [("anew", 0)]
+
+
+def test_newer_words_do_not_make_it_wait_for_longer_and_are_tried() -> None:
+    incidents = Incidents(NEVER)
+    waiting = offered(queue(event("a")), incidents, (0, 4)).waiting
+    waiting = put(waiting, event("a", title="second"), NOW + 5 * DAY)
+    waiting = offered(waiting, incidents, (5, 6.9)).waiting
+    assert (waiting[0].event.title, waiting[0].refused_since) == ("second", NOW)
+    assert offered(waiting, incidents, (7.1,)).waiting == ()
+    incidents.errors = {}
+    assert offered(waiting, incidents, (7.1,)).sent[0].title == "second"
+
+
+def test_only_another_refusal_drops_it_and_no_outage_nor_a_clock_that_was_ahead() -> None:
+    incidents = Incidents(dict(NEVER))
+    waiting = offered(queue(event("a")), incidents, (0,)).waiting
+    incidents.errors = {"a": VendorError("no answer")}
+    assert left(offered(waiting, incidents, (7.1, 20, 30))) == [("a", "firing", 4)]
+    ahead = tuple(replace(item, refused_since=NOW + 1000 * DAY) for item in waiting)
+    assert offered(ahead, Incidents(NEVER), (0.1, 8)).waiting == ()
+
+
+def test_a_refused_end_is_dropped_too_and_what_failed_since_stays() -> None:
+    waiting = queue(event("a", "resolved"), event("a"))
+    done = offered(waiting, Incidents(NEVER), (0, 8))
+    assert "`resolved` of a is dropped: incident.io has refused it in every form for 7 days" in done.problems
+    assert left(done) == [("a", "firing", 0)]
 
 
 # --- carriers

@@ -12,10 +12,22 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
+from orchestration.incidents.fallback import in_slack, words
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.vendors.incident_io import AlertEvent
-from tests.orchestration.incidents.failures import FIRING, FIVETRAN, HOSTILE, RESOLVED, URL, WAREHOUSE
+from tests.orchestration.incidents.failures import (
+    CHECK,
+    DBT,
+    FIRING,
+    FIVETRAN,
+    HOSTILE,
+    RESOLVED,
+    TICK,
+    TRANSIENT,
+    URL,
+    WAREHOUSE,
+)
 
 
 class Page(SingleFileSnapshotExtension):
@@ -78,6 +90,30 @@ def test_an_error_cannot_leave_its_block_nor_tell_a_secret() -> None:
     told = json.dumps(asdict(event))
     assert "hunter2" not in told
     assert "\\u001b" not in told
+
+
+LEAK = "postgres://fivetran:hunter2@db.example.com/p Key (email)=(sarah@acme.com) already exists."
+SAYING_IT = {
+    "one error": replace(DBT, units=(replace(DBT.units[0], error=LEAK),)),
+    "an error of many lines": replace(DBT, units=(replace(DBT.units[0], error="Traceback\n" * 9 + LEAK),)),
+    "an error of one long line": replace(DBT, units=(replace(DBT.units[0], error="word " * 120 + LEAK + " word" * 500),)),
+    "the same error of many": replace(WAREHOUSE, units=tuple(replace(unit, error=LEAK) for unit in WAREHOUSE.units)),
+    "errors of several": replace(WAREHOUSE, units=tuple(replace(unit, error=f"{LEAK} {unit.unit}, {'x' * n}")
+                                 for n, unit in enumerate(WAREHOUSE.units[:9]))),
+    "a tick": replace(TICK, units=(replace(TICK.units[0], error=LEAK),)),
+    "a check": replace(CHECK, units=(replace(CHECK.units[0], error=LEAK),)),
+    "what changed": replace(DBT, background=replace(DBT.background, changes=(f"commit 1a2b3c4 {LEAK}",))),
+    "what is not known": replace(DBT, background=replace(DBT.background, problems=(LEAK,))),
+    "a retry that succeeded": replace(TRANSIENT, units=(replace(DBT.units[0], error=LEAK),)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAYING_IT)
+def test_no_credential_and_no_value_of_a_row_leaves_in_any_field_by_any_carrier(name: str) -> None:
+    event = firing(SAYING_IT[name], URL)
+    told = "\n".join([json.dumps(asdict(event), ensure_ascii=False), in_slack(words(event, "")), words(event, "")])
+    assert "hunter2" not in told
+    assert "sarah" not in told
 
 
 def test_a_recovery_without_a_title_names_what_is_well() -> None:

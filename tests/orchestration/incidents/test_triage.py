@@ -179,9 +179,73 @@ def test_a_failure_that_was_told_in_mid_run_is_the_same_at_its_end() -> None:
 
 
 def test_what_a_failure_holds_up_is_taken_from_the_graph() -> None:
-    [failure] = Story().run("a", PRODUCT, unmade=("insights/time", "sales/health")).told
+    [failure] = Story().run("a", PRODUCT, unmade=("insights/time",)).told
     assert isinstance(failure, Failure)
     assert failure.held_up == ("insights/time",)
+
+
+def test_a_step_that_fails_holds_up_all_that_follows_it_also_what_is_made_of_what_it_made() -> None:
+    [failure] = Story().run("a", PRODUCT, unmade=("insights/time", "sales/health")).told
+    assert isinstance(failure, Failure)
+    assert failure.held_up == ("insights/time", "sales/health")
+
+
+def test_what_a_process_that_died_after_a_failure_has_not_made_is_told_beside_what_that_held_up() -> None:
+    lost = FailedUnit("run/x", ("insights/time", "sales/health"), "the process was killed")
+    first, second = Story().run("a", PRODUCT, unmade=("insights/time", "sales/health"), interruption=lost).told
+    assert isinstance(first, Failure)
+    assert isinstance(second, Failure)
+    assert (first.name, first.held_up) == ("fivetran/product", ("insights/time",))
+    assert (second.name, second.asset_keys) == ("run/x", ("sales/health",))
+
+
+def test_a_failed_backfill_is_over_when_its_own_days_are_made() -> None:
+    days = ("insights/time@2026-11-01", "insights/time@2026-11-02")
+    story = Story().run("a", replace(MODEL, awaits=days))
+    [failure] = story.told
+    assert isinstance(failure, Failure)
+    assert failure.partitions == ("2026-11-01", "2026-11-02")
+    assert len(story.run("b", made=("insights/time", "insights/time@2026-11-23")).told) == 1
+    story.run("c", made=("insights/time", days[0]))
+    last = story.told[-1]
+    assert isinstance(last, Failure)
+    assert last.left == (days[1],)
+    assert story.run("d", made=("insights/time", days[1])).lines[-1] == "resolved dbt/insights/time:a"
+
+
+def test_failures_that_are_told_one_by_one_at_the_same_time_with_the_same_words_are_one() -> None:
+    units = many(6, "sales/m{}")
+    story = Story()
+    story.hear(
+        *(Signal(f"report:{n}", story.now, (unit,), run_id="a", root_run_id="a") for n, unit in enumerate(units))
+    )
+    [failure] = story.told
+    assert isinstance(failure, Failure)
+    assert failure.name.startswith("cause/")
+    assert len(failure.units) == 6
+
+
+def test_what_goes_on_failing_with_the_words_of_open_alerts_becomes_one_alert() -> None:
+    story = Story()
+    for n, unit in enumerate(many(8, "sales/m{}")):
+        story.hear(Signal(f"report:{n}", story.now, (unit,), run_id=str(n), root_run_id=str(n))).wait(10)
+    firing = {line for line in story.lines if line.startswith("firing")}
+    assert len(firing) == 5
+    assert sum("cause/" in line for line in firing) == 1
+
+
+def test_a_check_that_stops_nothing_makes_nothing_late() -> None:
+    story = Story()
+    story.hear(check("raw/incidents", story.now)).hear(late("insights/time", story.now)).wait(YOUNG_SECONDS + 1)
+    assert "freshness/insights/time" in story.lines[-1]
+
+
+def test_maintenance_stops_what_is_told_of_an_open_alert_until_it_ends() -> None:
+    story = Story().run("a", SALES)
+    story.muted = set(SALES.asset_keys)
+    assert len(story.run("b", SALES).told) == 1
+    story.muted = set()
+    assert len(story.wait().told) == 2
 
 
 def test_a_failure_that_comes_to_hurt_customers_opens_an_alert_that_pages_for_them() -> None:
