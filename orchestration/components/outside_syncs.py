@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import datetime
+from typing import Any, Literal, cast
 
 import dagster as dg
 
@@ -68,15 +68,14 @@ def watch(name: str, vendor: str, look: Callable[[], Iterable[Ended]]) -> dg.Sen
 
 def whose(instance: dg.DagsterInstance, ended: Ended) -> Whose:
     """Whether a run of this Dagster has asked for a sync, or looked at its result since; `under_way` while one may just do so."""
-    [record] = instance.get_asset_records([ended.keys[0]]) or [None]
-    run_id = record.asset_entry.last_run_id if record else None
-    run = instance.get_run_record_by_id(run_id) if run_id else None
-    if run is None:
-        return "outside"
-    if not run.dagster_run.is_finished:
+    records = instance.get_asset_records(ended.keys)
+    # A run may have asked for some of its tables only.
+    run_ids = {record.asset_entry.last_run_id for record in records} - {None}
+    runs = [run for run in map(instance.get_run_record_by_id, cast("set[str]", run_ids)) if run]
+    if any(not run.dagster_run.is_finished for run in runs):
         return "under_way"
-    last = datetime.fromtimestamp(run.end_time or 0, ended.at.tzinfo) + timedelta(seconds=GRACE_SECONDS)
-    return "ours" if ended.at <= last else "outside"
+    last = max((run.end_time or 0 for run in runs), default=0.0) + GRACE_SECONDS
+    return "ours" if ended.at.timestamp() <= last else "outside"
 
 
 def report(instance: dg.DagsterInstance, ended: Ended, vendor: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 from google.api_core.exceptions import InternalServerError
 from google.cloud import bigquery
 
+from orchestration.vendors.bigquery import Look, query_of
+from product_events.tables import apply
 from sandbox.config import PROJECT, SandboxConfig
 from sandbox.services import warehouse
 from sandbox.stack import stack
@@ -96,6 +98,17 @@ def test_tables_are_made_side_by_side(client: bigquery.Client, dataset: str) -> 
     with ThreadPoolExecutor(12) as threads:
         deque(threads.map(make, range(12)), maxlen=0)
     assert rows(client, f"select count(*) from {dataset}.t7") == [(8,)]
+
+
+def test_a_union_of_windows_over_empty_tables_leaves_the_database_whole(client: bigquery.Client, dataset: str) -> None:
+    """With several threads to a query, most of these have made DuckDB give the database up."""
+    apply(client, dataset)
+    tables = sorted(table.table_id for table in client.list_tables(dataset))
+    looks = [Look(table, written="received_at", day="received_at", keys=["event_id"]) for table in tables]
+    query = "\nunion all\n".join(query_of(dataset, look, number) for number, look in enumerate(looks))
+    for _ in range(10):
+        answer = client.query(query, job_retry=None).result(timeout=60, job_retry=None)
+        assert {row["name"] for row in answer} == {*tables}
 
 
 def test_killed_at_once_it_comes_back_with_what_it_acknowledged(tmp_path_factory, monkeypatch) -> None:

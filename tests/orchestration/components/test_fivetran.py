@@ -180,8 +180,8 @@ def test_a_sync_that_fivetran_runs_by_itself_is_noticed_once(component: Fivetran
     landed.sync("salesforce_conn")
     assert look() == "Without Dagster: fivetran/salesforce failed."
     assert look() == "No sync ran without Dagster."
-    table = next(key for key in keys(component) if key.path[0] == "salesforce")
-    [seen] = instance.fetch_observations(table, limit=5).records
+    tables = [key for key in keys(component) if key.path[0] == "salesforce"]
+    [seen] = [record for table in tables for record in instance.fetch_observations(table, limit=5).records]
     assert seen.asset_observation is not None
     [unit] = from_metadata({name: value.value for name, value in seen.asset_observation.metadata.items()}) or []
     assert (unit.unit, unit.error) == ("fivetran/salesforce", "The object is gone.")
