@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+import dagster as dg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
@@ -86,8 +87,8 @@ def test_a_test_that_passes_when_it_is_tried_again_is_transient_and_only_what_it
     [retry_id] = wait_for(lambda: retries(platform, run.run_id), 120, "Dagster tries again")
     assert platform.ended(retry_id).status == DagsterRunStatus.SUCCESS
     assert made(platform, retry_id) == {*_keys([forty.TESTED, forty.BELOW_TESTED])}
-    evaluated = _events(platform, retry_id, DagsterEventType.ASSET_CHECK_EVALUATION)
-    assert len(evaluated) == 1
+    assert evaluated(platform, run.run_id) == [(f"{forty.DATASET}/{forty.TESTED}", False)]
+    assert evaluated(platform, retry_id) == [(f"{forty.DATASET}/{forty.TESTED}", True)]
 
     unit = f"dbt/{forty.DATASET}/{forty.TESTED}"
     [alert] = wait_for(
@@ -101,7 +102,15 @@ def test_a_test_that_passes_when_it_is_tried_again_is_transient_and_only_what_it
 
 def made(platform: Platform, run_id: str) -> set[str]:
     """The assets that a run has built."""
-    return {*_events(platform, run_id, DagsterEventType.ASSET_MATERIALIZATION)}
+    events = _events(platform, run_id, DagsterEventType.ASSET_MATERIALIZATION)
+    return {event.asset_key.to_user_string() for event in events if event.asset_key}
+
+
+def evaluated(platform: Platform, run_id: str) -> list[tuple[str, bool]]:
+    """The tests that a run has carried out: of which model each is, and whether it passed."""
+    events = _events(platform, run_id, DagsterEventType.ASSET_CHECK_EVALUATION)
+    results = [event.asset_check_evaluation_data for event in events]
+    return [(result.asset_key.to_user_string(), result.passed) for result in results]
 
 
 def retries(platform: Platform, run_id: str) -> list[str]:
@@ -109,10 +118,9 @@ def retries(platform: Platform, run_id: str) -> list[str]:
     return [run.run_id for run in found]
 
 
-def _events(platform: Platform, run_id: str, kind: DagsterEventType) -> list[str]:
+def _events(platform: Platform, run_id: str, kind: DagsterEventType) -> list[dg.DagsterEvent]:
     records = platform.instance.get_records_for_run(run_id, of_type=kind).records
-    events = (record.event_log_entry.dagster_event for record in records)
-    return [event.asset_key.to_user_string() for event in events if event and event.asset_key]
+    return [event for record in records if (event := record.event_log_entry.dagster_event)]
 
 
 def _opened(platform: Platform, model: str) -> tuple[Alert, float] | None:
