@@ -23,11 +23,10 @@ from dagster._core.storage.tags import (
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, DbtProjectComponent
 from dagster_dbt.components.dbt_component_utils import DagsterDbtComponentTranslatorSettings
 from dagster_dbt.components.dbt_project.component import DbtProjectComponentTranslator
-from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from dagster_dbt.dbt_project_manager import DbtProjectManager
 
 from orchestration.components import steps
-from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped
+from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import failed_units, permanent
 from orchestration.components.saved_state import SavedState
 from orchestration.lineage import keys
@@ -197,7 +196,7 @@ class DbtModels(SavedState, DbtProjectComponent):
         ]
         invocation = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
         streamed = Streamed(invocation, context, BigQueryProject.configured())
-        yield from DbtEventIterator(iter(streamed), invocation).fetch_column_metadata()
+        yield from with_columns(streamed, invocation)
         if invocation.is_successful():
             shutil.rmtree(target, ignore_errors=True)
             return

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, cast
 
 import dagster as dg
 import requests
 from dagster_dbt import DbtCliInvocation
 from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
+from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components.dbt_failures import BAD, failed_node
@@ -105,6 +108,34 @@ class Streamed:
             # A count describes what dbt has built; it is not what the run is for.
             self.context.log.warning(f"the rows of {node['relation_name']} are not known: {error}")
             return metadata
+
+
+def with_columns(events: Iterable[Any], invocation: DbtCliInvocation) -> Iterator[Any]:
+    """The events in their order, with each table's columns and their lineage, looked up while dbt goes on.
+
+    It is `fetch_column_metadata` for one event at a time. That of a whole stream asks without a pause whether dbt has said something
+    (dagster 1.13's `imap`), which takes a core from dbt for as long as it works.
+    """
+    found: SimpleQueue[Future[list[Any]] | None] = SimpleQueue()
+
+    def look_up(event: Any) -> list[Any]:
+        return list(DbtEventIterator(iter([event]), invocation).fetch_column_metadata())
+
+    def read() -> None:
+        try:
+            for event in events:
+                found.put(workers.submit(look_up, event))
+        finally:
+            found.put(None)
+
+    with (
+        ThreadPoolExecutor(invocation.postprocessing_threadpool_num_threads) as workers,
+        ThreadPoolExecutor(1) as reader,
+    ):
+        reading = reader.submit(read)
+        while (future := found.get()) is not None:
+            yield from future.result()
+        reading.result()
 
 
 class NodeLog:
