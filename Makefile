@@ -7,6 +7,8 @@ UV := $(shell command -v uv 2>/dev/null || echo $(CURDIR)/.uv/bin/uv)
 export PATH := $(dir $(UV)):$(PATH)
 export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+# A platform is a dozen Python processes, and each would compile the project's own modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 RUN := $(UV) run --frozen --no-sync
 STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
@@ -45,11 +47,12 @@ docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to 
 	@$(RUN) dataplatform docs
 
 test: $(STAMP) ## Run the tests
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --ignore tests/e2e
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore tests/e2e -m "not long"
 	@$(RUN) pytest tests/e2e/test_story.py
 
-test-long: $(STAMP) ## Run all of the end-to-end tests: delivery, events, backfills and schema changes too (25 minutes)
+test-long: $(STAMP) ## Run the tests that take longest: all end-to-end ones, and alerts by the hundred and of a real dbt (30 minutes)
 	@$(RUN) pytest tests/e2e
+	@$(RUN) pytest tests/chaos -m long
 
 DURATION ?= 1200
 SEED ?= 7

@@ -14,6 +14,8 @@ from sandbox.stack import stack
 from tests.chaos import forty
 from tests.chaos.platform import Alert, Platform, running, wait_for
 
+pytestmark = pytest.mark.long
+
 HEARD_SECONDS = 10.0
 """After dbt's own line of the error."""
 STILL_TO_RUN = 30

@@ -8,6 +8,8 @@ from dagster import DagsterRunStatus
 from tests.chaos.names import APART, TABLES, TOGETHER
 from tests.chaos.platform import Platform, running, wait_for
 
+pytestmark = pytest.mark.long
+
 CAUSES = 50
 
 

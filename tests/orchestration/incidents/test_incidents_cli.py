@@ -1,8 +1,9 @@
-"""`dataplatform incidents` as it is typed: a process, its output and its exit status."""
+"""`dataplatform incidents` as it is typed: its output and its exit status."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -13,10 +14,12 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
+from orchestration.cli import app
 from orchestration.incidents import mutes
 from orchestration.incidents.cli import end_of, moment_of
-from orchestration.settings import Settings
+from orchestration.settings import Settings, settings
 from sandbox.env_file import environment
 from tests.orchestration.test_cli import python
 from tests.stand_ins import Vendors
@@ -32,9 +35,28 @@ class Shell:
     def __init__(self, folder: Path, instance: dg.DagsterInstance) -> None:
         self.folder, self.instance = folder, instance
 
+    def starts(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """A process, which takes seconds to start."""
+        given = UNCONFIGURED | self._home | variables
+        return python(self.folder, given, "-m", "orchestration.cli", "incidents", *arguments)
+
     def types(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        home = {"DAGSTER_HOME": str(self.folder), "TZ": "UTC", "COLUMNS": "200", "USER": "ada", "LOGNAME": "ada"}
-        return python(self.folder, UNCONFIGURED | home | variables, "-m", "orchestration.cli", "incidents", *arguments)
+        """The same command in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name in os.environ.keys() & UNCONFIGURED.keys():
+                patch.delenv(name)
+            for name, value in (UNCONFIGURED | self._home | variables).items():
+                patch.setenv(name, value)
+            time.tzset()
+            settings.cache_clear()
+            done = CliRunner().invoke(app, ["incidents", *arguments], catch_exceptions=False)
+        time.tzset()
+        settings.cache_clear()
+        return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+    @property
+    def _home(self) -> dict[str, str]:
+        return {"DAGSTER_HOME": str(self.folder), "TZ": "UTC", "COLUMNS": "200", "USER": "ada", "LOGNAME": "ada"}
 
     def muted(self) -> list[dict[str, str | None]]:
         result = self.types("mutes", "--json")
@@ -51,7 +73,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_an_asset_is_muted_shown_and_unmuted(shell: Shell) -> None:
-    done = shell.types("mute", "insights/*", "--for", "4h", "--reason", "the source moves")
+    done = shell.starts("mute", "insights/*", "--for", "4h", "--reason", "the source moves")
     assert done.returncode == 0, done.stderr
     assert "2 assets muted until" in done.stderr
     assert "UTC (+0000), 4 h left." in done.stderr
@@ -65,16 +87,16 @@ def test_an_asset_is_muted_shown_and_unmuted(shell: Shell) -> None:
         assert record.asset_observation is not None
         assert "by ada: the source moves" in (record.asset_observation.description or "")
 
-    listed = shell.types("mutes", "--timezone", "Europe/London")
+    listed = shell.starts("mutes", "--timezone", "Europe/London")
     assert listed.stdout.startswith("insights/*: until ")
     assert "left; ada: the source moves" in listed.stdout
 
-    again = shell.types("unmute", "sales/*")
+    again = shell.starts("unmute", "sales/*")
     assert again.returncode == 1
     assert "'sales/*' is not muted. Muted: 'insights/*'." in again.stderr
-    assert shell.types("unmute", "insights/*").returncode == 0
+    assert shell.starts("unmute", "insights/*").returncode == 0
     assert shell.muted() == []
-    assert shell.types("mutes").stdout == "Nothing is muted.\n"
+    assert shell.starts("mutes").stdout == "Nothing is muted.\n"
 
 
 def test_a_time_is_one_of_the_zone_that_is_named(shell: Shell) -> None:
