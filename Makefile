@@ -47,7 +47,7 @@ docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to 
 	@$(RUN) dataplatform docs
 
 test: $(STAMP) ## Run the tests
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --ignore tests/e2e -m "not long"
+	@$(RUN) pytest --numprocesses 2 --dist loadfile --ignore tests/e2e -m "not long"
 	@$(RUN) pytest tests/e2e/test_story.py
 
 test-long: $(STAMP) ## Run the tests that take longest: all end-to-end ones, and alerts by the hundred and of a real dbt (30 minutes)

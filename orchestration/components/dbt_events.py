@@ -119,7 +119,8 @@ def with_columns(events: Iterable[Any], invocation: DbtCliInvocation) -> Iterato
     found: SimpleQueue[Future[list[Any]] | None] = SimpleQueue()
 
     def look_up(event: Any) -> list[Any]:
-        return list(DbtEventIterator(iter([event]), invocation).fetch_column_metadata())
+        # Any: the library leaves the type of its outputs' values open.
+        return list(cast("Iterator[Any]", DbtEventIterator(iter([event]), invocation).fetch_column_metadata()))
 
     def read() -> None:
         try:

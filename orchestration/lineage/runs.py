@@ -17,20 +17,26 @@ from dagster._utils.tags import get_boolean_tag_value
 
 from orchestration.lineage.failures import UNIT_KEY, FailedUnit, from_metadata
 
-EVENTS = {
+OF_THE_RUN = {
+    DagsterEventType.RUN_CANCELED,
+    DagsterEventType.RUN_CANCELING,
+    DagsterEventType.RUN_FAILURE,
+    DagsterEventType.RUN_SUCCESS,
+}
+EVENTS = OF_THE_RUN | {
     DagsterEventType.ASSET_CHECK_EVALUATION,
     DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.STEP_FAILURE,
-    DagsterEventType.RUN_FAILURE,
-    DagsterEventType.RUN_SUCCESS,
 }
 MOST_PARTITIONS = 400
 """Of one asset in one run, whose recovery is awaited one by one: a year of days."""
 UNEXPLAINED = "marked as failed from outside the execution context"
 """Dagster's words for a run that it could not start or whose process has died, where the reason is in another event."""
+TOO_LONG = "exceeding maximum runtime"
+"""Dagster's words when it cancels a run that takes too long. It calls the run a failure only afterwards, and not if the run has ended first."""
 CHECKS = "check:"
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 """What Dagster raises at the end of a step in which a blocking check failed."""
@@ -76,7 +82,7 @@ class RunEvents:
     """Asset key to when it was last made (or, where somebody else makes it, looked at), in seconds since the epoch."""
     step_failures: tuple[StepFailure, ...] = ()
     run_failure: str | None = None
-    """The message of the run's own failure; None where it succeeded or was cancelled."""
+    """The message of the run's own failure; None where it succeeded or somebody cancelled it."""
     succeeded: bool = False
     root_run_id: str | None = None
     """The first of the runs of which this one is a retry; its own id where it is none."""
@@ -118,8 +124,7 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
     planned: dict[str, str] = {}
     materialized: dict[str, float] = {}
     steps: list[StepFailure] = []
-    run_failure: str | None = None
-    succeeded = False
+    said: dict[DagsterEventType, str] = {}
     checks: list[FailedCheck] = []
     checks_planned: dict[str, tuple[tuple[str, str], ...]] = {}
     partitions: dict[str, tuple[str, ...]] = {}
@@ -144,11 +149,11 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
                 checks.append(failed)
         elif event.is_step_failure:
             steps.append(_step_failure(event, entry.timestamp))
-        elif event.event_type == DagsterEventType.RUN_FAILURE:
-            run_failure = event.message or entry.user_message
-        elif event.event_type == DagsterEventType.RUN_SUCCESS:
-            succeeded = True
+        elif event.event_type in OF_THE_RUN:
+            said[event.event_type] = event.message or entry.user_message
     run = instance.get_run_by_id(run_id)
+    too_long = DagsterEventType.RUN_CANCELED in said and TOO_LONG in said.get(DagsterEventType.RUN_CANCELING, "")
+    run_failure = said.get(DagsterEventType.RUN_FAILURE) or (said[DagsterEventType.RUN_CANCELING] if too_long else None)
     interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
     if run_failure and UNEXPLAINED in run_failure:
         run_failure = _engine_error(instance, run_id) or run_failure
@@ -160,9 +165,9 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         materialized=materialized,
         step_failures=tuple(steps),
         run_failure=run_failure,
-        succeeded=succeeded,
+        succeeded=DagsterEventType.RUN_SUCCESS in said,
         root_run_id=(run.root_run_id if run else None) or run_id,
-        retry=retry_of(instance, run) if run else "none",
+        retry=retry_of(instance, run, too_long=too_long) if run else "none",
         checks_failed=tuple(checks),
         checks_planned=checks_planned,
         partitions={key: some for key, some in partitions.items() if some},
@@ -203,8 +208,11 @@ def _engine_error(instance: dg.DagsterInstance, run_id: str) -> str | None:
     return found
 
 
-def retry_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Retry:
-    """Whether the daemon runs this run again, by the tag that it leaves on a failed one."""
+def retry_of(instance: dg.DagsterInstance, run: dg.DagsterRun, *, too_long: bool = False) -> Retry:
+    """Whether the daemon runs this run again, by the tag that it leaves on a failed one. `too_long`: Dagster has cancelled it for that."""
+    if too_long and run.status == dg.DagsterRunStatus.CANCELED:
+        # It is about to be called a failure.
+        return "undecided"
     if run.status != dg.DagsterRunStatus.FAILURE or not instance.run_retries_enabled:
         return "none"
     decided = run.tags.get(WILL_RETRY_TAG)

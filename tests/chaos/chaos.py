@@ -283,7 +283,7 @@ class Round:
         runs = [self._platform.launch(self.planned, job)]
         while True:
             run = self._platform.ended(runs[-1], RUN_SECONDS)
-            if run.status != DagsterRunStatus.FAILURE or job == IMPLICIT or len(runs) > 1:
+            if not self._platform.failed(run.run_id) or job == IMPLICIT or len(runs) > 1:
                 break
             if (retry := self._retry_of(run.run_id)) is None:
                 break
@@ -295,7 +295,8 @@ class Round:
 
         def look() -> list[str | None]:
             found = self._platform.instance.get_runs(RunsFilter(tags={PARENT_RUN_ID_TAG: run_id}))
-            given_up = self._platform.status(run_id).tags.get(WILL_RETRY_TAG) == "false"
+            run = self._platform.status(run_id)
+            given_up = run.tags.get(WILL_RETRY_TAG) == "false" or run.status == DagsterRunStatus.CANCELED
             return [run.run_id for run in found] or ([None] if given_up else [])
 
         return wait_for(look, RUN_SECONDS, f"Dagster tries {run_id} again")[0]
@@ -332,7 +333,7 @@ class Round:
                     known = self._open.get(unit, period)
                     self._open[unit] = replace(known, most=len(self._cut_off) if whole else 1)
         silent = {"cancelled": DagsterRunStatus.CANCELED, "warning": DagsterRunStatus.SUCCESS}
-        if silent.get(self._episode.kind) == last.status:
+        if silent.get(self._episode.kind) == last.status and not self._platform.failed(last.run_id):
             self._books.hush()
 
     def _broken(self, run_id: str) -> dict[tuple[str, ...], tuple[float, tuple[str, ...]]]:
@@ -343,7 +344,7 @@ class Round:
             return {
                 (names.check(key),): (self._end(run_id), (key,)) for key in self.planned if self._ordered_to_fail(key)
             }
-        if run.status != DagsterRunStatus.FAILURE:
+        if not self._platform.failed(run_id):
             return {}
         found: dict[tuple[str, ...], tuple[float, tuple[str, ...]]] = {}
         for entry in entries:

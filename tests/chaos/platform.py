@@ -21,7 +21,7 @@ import dagster as dg
 import httpx
 import psutil
 import yaml
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
@@ -41,6 +41,7 @@ POSTGRES, INCIDENT_IO, CODE_SERVER, DAEMON = "postgres", "incident-io", "code-se
 LOCATION = "tests.chaos.location"
 RUNS_AT_ONCE = 8
 LOOK_SECONDS = 0.5
+CALLED_SECONDS = 15.0
 ID_TAG = "chaos/launch"
 BEAT = "heartbeat:"
 """What the keys of those alerts begin with that incident.io raises by itself."""
@@ -290,10 +291,16 @@ class Platform:
         return self.ended(self.launch(keys, job, **tags), seconds)
 
     def ended(self, run_id: str, seconds: float = 240) -> dg.DagsterRun:
-        """The run, when it has ended."""
+        """The run, when it has ended: one that took too long is cancelled first, and most often called a failure then."""
+        patience = time.monotonic() + CALLED_SECONDS
 
         def look() -> dg.DagsterRun | None:
+            nonlocal patience
             run = self.status(run_id)
+            if run.status != DagsterRunStatus.CANCELED:
+                patience = time.monotonic() + CALLED_SECONDS
+            elif self.failed(run_id) and time.monotonic() < patience:
+                return None
             return run if run.is_finished else None
 
         return wait_for(look, seconds, f"run {run_id} ends")
@@ -302,6 +309,14 @@ class Platform:
         run = self.instance.get_run_by_id(run_id)
         assert run is not None
         return run
+
+    def failed(self, run_id: str) -> bool:
+        """A run that takes too long is cancelled by Dagster, and called a failure only after that, if at all."""
+        run = self.status(run_id)
+        if run.status != DagsterRunStatus.CANCELED:
+            return run.status == DagsterRunStatus.FAILURE
+        cancelled = self.instance.get_records_for_run(run_id, of_type=DagsterEventType.RUN_CANCELING).records
+        return any("maximum runtime" in record.event_log_entry.message for record in cancelled)
 
     def started(self, run_id: str, seconds: float = 120) -> None:
         wait_for(lambda: self.status(run_id).status == DagsterRunStatus.STARTED, seconds, f"run {run_id} starts")

@@ -154,7 +154,7 @@ def a_run_takes_too_long(platform: Platform) -> Told:
     key = "shop/alone010"
     platform.orders.give(key, "hang")
     run = platform.run([key], **{"dagster/max_runtime": "3"})
-    assert run.status == DagsterRunStatus.FAILURE
+    assert platform.failed(run.run_id)
     alert = opened_by(platform, run.run_id)
     assert alert.assets == {key}
     mended(platform, [key])

@@ -36,7 +36,7 @@ class Dbt:
         }
         options = [str(part) for pair in places.items() for part in pair]
         command = [str(DBT), "--no-use-colors", *arguments, *options]
-        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, timeout=240)
+        return subprocess.run(command, env=os.environ | self.environment, capture_output=True, text=True, timeout=800)
 
     def manifest(self) -> dict[str, Any]:
         return json.loads((self.target_path / "manifest.json").read_text())

@@ -131,6 +131,7 @@ def listening(app: Any, port: int) -> Iterator[None]:
         thread.join(timeout=10)
 
 
+@pytest.mark.timeout(900)
 def test_everything_is_built_and_no_test_fails_or_warns(company: Company) -> None:
     statuses = company.dbt.statuses()
     assert {name: status for name, status in statuses.items() if status not in {"success", "pass", "no-op"}} == {}

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from orchestration.incidents import signals
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.incidents.state import loads
 from orchestration.lineage.failures import FailedUnit, to_metadata
@@ -289,6 +290,35 @@ def test_a_run_that_somebody_cancelled_is_no_incident(platform: Platform) -> Non
     platform.instance.report_run_canceled(platform.instance.create_run_for_job(job))
     platform.tick()
     assert platform.told(heard) == []
+
+
+def test_a_run_that_dagster_cancels_because_it_takes_too_long_is_an_incident(platform: Platform) -> None:
+    heard, instance = platform.heard, platform.instance
+    run = instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
+    instance.report_run_canceling(run, "Canceling due to exceeding maximum runtime of 3600 seconds.")
+    instance.report_run_canceled(run)
+    platform.tick()
+    # Dagster calls it a failure next, and says whether it tries again.
+    assert platform.told(heard) == []
+    instance.report_run_failed(run, "Exceeded maximum runtime of 3600 seconds.")
+    platform.tick()
+    platform.tick()
+    [event] = platform.on_call.inspect("incident_io", "events")[heard:]
+    assert "Exceeded maximum runtime of 3600 seconds." in event["metadata"]["error"]
+
+
+def test_one_that_dagster_does_not_call_a_failure_is_one_after_a_minute(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, instance = platform.heard, platform.instance
+    run = instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
+    instance.report_run_canceling(run, "Canceling due to exceeding maximum runtime of 3600 seconds.")
+    instance.report_run_canceled(run)
+    monkeypatch.setattr(signals, "UNDECIDED_SECONDS", 0.0)
+    platform.tick()
+    platform.tick()
+    [event] = platform.on_call.inspect("incident_io", "events")[heard:]
+    assert "exceeding maximum runtime of 3600 seconds" in event["metadata"]["error"]
 
 
 def test_a_run_whose_process_was_killed_is_an_incident(platform: Platform) -> None:
