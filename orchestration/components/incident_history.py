@@ -87,8 +87,8 @@ def _alert(alert: incident_io.Alert, incident_id: str | None) -> Alert:
         title=alert.title,
         status=alert.status,
         deduplication_key=alert.deduplication_key,
-        # Always there, where the attribute has to be set up in incident.io: the key is the unit with the run that failed first.
-        unit=alert.attribute("unit") or alert.deduplication_key.rpartition(":")[0],
+        # Always there, where the attribute has to be set up in incident.io: the key begins with the unit.
+        unit=alert.attribute("unit") or alert.deduplication_key.partition(":")[0],
         kind=alert.attribute("kind"),
         team=alert.attribute("team"),
         customer_facing=alert.attribute("customer_facing") == "true",
