@@ -89,8 +89,9 @@ def _url(match: re.Match[str]) -> str:
 TYPE_OR_WORDS = (
     r"(?!(?:string|bytes|int(?:eger|64)?|bigint|numeric|bignumeric|float(?:64)?|bool(?:ean)?|date(?:time)?|timestamp|json|text|varchar"
     r"|null|none|true|false|missing|required|invalid|not|is|was|has|expired|select|from)\b)"
+    r"(?!(?:password|authentication|authorization|login|access|could|cannot|unable|failed|denied|rejected|revoked|wrong|incorrect|no|the|user|your|please) [a-z])"
 )
-"""What follows the name of a column, or an explanation: no secret."""
+"""What follows the name of a column, or an explanation (`Invalid credentials: password authentication failed`): no secret."""
 NAMED = (
     r"(?:password|passwd|passphrase|pwd|secret|(?<!unexpected )token|api[_-]?key|access[_-]?key|private[_-]?key(?:_id)?|account[_-]?key"
     r"|shared[_-]?key|credentials?|(?<!supported )signature|webhook_url)"

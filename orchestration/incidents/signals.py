@@ -129,7 +129,7 @@ def _runs(
             return max(since, changed), False, found
         read += 1
         outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
-        if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS:
+        if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
             # The next tick finds it again.
             continue
         found += _of_run(outcome, ended_at)
@@ -146,6 +146,11 @@ def _changed(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRe
 
 def _changed_at(record: dg.RunRecord) -> float:
     return record.update_timestamp.replace(tzinfo=UTC).timestamp()
+
+
+def _permanent(outcome: runs.Outcome) -> bool:
+    """Nothing of it waits for a retry, whether one comes or not."""
+    return bool(outcome.failed) and outcome.interruption is None and all(unit.permanent for unit in outcome.failed)
 
 
 def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox.config import REPOSITORY
 
-DURATION, SEED = 40, 7
+DURATION, SEED = 30, 7
 
 
 @pytest.mark.timeout(900)

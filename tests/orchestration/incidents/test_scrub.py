@@ -133,6 +133,8 @@ def test_values_of_rows_go_and_the_error_stays(name: str) -> None:
 
 
 STAYS = [
+    "Invalid credentials: password authentication failed for user fivetran. Reconnect the source.",
+    "token: authentication failed",
     "Not found: Table acme-data:insights.time_spent_on_incidents_v2 was not found in location US",
     "Unrecognized name: user_emial; Did you mean user_email? at [3:5]",
     "Syntax error: Unexpected keyword SELECT at [3:1]",
