@@ -47,12 +47,10 @@ docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to 
 	@$(RUN) dataplatform docs
 
 test: $(STAMP) ## Run the tests
-	@$(RUN) pytest --numprocesses 2 --dist loadfile --ignore tests/e2e -m "not long"
-	@$(RUN) pytest tests/e2e/test_story.py
+	@$(RUN) pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: $(STAMP) ## Run the tests that take longest: all end-to-end ones, and alerts by the hundred and of a real dbt (30 minutes)
-	@$(RUN) pytest tests/e2e
-	@$(RUN) pytest tests/chaos -m long
+test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end (30 minutes)
+	@$(RUN) pytest -m long
 
 DURATION ?= 1200
 SEED ?= 7

@@ -27,6 +27,8 @@ Told = dict[str, int]
 Story = Callable[[Platform], Told]
 STORIES: dict[str, Story] = {}
 
+pytestmark = pytest.mark.long
+
 AT_ONCE = 6
 OPENS, RESOLVES, QUIET = 120.0, 120.0, 15.0
 """Seconds within which an alert opens and is resolved, even where the machine has much else to do; and in which nothing is to

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 # Minutes of an incident outside of working hours: all of it, less its overlap with each working day of the schedule.
 WORKING = """
     select i.id, sum(extract(epoch from
@@ -94,3 +98,13 @@ FIGURES = {
     "post_incident_task_completion": (TASKS_SHOWN, TASKS),
 }
 """What the warehouse shows, and what the product's database says, by insight."""
+
+
+def assert_same_figures(shown: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]]) -> None:
+    """Row by row; where PostgreSQL has a fraction, to a millionth."""
+    assert len(shown) > 50
+    assert len(shown) == len(wanted)
+    for row, other in zip(shown, wanted, strict=True):
+        for figure, wants in zip(row, other, strict=True):
+            exact = not isinstance(wants, float)
+            assert figure == (wants if exact else pytest.approx(wants, abs=1e-6)), (row, other)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import Platform, wait_for
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.long]
 
 
 def test_neither_incident_io_down_nor_a_killed_daemon_loses_an_alert_or_repeats_it(platform: Platform) -> None:

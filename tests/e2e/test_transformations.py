@@ -22,7 +22,7 @@ from sandbox.vendors.segment.sources import write_key
 from tests.e2e.conftest import Platform, wait_for
 
 # The first one starts the platform, and everything waits for runs.
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.long]
 
 MARTS = {
     "intermediate/int_activity_daily": "occurred_on",

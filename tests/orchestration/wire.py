@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+HELD: list[socket.socket] = []
 RESET = object()
 """Closes the connection with a TCP reset instead of an answer."""
 
@@ -85,17 +86,26 @@ def _play(connection: socket.socket, playing: Wire) -> None:
 def _read(connection: socket.socket) -> tuple[str, bytes]:
     received = b""
     while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
+        received += _some(connection)
     head, _, body = received.partition(b"\r\n\r\n")
     length = next(
         (int(v) for k, _, v in (h.partition(b":") for h in head.split(b"\r\n")) if k.lower() == b"content-length"), 0
     )
     while len(body) < length:
-        body += connection.recv(65536)
+        body += _some(connection)
     return head.split(b"\r\n")[0].decode(), body
 
 
+def _some(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise ConnectionResetError("the client has gone")
+    return received
+
+
 def refused_port() -> int:
-    """A port on which nothing listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    """A port on which nothing listens, nor will while the tests run: what still tries it must not meet another test's server."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    HELD.append(held)
+    return held.getsockname()[1]

@@ -41,7 +41,7 @@ class Tables:
         return [row["event_id"] for row in self.rows(table)]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def warehouse(company: SandboxConfig) -> bigquery.Client:
     client = bigquery.Client(project=PROJECT)
     apply(client, DATASET)
