@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psutil
 import pytest
-from google.api_core.exceptions import InternalServerError
+from google.api_core.exceptions import InternalServerError, NotFound
 from google.cloud import bigquery
 
 from orchestration.vendors.bigquery import Look, query_of
@@ -80,6 +80,25 @@ def test_listings_keep_up_with_what_is_made_and_dropped(client: bigquery.Client,
     assert client.get_table(f"{dataset}.t2").num_rows == 1
     with pytest.raises(Exception, match="t1"):
         rows(client, f"select * from {dataset}.t1")
+
+
+def test_columns_have_their_modes_and_the_hidden_one_stays_hidden(client: bigquery.Client, dataset: str) -> None:
+    client.query(f"create table {dataset}.made (id int64 not null, name string)").result(timeout=60)
+    client.query(f"create view {dataset}.seen as select id from {dataset}.made").result(timeout=60)
+    client.query(f"create table {dataset}.landed (n int64) partition by _PARTITIONDATE").result(timeout=60)
+    client.query(f"insert into {dataset}.landed (n) values (1)").result(timeout=60)
+    columns = {
+        table: [(field.name, field.mode) for field in client.get_table(f"{dataset}.{table}").schema]
+        for table in ("made", "seen", "landed")
+    }
+    assert columns == {
+        "made": [("id", "REQUIRED"), ("name", "NULLABLE")],
+        "seen": [("id", "NULLABLE")],
+        "landed": [("n", "NULLABLE")],
+    }
+    assert rows(client, f"select * from {dataset}.landed") == [(1,)]
+    with pytest.raises(NotFound, match="not_there"):
+        client.get_table(f"{dataset}.not_there")
 
 
 def test_a_script_sees_the_temporary_table_that_it_made(client: bigquery.Client, dataset: str) -> None:
