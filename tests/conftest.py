@@ -22,7 +22,7 @@ from tests.stand_ins import Mart, Vendors
 # The `.env` that `make demo` has left in this checkout would fill in what a test takes away.
 os.environ["PYTHON_DOTENV_DISABLED"] = "true"
 
-LONGEST = ("e2e/test_story", "chaos/test_chaos", "dbt/test_events", "orchestration/components/test_platform_history")
+LONGEST = ("e2e/test_story", "chaos/test_chaos", "orchestration/components/test_platform_history")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -18,6 +18,8 @@ from tests.dbt.project import Dbt
 
 Row = dict[str, Any]
 
+pytestmark = pytest.mark.long
+
 FIRST = date(2026, 3, 1)
 DAYS = 10
 LATE_DAYS = 3

@@ -85,13 +85,13 @@ class Platform:
         return stack(self.config)
 
 
-def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of `look`. Fails the test after `seconds`."""
+def wait_for[T](look: Callable[[], T], seconds: float, what: str, every: float = 0.5) -> T:
+    """The first true answer of `look`, which is asked `every` so many seconds. Fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.5)
+        time.sleep(every)
     return answer
 
 

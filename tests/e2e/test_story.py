@@ -131,6 +131,7 @@ def test_the_whole_lineage_is_one_graph_in_the_ui(platform: Platform, page: Page
     page.goto("about:blank")
 
 
+@pytest.mark.long
 def test_an_hour_later_only_what_changed_moves_all_the_way_to_salesforce(platform: Platform) -> None:
     ticked = platform.sandbox("tick")
     changed = set(re.findall(r"org_\d+", ticked))
@@ -145,7 +146,7 @@ def test_an_hour_later_only_what_changed_moves_all_the_way_to_salesforce(platfor
     def sent() -> bool:
         return (platform.assets()[HIGHTOUCH].made_at or 0) > began.timestamp()
 
-    wait_for(sent, 600, "dbt and Hightouch follow the sync by themselves")
+    wait_for(sent, 600, "dbt and Hightouch follow the sync by themselves", every=5)
     written = _accounts_written_since(platform, began)
     assert written
     assert written <= changed
