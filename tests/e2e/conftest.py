@@ -95,7 +95,7 @@ def wait_for[T](look: Callable[[], T], seconds: float, what: str, every: float =
     return answer
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     root = tmp_path_factory.mktemp("platform")
     environment = os.environ | {"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free", "COLUMNS": "160"}
@@ -118,7 +118,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         running.sandbox("down")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A page of a headless Chromium."""
     names = ("chromium", "chromium-browser", "google-chrome")

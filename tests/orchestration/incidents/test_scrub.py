@@ -230,9 +230,10 @@ HOSTILE = [
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_megabyte_of_hostile_text_takes_less_than_a_second(piece: str) -> None:
     for text in (piece * (1_000_000 // len(piece)), (piece * (90_000 // len(piece)))):
-        began = time.perf_counter()
+        # The thread's own time: what else the machine does is not counted.
+        began = time.thread_time()
         scrub(text)
-        assert time.perf_counter() - began < 1
+        assert time.thread_time() - began < 1
 
 
 def test_of_a_text_without_end_the_beginning_and_the_end_are_kept() -> None:
