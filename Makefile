@@ -49,7 +49,7 @@ docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to 
 test: $(STAMP) ## Run the tests
 	@$(RUN) pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end (30 minutes)
+test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end
 	@$(RUN) pytest -m long
 
 DURATION ?= 1200

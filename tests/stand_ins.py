@@ -137,13 +137,13 @@ class Vendors:
         return {"SANDBOX_DIR": str(self.config.root)}
 
 
-def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of `look`; raises TimeoutError after `seconds`."""
+def wait_for[T](look: Callable[[], T], seconds: float, what: str, every: float = 0.1) -> T:
+    """The first true answer of `look`, asked once in `every` seconds; raises TimeoutError after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := look()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(0.1)
+        time.sleep(every)
     return answer
 
 

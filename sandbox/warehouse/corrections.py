@@ -1,4 +1,4 @@
-"""Corrections of local-bigquery 0.4.0. Each replaces a function or two; a test shows each fault."""
+"""Corrections of local-bigquery 0.4.0. Each replaces a function or two. A test shows each wrong answer; `bench/warehouse_latency.py` shows the slow ones."""
 
 from __future__ import annotations
 
@@ -98,33 +98,34 @@ def _look_tables_up_in_the_catalogue() -> None:
 
 def _look_columns_up_by_table() -> None:
     # duckdb_columns() opens every table too, and is asked for each table of a query: it was a quarter of the warehouse's time.
-    def required(project_id: str, dataset_id: str, table_id: str) -> set[str]:
-        table = tables.name(project_id, dataset_id, table_id)
-        return {name for (name,) in database.fetch('SELECT name FROM pragma_table_info(?) WHERE "notnull"', [table])}
+    def typed(table: str) -> dict[str, Any]:
+        with database.cursor() as cursor:
+            relation = cursor.sql(f"SELECT * FROM {table} LIMIT 0")
+            return dict(zip(relation.columns, relation.types, strict=True))
 
     def columns(project_id: str, dataset_id: str, table_id: str) -> list[Any]:
-        with database.cursor() as cursor:
-            try:
-                relation = cursor.sql(f"SELECT * FROM {tables.name(project_id, dataset_id, table_id)} LIMIT 0")
-            except duckdb.CatalogException:
-                raise errors.not_found("Table", names.label(project_id, dataset_id, table_id)) from None
-            found = [*zip(relation.columns, relation.types, strict=True)]
-        never_null = required(project_id, dataset_id, table_id)
+        table = tables.name(project_id, dataset_id, table_id)
+        try:
+            found = typed(table)
+        except duckdb.CatalogException:
+            raise errors.not_found("Table", names.label(project_id, dataset_id, table_id)) from None
+        required = {
+            name for (name,) in database.fetch('SELECT name FROM pragma_table_info(?) WHERE "notnull"', [table])
+        }
         return [
-            types.field(name, kind, name in never_null)
-            for name, kind in found
+            types.field(name, kind, name in required)
+            for name, kind in found.items()
             if name != tables.INGESTION_TIME or dataset_id == tables.RESULTS
         ]
 
     def hidden(table: Any) -> bool:
         if not (table.catalog and table.db) or not isinstance(table.this, exp.Identifier):
             return False
-        with database.cursor() as cursor:
-            try:
-                relation = cursor.sql(f"SELECT * FROM {database.quote(table.catalog, table.db, table.name)} LIMIT 0")
-            except duckdb.Error:
-                return False
-            return tables.INGESTION_TIME in relation.columns
+        try:
+            return tables.INGESTION_TIME in typed(database.quote(table.catalog, table.db, table.name))
+        except (duckdb.CatalogException, duckdb.BinderException):
+            # There is none, or a view that is broken: the statement itself will say so.
+            return False
 
     for module in (tables, tabledata):
         module.columns = columns

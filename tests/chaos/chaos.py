@@ -27,7 +27,7 @@ from dagster._core.storage.tags import PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from sandbox.services import postgres
 from tests.chaos import names
-from tests.chaos.orders import words
+from tests.chaos.orders import Do, words
 from tests.chaos.plan import Episode, Plan, Strike
 from tests.chaos.platform import BEAT, CODE_SERVER, DAEMON, POSTGRES, Alert, Platform, wait_for
 from tests.chaos.truth import Page, Period, Told, Verdict, compare
@@ -272,11 +272,12 @@ class Round:
         }.get(episode.kind, self.planned)
 
     def order(self) -> None:
-        do = {"killed": "kill", "cancelled": "hang"}.get(self._episode.kind, "fail")
+        others: dict[str, Do] = {"killed": "kill", "cancelled": "hang"}
+        do = others.get(self._episode.kind, "fail")
         for key in self._ordered:
             # The halves of a pair fail with one error.
             about = key.rpartition("/")[0] if self._episode.kind == "pair" else key
-            self._platform.orders.give(key, do, words(about), once=self._episode.kind == "transient")  # type: ignore[arg-type]
+            self._platform.orders.give(key, do, words(about), once=self._episode.kind == "transient")
 
     def run(self, job: str) -> None:
         """One run with, where the job has them, its retries."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from sandbox.services import platform, postgres
 from sandbox.supervisor import Service, Supervisor
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Faults
+from tests import stand_ins
 from tests.chaos.orders import DIRECTORY, Orders
 
 POSTGRES, INCIDENT_IO, CODE_SERVER, DAEMON = "postgres", "incident-io", "code-server", "daemon"
@@ -385,14 +387,8 @@ class Platform:
             return client.get(url).raise_for_status().json()
 
 
-def wait_for[T](look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of `look`, which asks a database and a server; raises TimeoutError after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := look()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
-        time.sleep(LOOK_SECONDS)
-    return answer
+wait_for = partial(stand_ins.wait_for, every=LOOK_SECONDS)
+"""As often as a database and a server may be asked."""
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sandbox.config import REPOSITORY, SandboxConfig
 from sandbox.dagster_api import Asset
 from sandbox.services.bigquery import client
 from sandbox.stack import stack
+from tests import stand_ins
 
 SCALE = "0.2"
 CHROMIUM_ARGUMENTS = [
@@ -85,14 +86,7 @@ class Platform:
         return stack(self.config)
 
 
-def wait_for[T](look: Callable[[], T], seconds: float, what: str, every: float = 0.5) -> T:
-    """The first true answer of `look`, which is asked `every` so many seconds. Fails the test after `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not (answer := look()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
-        time.sleep(every)
-    return answer
+wait_for = partial(stand_ins.wait_for, every=0.5)
 
 
 @pytest.fixture(scope="package")

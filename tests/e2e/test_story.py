@@ -19,9 +19,9 @@ from playwright.sync_api import Page
 from sandbox import dagster_api
 from sandbox.env_file import environment
 from sandbox.services import postgres
-from tests.dbt.figures import FIGURES, assert_same_figures
 from tests.dbt.project import Dbt
 from tests.e2e.conftest import Platform, wait_for
+from tests.e2e.figures import FIGURES, assert_same_figures
 
 # The first one starts the platform, and everything waits for runs.
 pytestmark = pytest.mark.timeout(1200)

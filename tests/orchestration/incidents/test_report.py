@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from google.cloud import bigquery
+from pydantic import BaseModel
 from rich.console import Console
 
 from orchestration.incidents.report import Hours, Spread, as_json, as_table, build, spread
@@ -173,11 +174,13 @@ def marts(company: SandboxConfig) -> Iterator[dict[str, str]]:
     client.delete_dataset("data_platform", delete_contents=True)
 
 
-def load(client: bigquery.Client, name: str, model: type, rows: list[dict[str, Any]], **columns: str) -> None:
+def load(
+    client: bigquery.Client, name: str, model: type[BaseModel], rows: list[dict[str, Any]], **columns: str
+) -> None:
     kinds = {
         field: next(kind for kind in TYPES if kind.__name__ in str(info.annotation))
         for field, info in model.model_fields.items()
-    }  # type: ignore[attr-defined]
+    }
     schema = [bigquery.SchemaField(field, TYPES[kind]) for field, kind in kinds.items()]
     schema += [bigquery.SchemaField(field, kind) for field, kind in columns.items()]
     config = bigquery.LoadJobConfig(schema=schema)

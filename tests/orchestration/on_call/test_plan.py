@@ -45,9 +45,9 @@ def test_an_empty_organisation_gets_everything_each_after_what_it_refers_to() ->
     changes = plan(WANTED, [])
     assert {change.action for change in changes} == {"create"}
     assert [change.wanted for change in changes] == list(WANTED)
-    before: set[tuple[str, str]] = set()
+    before: set[tuple[Kind, str]] = set()
     for one in WANTED:
-        assert f"<id of the {one.kind}" not in json.dumps(resolve(one.body, dict.fromkeys(before, "ID"))), one.name  # type: ignore[arg-type]
+        assert f"<id of the {one.kind}" not in json.dumps(resolve(one.body, dict.fromkeys(before, "ID"))), one.name
         before.add((one.kind, one.name))
 
 

@@ -101,7 +101,7 @@ FIGURES = {
 
 
 def assert_same_figures(shown: list[tuple[Any, ...]], wanted: list[tuple[Any, ...]]) -> None:
-    """Row by row; where PostgreSQL has a fraction, to a millionth."""
+    """Compare row by row; where PostgreSQL has a fraction, to a millionth."""
     assert len(shown) > 50
     assert len(shown) == len(wanted)
     for row, other in zip(shown, wanted, strict=True):
