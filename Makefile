@@ -46,8 +46,10 @@ status: $(STAMP) ## Say what runs, and where
 docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to be up)
 	@$(RUN) dataplatform docs
 
+# The end-to-end ones by themselves: beside others on two cores, their dozen processes took twice as long, and all together longer.
 test: $(STAMP) ## Run the tests
-	@$(RUN) pytest -m "not long" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest -m "not long" --ignore tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest -m "not long" tests/e2e
 
 test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end
 	@$(RUN) pytest -m long

@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,19 +20,6 @@ from tests.stand_ins import Mart, Vendors
 
 # The `.env` that `make demo` has left in this checkout would fill in what a test takes away.
 os.environ["PYTHON_DOTENV_DISABLED"] = "true"
-
-LONGEST = ("e2e/", "chaos/test_chaos.py", "orchestration/components/test_platform_history.py")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes longest first: side by side, none is left over at the end."""
-
-    def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(Path(__file__).parent).as_posix()
-        return next((number for number, long in enumerate(LONGEST) if name.startswith(long)), len(LONGEST))
-
-    items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
