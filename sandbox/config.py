@@ -7,6 +7,7 @@ import json
 import os
 import random
 import socket
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,9 @@ DEFAULT_PORTS = {
 
 VENDORS = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "incident_io", "slack")
 
-FREE_PORTS = (10_000, 32_000)
-"""Below Linux's and macOS's ranges for outgoing connections, which begin at 32768 and 49152."""
+FREE_PORTS = range(10_000, 32_000)
+"""Below Linux's and macOS's usual ranges for outgoing connections, which begin at 32768 and 49152."""
+OUTGOING_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -59,7 +61,9 @@ class SandboxConfig:
         root = Path(os.environ.get("SANDBOX_DIR", REPOSITORY / ".sandbox")).resolve()
         file = root / "ports.json"
         saved: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        ports = {name: saved.get(name) or _wanted(name) for name in DEFAULT_PORTS}
+        ports = {name: saved[name] for name in DEFAULT_PORTS if name in saved}
+        for name in DEFAULT_PORTS:
+            ports[name] = ports.get(name) or _wanted(name) or _free_port(taken=ports.values())
         if ports != saved:
             root.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(ports, indent=2))
@@ -74,6 +78,7 @@ class SandboxConfig:
 
 
 def _wanted(name: str) -> int:
+    """The port that the settings say, or 0 where they leave it open."""
     variable = f"SANDBOX_PORT_{name.upper()}"
     text = os.environ.get(variable, os.environ.get("SANDBOX_PORTS", str(DEFAULT_PORTS[name])))
     if text == "free":
@@ -84,13 +89,24 @@ def _wanted(name: str) -> int:
         port = -1
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"{variable}={text!r} is not a port; set a number from 0 to 65535, or 'free'")
-    return port or _free_port()
+    return port
 
 
-def _free_port() -> int:
+def _free_port(taken: Collection[int]) -> int:
     """A port that nobody has, of those that the system gives to no outgoing connection: one of these could take it before its service starts."""
     while True:
-        port = random.randrange(*FREE_PORTS)
+        port = random.choice(_free_ports())
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind((HOST, port))
-            return port
+            if port not in taken:
+                return port
+
+
+def _free_ports() -> range:
+    """FREE_PORTS, but for those that this system uses for outgoing connections, unless that is all of them."""
+    if not OUTGOING_PORTS.exists():
+        return FREE_PORTS
+    first, last = map(int, OUTGOING_PORTS.read_text().split())
+    below = range(FREE_PORTS.start, min(first, FREE_PORTS.stop))
+    above = range(max(last + 1, FREE_PORTS.start), FREE_PORTS.stop)
+    return max(below, above, key=len) or FREE_PORTS

@@ -189,9 +189,9 @@ class Supervisor:
             port = self._config.port(name)
             # A process that was killed a moment ago may hold its port while its last threads end.
             deadline = time.monotonic() + PORT_SECONDS
-            while _listens(port) and time.monotonic() < deadline:
+            while not _can_listen(port) and time.monotonic() < deadline:
                 time.sleep(0.05)
-            if _listens(port):
+            if not _can_listen(port):
                 raise ServiceError(
                     f"port {port}, which {service.name} needs, is held by another program; stop that program, or "
                     f"choose another port: delete {self._config.root / 'ports.json'} and set "
@@ -218,10 +218,15 @@ class Supervisor:
             yield
 
 
-def _listens(port: int) -> bool:
+def _can_listen(port: int) -> bool:
     with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
+        # As servers do, to follow at once on one that has just ended.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _runs(process: psutil.Process) -> bool:

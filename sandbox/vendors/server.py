@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import signal
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,23 +36,30 @@ class _Server(uvicorn.Server):
 class Listener:
     """An app's port, which can be closed and opened while the process runs."""
 
+    name: str
     app: ASGIApp
     port: int
     server: uvicorn.Server | None = None
     task: asyncio.Task[None] | None = None
 
     def open(self) -> None:
+        """Listen, unless it does. A port that somebody else has is said, and asked for at the next call."""
         if self.task is not None:
             if self.task.done():
                 self.task.result()
                 self.task = None
             else:
                 return
-        config = uvicorn.Config(
-            self.app, host=HOST, port=self.port, log_level="warning", lifespan="off", timeout_graceful_shutdown=1
-        )
+        try:
+            listening = socket.create_server((HOST, self.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            print(f"{self.name}: port {self.port} is in use; trying again", file=sys.stderr, flush=True)
+            return
+        config = uvicorn.Config(self.app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
         self.server = _Server(config)
-        self.task = asyncio.create_task(self.server.serve())
+        self.task = asyncio.create_task(self.server.serve([listening]))
 
     async def close(self) -> None:
         if self.server and self.task:
@@ -67,7 +76,7 @@ async def serve(config: SandboxConfig, names: Sequence[str] = (CONTROL, *VENDORS
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
 
-    listeners = {name: Listener(_app(name, context), config.port(name)) for name in names}
+    listeners = {name: Listener(name, _app(name, context), config.port(name)) for name in names}
     while not stopped.is_set():
         refused = {fault.vendor for fault in context.faults.active(kind="refused")}
         for name, listener in listeners.items():

@@ -13,6 +13,7 @@ import pytest
 
 from sandbox.config import HOST
 from sandbox.vendors.faults import KINDS, UnknownFault
+from sandbox.vendors.server import LOOK_SECONDS
 from tests.stand_ins import Vendors, wait_for
 
 PATH = "/v1/connections"
@@ -124,6 +125,16 @@ def test_refused_closes_the_port_until_it_is_mended(vendors):
     vendors.faults.remove("fivetran")
     wait_for(lambda: vendors.listens("fivetran"), 5, "the port opens")
     assert kept.get(PATH).status_code == 200
+
+
+def test_a_port_that_is_taken_while_it_was_closed_is_asked_for_until_it_is_free(vendors):
+    vendors.faults.add("fivetran", kind="refused")
+    wait_for(lambda: not vendors.listens("fivetran"), 5, "the port closes")
+    with socket.create_server((HOST, vendors.config.port("fivetran"))):
+        vendors.faults.remove("fivetran")
+        time.sleep(3 * LOOK_SECONDS)
+        assert vendors.hightouch.get("/api/v1/syncs").status_code == 200
+    wait_for(lambda: vendors.listens("fivetran"), 5, "the port opens")
 
 
 @pytest.mark.parametrize("kind", ["http_500", "http_429", "html", "truncated"])

@@ -99,10 +99,12 @@ def test_a_service_that_dies_is_reported_with_the_end_of_its_log(config, supervi
         supervise(failing).up(lambda _done: None)
 
 
-def test_a_port_held_by_another_program_is_named_with_the_remedy(config, supervise):
+@pytest.mark.parametrize("listens", [True, False])
+def test_a_port_held_by_another_program_is_named_with_the_remedy(config, supervise, listens):
     with socket.socket() as holder:
         holder.bind((HOST, config.port("control")))
-        holder.listen()
+        if listens:
+            holder.listen()
         with pytest.raises(ServiceError, match=rf"port {config.port('control')}.*SANDBOX_PORT_CONTROL"):
             supervise(server(config)).up(lambda _done: None)
 
@@ -125,6 +127,17 @@ def test_a_port_that_is_no_number_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setenv("SANDBOX_PORT_STORAGE", "many")
     with pytest.raises(ConfigurationError, match="SANDBOX_PORT_STORAGE='many'"):
         SandboxConfig.load()
+
+
+def test_free_ports_are_distinct_and_no_outgoing_connections(config, monkeypatch, tmp_path):
+    """The system of this test leaves 10 000 to 10 019 to servers: as many as there are services, and a few."""
+    outgoing = tmp_path / "ip_local_port_range"
+    outgoing.write_text("10020\t65535\n")
+    monkeypatch.setattr("sandbox.config.OUTGOING_PORTS", outgoing)
+    monkeypatch.setenv("SANDBOX_DIR", str(tmp_path / "another"))
+    ports = SandboxConfig.load().ports
+    assert len(set(ports.values())) == len(ports) == len(config.ports)
+    assert set(ports.values()) <= set(range(10_000, 10_020))
 
 
 def test_ports_stay_the_same_once_chosen(config):
