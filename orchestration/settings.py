@@ -86,6 +86,17 @@ class Settings(IncidentIoApi):
     )
     hightouch_api_key: Secret = Field(description="Hightouch: Settings, API keys")
 
+    omni_api_url: AnyHttpUrl = Field(description="where people open Omni, such as https://acme.omniapp.co")
+    omni_api_key: Secret = Field(description="Omni: Settings, API keys, an organisation's key")
+
+    explo_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.explo.co"), description="Explo's API")
+    explo_api_token: Secret = Field(description="Explo: Settings, Data visibility groups, the group's API token")
+
+    hex_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://app.hex.tech/api"), description="Hex's API")
+    hex_api_token: Secret = Field(
+        description="Hex: Settings, API keys, a workspace token that may read projects and run them"
+    )
+
     incident_io_alert_source_id: Text = Field(
         description="incident.io: Alerts, Sources, the HTTP source, the last part of its URL"
     )

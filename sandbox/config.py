@@ -30,9 +30,14 @@ DEFAULT_PORTS = {
     "stripe": 8906,
     "zendesk": 8907,
     "segment": 8908,
+    "omni": 8909,
+    "explo": 8910,
+    "hex": 8911,
 }
 
-VENDORS = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "incident_io", "slack")
+VENDORS = (
+    "fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "omni", "explo", "hex", "incident_io", "slack",
+)  # fmt: skip
 
 FREE_PORTS = range(10_000, 32_000)
 """Below Linux's and macOS's usual ranges for outgoing connections, which begin at 32768 and 49152."""

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, cast, override
@@ -28,7 +28,7 @@ from dagster_dbt.dbt_project_manager import DbtProjectManager
 from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import failed_units, permanent
-from orchestration.components.saved_state import SavedState
+from orchestration.components.saved_state import Refreshed, SavedState
 from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
@@ -130,28 +130,47 @@ class DbtModels(SavedState, DbtProjectComponent):
     def translator(self) -> DagsterDbtTranslator:
         return Translator(self, DagsterDbtComponentTranslatorSettings(enable_code_references=True))
 
+    @classmethod
+    def manifest_path(cls) -> Path:
+        """The manifest of the last refresh. Raises StateMissing."""
+        path = cls.state_path() / MANIFEST
+        if not path.exists():
+            raise cls.missing()
+        return path
+
+    @override
+    def read_at(self) -> datetime | None:
+        manifest = self.state_path() / MANIFEST
+        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC) if manifest.exists() else None
+
     @override
     def stale(self) -> bool:
-        manifest = self.state_path() / MANIFEST
-        if not manifest.exists():
+        if (read_at := self.read_at()) is None:
             return True
-        parsed = manifest.stat().st_mtime
+        parsed = read_at.timestamp()
         files = (
             file for name in SOURCES_OF_MANIFEST for file in [DBT_PROJECT / name, *(DBT_PROJECT / name).rglob("*")]
         )
         return any(file.exists() and file.stat().st_mtime > parsed for file in files)
 
     @override
-    def refresh(self) -> None:
+    def refresh(self) -> Refreshed:
         """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
         folder = self.state_path()
         folder.mkdir(parents=True, exist_ok=True)
+        before = _keys(folder / MANIFEST)
         with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as new:
             if (folder / PARTIAL_PARSE).exists():
                 shutil.copy(folder / PARTIAL_PARSE, new)
             self.write_state_to_path(Path(new))
             for name in (PARTIAL_PARSE, MANIFEST):
                 (Path(new) / name).replace(folder / name)
+        return Refreshed.of(before, _keys(folder / MANIFEST))
+
+    @override
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        self.manifest_path()
+        return self.build_defs_from_state(context, self.state_path())
 
     @override
     def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
@@ -215,6 +234,16 @@ class DbtModels(SavedState, DbtProjectComponent):
             for key in unit.held_up:
                 context.log_event(skipped(key, unit.unit.removeprefix("dbt/"), unit.error))
         raise steps.failed(context, failed)
+
+
+def _keys(manifest: Path) -> set[str]:
+    """The assets that a manifest makes, by key; none where there is no manifest."""
+    if not manifest.exists():
+        return set()
+    nodes = json.loads(manifest.read_text("utf-8"))["nodes"].values()
+    return {
+        keys.dbt_node(node).to_user_string() for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}
+    }
 
 
 def linked(assets: list[dg.AssetsDefinition], code_url: str) -> Sequence[Any]:

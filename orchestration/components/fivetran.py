@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, override
 
 import dagster as dg
@@ -53,36 +52,28 @@ class FivetranConnections(VendorState, dg.Resolvable):
 
     state_name: ClassVar[str] = "fivetran.json"
 
+    @property
     @override
-    def write_state_to_path(self, state_path: Path) -> None:
+    def source(self) -> str:
+        return str(settings().fivetran_api_url)
+
+    @override
+    def read(self, last: str | None) -> str:
         values = settings()
         workspace = PlatformFivetranWorkspace(account_id=values.fivetran_account_id, api_key="", api_secret="")
         state = workspace.fetch_fivetran_workspace_data()
-        self._refuse_losses(state, workspace.get_client().listed)
-        state_path.write_text(dg.serialize_value(state), encoding="utf-8")
-
-    def _refuse_losses(self, state: FivetranWorkspaceData, listed: Mapping[str, str]) -> None:
-        """Raise StateIncomplete where a connection that has assets now is still there, but came without its tables."""
-        if not self.state_path().exists():
-            return
-        last = deserialize_value(self.state_path().read_text(encoding="utf-8"), FivetranWorkspaceData)
-        lost = sorted(
-            listed[id_] for id_ in listed.keys() & last.connectors_by_id.keys() - state.connectors_by_id.keys()
-        )
-        if lost:
-            raise StateIncomplete(
-                f"Fivetran lists {', '.join(lost)} without tables, which would take their assets out of the graph. Look at "
-                "these connections in Fivetran, or pause or delete what is not wanted any more, and refresh again."
-            )
+        if last is not None:
+            _refuse_losses(deserialize_value(last, FivetranWorkspaceData), state, workspace.get_client().listed)
+        return dg.serialize_value(state)
 
     @override
-    def definitions(self, state_path: Path) -> dg.Definitions:
-        state = deserialize_value(state_path.read_text(encoding="utf-8"), FivetranWorkspaceData)
-        found = connections(state)
+    def definitions(self, state: str) -> dg.Definitions:
+        workspace = deserialize_value(state, FivetranWorkspaceData)
+        found = connections(workspace)
 
         @dg.multi_asset(
             name="fivetran",
-            specs=[self.get_asset_spec(props) for props in state.to_fivetran_connector_table_props_data()],
+            specs=[self.get_asset_spec(props) for props in workspace.to_fivetran_connector_table_props_data()],
             check_specs=[
                 spec for own in found for table in own.tables for spec in specs(table.key, checks_of(own, table))
             ],
@@ -163,6 +154,16 @@ class FivetranConnections(VendorState, dg.Resolvable):
             decisions[checks.KEYS] = lambda _: checks.keys_not_null(counted.nulls)
             decisions[checks.VOLUME] = lambda last: checks.volume(counted.days, newest, self.volume, last)
         return decisions
+
+
+def _refuse_losses(last: FivetranWorkspaceData, state: FivetranWorkspaceData, listed: Mapping[str, str]) -> None:
+    """Raise StateIncomplete where a connection that has assets now is still there, but came without its tables."""
+    lost = sorted(listed[id_] for id_ in listed.keys() & last.connectors_by_id.keys() - state.connectors_by_id.keys())
+    if lost:
+        raise StateIncomplete(
+            f"Fivetran lists {', '.join(lost)} without tables, which would take their assets out of the graph. Look at "
+            "these connections in Fivetran, or pause or delete what is not wanted any more, and refresh again."
+        )
 
 
 def _last_ends(found: Sequence[Connection]) -> Iterator[Ended]:

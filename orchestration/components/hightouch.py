@@ -1,28 +1,25 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
-import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar, override
 
 import dagster as dg
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
+from orchestration.components.consumers import ConsumerState
 from orchestration.components.outside_syncs import Ended, watch
-from orchestration.components.saved_state import VendorState
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
-from orchestration.lineage.graph import AUDIENCE_TAG
+from orchestration.lineage.consumers import Consumer
 from orchestration.settings import settings
 from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, Sync, Synced, SyncRun
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 GROUP = "activation"
 LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/activation/defs.yaml."
-log = logging.getLogger(__name__)
 
 
 class HightouchState(BaseModel):
@@ -39,52 +36,49 @@ def hightouch() -> Hightouch:
 
 
 @dataclass
-class HightouchSyncs(VendorState, dg.Resolvable):
+class HightouchSyncs(ConsumerState, dg.Resolvable):
     """Every sync of a Hightouch workspace that is enabled. What it runs is read from Hightouch by `dataplatform refresh`."""
 
-    owners: list[str] = field(default_factory=list[str])
-    """Who is asked about a failure: e-mail addresses, or `team:<name>`."""
     sync_timeout_minutes: int = 120
     concurrent_syncs: int = 8
-    audience: str = "internal"
-    """Who reads what these syncs write: `customer` or `internal`."""
 
     state_name: ClassVar[str] = "hightouch.json"
+    vendor: ClassVar[str] = "hightouch"
+
+    @property
+    @override
+    def source(self) -> str:
+        return str(settings().hightouch_api_url)
 
     @override
-    def write_state_to_path(self, state_path: Path) -> None:
+    def read(self, last: str | None) -> str:
         api = hightouch()
         state = HightouchState(syncs=api.syncs(), models=api.models(), destinations=api.destinations())
-        state_path.write_text(state.model_dump_json(indent=1), encoding="utf-8")
+        return state.model_dump_json()
 
     @override
-    def definitions(self, state_path: Path) -> dg.Definitions:
-        state = HightouchState.model_validate_json(state_path.read_text(encoding="utf-8"))
-        syncs = {keys.consumer("hightouch", sync.slug): sync for sync in state.syncs if not sync.disabled}
+    def consumers(self, state: str) -> list[Consumer]:
+        workspace = HightouchState.model_validate_json(state)
+        models = {model.id: model for model in workspace.models}
+        return [_consumer(sync, models.get(sync.model_id)) for sync in _enabled(workspace).values()]
+
+    @override
+    def definitions(self, state: str) -> dg.Definitions:
+        workspace = HightouchState.model_validate_json(state)
+        syncs = _enabled(workspace)
         if not syncs:
             return dg.Definitions()
+        destinations = {place.id: place for place in workspace.destinations}
+        specs = [
+            _runs(self.spec(consumer), destinations.get(syncs[consumer.key].destination_id))
+            for consumer in self.consumers(state)
+        ]
 
-        @dg.multi_asset(
-            name="hightouch", specs=[self.get_asset_spec(state, sync) for sync in syncs.values()], can_subset=True
-        )
+        @dg.multi_asset(name="hightouch", specs=specs, can_subset=True)
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, syncs)
 
         return dg.Definitions(assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(_last_ends, syncs))])
-
-    def get_asset_spec(self, state: HightouchState, sync: Sync) -> dg.AssetSpec:
-        model = next((model for model in state.models if model.id == sync.model_id), None)
-        destination = next((place for place in state.destinations if place.id == sync.destination_id), None)
-        return dg.AssetSpec(
-            key=keys.consumer("hightouch", sync.slug),
-            deps=_upstream(sync, model),
-            description=f"Sends `{model.name if model else '?'}` to {destination.name if destination else '?'}.",
-            group_name=GROUP,
-            kinds={"hightouch", destination.type} if destination else {"hightouch"},
-            owners=self.owners,
-            tags={AUDIENCE_TAG: self.audience},
-            automation_condition=dg.AutomationCondition.eager(),
-        )
 
     def execute(
         self, context: dg.AssetExecutionContext, syncs: Mapping[dg.AssetKey, Sync]
@@ -134,18 +128,27 @@ def tables_of(model: Model) -> list[dg.AssetKey]:
     return [keys.table_named(model.table.name)] if model.table else []
 
 
-def _upstream(sync: Sync, model: Model | None) -> list[dg.AssetKey]:
-    """The tables above a sync; none, with a warning, where its model cannot be read: one odd model must not stop the rest."""
+def _enabled(workspace: HightouchState) -> dict[dg.AssetKey, Sync]:
+    return {keys.consumer("hightouch", sync.slug): sync for sync in workspace.syncs if not sync.disabled}
+
+
+def _consumer(sync: Sync, model: Model | None) -> Consumer:
+    """A sync with the tables above it: where its model cannot be read, none, for one odd model must not stop the rest."""
+    key, name = keys.consumer("hightouch", sync.slug), model.name if model else sync.slug
+    if model is None:
+        return Consumer(key, name, (), ("Hightouch does not list its model.",), url=_url(sync))
     try:
-        if model is not None:
-            return tables_of(model)
-        problem = "Hightouch does not list its model"
+        return Consumer(key, name, tuple(tables_of(model)), url=_url(sync))
     except (SqlglotError, ValueError) as error:
-        problem = str(error)
-    log.warning(
-        "hightouch/%s has no upstream assets, since the tables that it reads are unknown: %s", sync.slug, problem
+        return Consumer(key, name, (), (str(error),), url=_url(sync))
+
+
+def _runs(spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
+    return spec.replace_attributes(
+        group_name=GROUP,
+        kinds={"hightouch", destination.type} if destination else {"hightouch"},
+        automation_condition=dg.AutomationCondition.eager(),
     )
-    return []
 
 
 def reject(sync: Sync, synced: Synced) -> None:

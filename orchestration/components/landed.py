@@ -3,7 +3,6 @@
 import json
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, override
 
 import dagster as dg
@@ -31,13 +30,18 @@ class LandedTables(VendorState, dg.Resolvable):
 
     @override
     def stale(self) -> bool:
-        return super().stale() or bool(self._read_datasets - json.loads(self.state_path().read_text("utf-8")).keys())
+        return super().stale() or bool(self._read_datasets - json.loads(self.saved()).keys())
+
+    @property
+    @override
+    def source(self) -> str:
+        return f"BigQuery, {settings().google_cloud_project}"
 
     @override
-    def write_state_to_path(self, state_path: Path) -> None:
+    def read(self, last: str | None) -> str:
         settings()
         warehouse = Warehouse.configured()
-        last: State = json.loads(self.state_path().read_text("utf-8")) if self.state_path().exists() else {}
+        before: State = json.loads(last or "{}")
         state: State = {
             dataset: {
                 table: dict(schema.columns)
@@ -48,7 +52,7 @@ class LandedTables(VendorState, dg.Resolvable):
             if not source.registry
             for dataset in source.datasets
         }
-        lost = sorted(dataset for dataset, tables in state.items() if not tables and last.get(dataset))
+        lost = sorted(dataset for dataset, tables in state.items() if not tables and before.get(dataset))
         if lost:
             raise StateIncomplete(
                 f"BigQuery has no tables in {', '.join(lost)}, which would take their assets out of the graph. Where they are really "
@@ -56,18 +60,18 @@ class LandedTables(VendorState, dg.Resolvable):
             )
         for dataset in (dataset for dataset, tables in state.items() if not tables):
             log.warning("%s has no tables in BigQuery yet; refresh again when rows have landed", dataset)
-        state_path.write_text(json.dumps(state, indent=1), encoding="utf-8")
+        return json.dumps(state)
 
     @property
     def _read_datasets(self) -> set[str]:
         return {dataset for source in self.sources if not source.registry for dataset in source.datasets}
 
     @override
-    def definitions(self, state_path: Path) -> dg.Definitions:
-        state: State = json.loads(state_path.read_text("utf-8"))
-        if missing := self._read_datasets - state.keys():
+    def definitions(self, state: str) -> dg.Definitions:
+        found: State = json.loads(state)
+        if missing := self._read_datasets - found.keys():
             raise StateMissing(f"The saved state lacks {', '.join(sorted(missing))}: run `dataplatform refresh`.")
-        looking = [Looking(source, tables) for source in self.sources if (tables := _tables(source, state))]
+        looking = [Looking(source, tables) for source in self.sources if (tables := _tables(source, found))]
         return dg.Definitions(assets=[source.step() for source in looking])
 
 

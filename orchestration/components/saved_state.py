@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import tempfile
 from abc import abstractmethod
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, override
+from typing import Any, ClassVar, override
 
 import dagster as dg
 from dagster.components.component.state_backed_component import StateBackedComponent
 from dagster.components.utils.defs_state import DefsStateConfig, DefsStateConfigArgs
+from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
 from orchestration.settings import settings
 
@@ -22,6 +26,20 @@ class StateMissing(dg.DagsterError):
 
 class StateIncomplete(dg.DagsterError):
     """What a vendor answered lacks something that it had before and that it does not say is gone."""
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh has brought: how many assets there are now, and which are new since the one before, or gone, by key."""
+
+    assets: int
+    new: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, before: set[str], after: set[str]) -> Refreshed:
+        """The first time all is new, which is no news."""
+        return cls(len(after), tuple(sorted(after - before)) if before else (), tuple(sorted(before - after)))
 
 
 class SavedState(StateBackedComponent):
@@ -51,49 +69,114 @@ class SavedState(StateBackedComponent):
         return self.state_name
 
     @abstractmethod
-    def refresh(self) -> None:
+    def refresh(self) -> Refreshed:
         """Read the state anew and save it whole, or raise and keep the last one."""
+
+    @abstractmethod
+    def read_at(self) -> datetime | None:
+        """When the saved state was read; None where there is none."""
 
     def stale(self) -> bool:
         """Whether a refresh is due before the code location can load."""
-        return not self.state_path().exists()
+        return self.read_at() is None
 
     @classmethod
-    def saved(cls) -> Path:
-        """Where the state is. Raises StateMissing where there is none yet."""
-        path = cls.state_path()
-        if not path.exists():
-            raise StateMissing(f"There is no saved state of {cls.state_name} at {path}: run `dataplatform refresh`.")
-        return path
-
-    @override
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        return self.build_defs_from_state(context, self.saved())
+    def missing(cls) -> StateMissing:
+        return StateMissing(
+            f"There is no saved state of {cls.state_name} at {cls.state_path()}: run `dataplatform refresh`."
+        )
 
     @abstractmethod
     @override
     def write_state_to_path(self, state_path: Path) -> None: ...
 
 
+class Stamped(BaseModel):
+    """A file of saved state: what was read, when, and from where."""
+
+    read_at: AwareDatetime
+    source: str
+    state: JsonValue
+
+
 class VendorState(SavedState):
     """A saved state that is one file, read from a vendor's API."""
 
-    @override
-    def refresh(self) -> None:
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """The address that the state is read from."""
+
+    @abstractmethod
+    def read(self, last: str | None) -> str:
+        """What there is now, as JSON. `last` is what there was at the refresh before, if any."""
+
+    @abstractmethod
+    def definitions(self, state: str) -> dg.Definitions:
+        """The assets of a state."""
+
+    @classmethod
+    def stamped(cls) -> Stamped | None:
+        """The saved state; None where there is none, or one that an older version of this code wrote."""
+        try:
+            return Stamped.model_validate_json(cls.state_path().read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return None
+
+    @classmethod
+    def saved(cls) -> str:
+        """The saved state. Raises StateMissing."""
+        stamped = cls.stamped()
+        if stamped is None:
+            raise cls.missing()
+        return json.dumps(stamped.state)
+
+    def save(self, state: str) -> None:
+        """Save a state in place of the last one, whole, with the time and where it is from."""
         path = self.state_path()
         path.parent.mkdir(parents=True, exist_ok=True)
+        stamped = Stamped(read_at=datetime.now(UTC), source=self.source, state=json.loads(state))
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             new = Path(folder) / path.name
-            self.write_state_to_path(new)
-            # A state from which no assets can be built would take the whole location down, and its alerts with it.
-            self.definitions(new)
+            new.write_text(stamped.model_dump_json(indent=1), encoding="utf-8")
             os.replace(new, path)
 
     @override
-    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
-        assert state_path is not None
-        return self.definitions(state_path)
+    def read_at(self) -> datetime | None:
+        stamped = self.stamped()
+        return stamped.read_at if stamped else None
 
-    @abstractmethod
-    def definitions(self, state_path: Path) -> dg.Definitions:
-        """The assets of a saved state."""
+    @override
+    def refresh(self) -> Refreshed:
+        last = self.saved() if self.stamped() else None
+        try:
+            before = self._keys(last) if last else set[str]()
+        except (ValueError, KeyError, dg.DagsterError):  # that of an older version of this code
+            last, before = None, set[str]()
+        state = self.read(last)
+        # A state from which no assets can be built would take the whole location down, and its alerts with it.
+        after = self._keys(state)
+        if before and not after:
+            raise StateIncomplete(
+                f"{self.source} lists nothing any more, which would take {len(before)} assets out of the graph. Where that is so, "
+                f"delete {self.state_path()} and refresh again."
+            )
+        self.save(state)
+        return Refreshed.of(before, after)
+
+    @override
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        return self.definitions(self.saved())
+
+    @override
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        return self.build_defs(context)
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        # Only Dagster's own way to refresh asks for this, and `refresh_state` above replaces it.
+        self.refresh()
+
+    def _keys(self, state: str) -> set[str]:
+        specs: Any = self.definitions(state).resolve_all_asset_specs()
+        return {spec.key.to_user_string() for spec in specs}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,3 +55,23 @@ def table_named(name: str) -> dg.AssetKey:
     if len(parts) < 2:
         raise ValueError(f"{name!r} has no dataset")
     return table(parts[-2], parts[-1])
+
+
+def slug(name: str) -> str:
+    """A name as a part of a key: lower case, ASCII letters and digits, `_` for the rest; "unnamed" where nothing is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "unnamed"
+
+
+def slugs(names: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+    """A slug for each id of a vendor, from its name; those in `kept` stay, whatever they are called now.
+
+    So an asset keeps its history when its dashboard is renamed. Of two with one name the second has its id in its slug.
+    """
+    found = {id_: kept[id_] for id_ in names if id_ in kept}
+    taken = set(found.values())
+    for id_ in sorted(names.keys() - found.keys()):
+        short = slug(names[id_])
+        found[id_] = short if short not in taken else f"{short}_{slug(id_)}"
+        taken.add(found[id_])
+    return found

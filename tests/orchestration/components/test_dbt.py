@@ -11,8 +11,8 @@ import pytest
 
 from orchestration.components.dbt import linked, partition_arguments
 from orchestration.components.dbt_events import NodeLog, of_statement, skipped
+from orchestration.components.dbt_exposures import ExposureError, exposure
 from orchestration.components.dbt_failures import failed_units
-from orchestration.components.exposures import ExposureError, asset_spec
 from orchestration.settings import REPOSITORY
 
 
@@ -125,9 +125,9 @@ def test_warnings_and_what_was_only_skipped_are_no_failures() -> None:
     "meta", [{}, {"vendor": "explo", "slug": "x"}, {"vendor": "explo", "slug": "x", "audience": "everybody"}]
 )
 def test_an_exposure_that_does_not_say_who_reads_it_is_an_error_by_name(meta: dict[str, str]) -> None:
-    exposure = {"name": "load", "original_file_path": "models/e.yml", "config": {"meta": meta}}
+    node = {"name": "load", "original_file_path": "models/e.yml", "config": {"meta": meta}}
     with pytest.raises(ExposureError, match=r"`load` in models/e.yml needs config.meta with vendor, slug and audience"):
-        asset_spec(MANIFEST, exposure)
+        exposure(MANIFEST, node)
 
 
 def test_an_exposure_of_a_metric_reads_the_model_below_it() -> None:
@@ -135,12 +135,12 @@ def test_an_exposure_of_a_metric_reads_the_model_below_it() -> None:
         "metrics": {"metric.p.m": {"depends_on": {"nodes": ["semantic_model.p.s"]}}},
         "semantic_models": {"semantic_model.p.s": {"depends_on": {"nodes": ["model.p.b"]}}},
     }
-    exposure = {
+    node = {
         "name": "load", "original_file_path": "models/e.yml", "owner": {"email": "a@example.com"},
         "depends_on": {"nodes": ["metric.p.m", "model.p.a"]},
         "config": {"meta": {"vendor": "omni", "slug": "load", "audience": "internal"}},
     }  # fmt: skip
-    assert {dep.asset_key.to_user_string() for dep in asset_spec(manifest, exposure).deps} == {"s/a", "s/b"}
+    assert {key.to_user_string() for key in exposure(manifest, node).reads} == {"s/a", "s/b"}
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_sync_whose_model_cannot_be_read_stays_without_upstream(
     state = HightouchState.model_validate(
         {"syncs": [sync], "models": [model | {"slug": "m", "name": "M"}], "destinations": []}
     )
-    component.state_path().write_text(state.model_dump_json(by_alias=True))
+    component.save(state.model_dump_json())
     [spec] = definitions(component).resolve_all_asset_specs()
     assert (spec.key.to_user_string(), list(spec.deps)) == ("hightouch/odd", [])
 

@@ -1,0 +1,131 @@
+"""Who reads what is made here: what vendors report of it, what dbt's exposures declare of it, and where the two disagree. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import dagster as dg
+
+from orchestration.lineage.graph import Audience
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A sync, document, dashboard or project, as its vendor reports it.
+
+    `reads` are the tables that it reads. `unknown` says in words what could not be found out of what it reads.
+    """
+
+    key: dg.AssetKey
+    name: str
+    reads: tuple[dg.AssetKey, ...]
+    unknown: tuple[str, ...] = ()
+    url: str | None = None
+    owner: str | None = None
+    """An e-mail address."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What dbt's project declares of a consumer."""
+
+    name: str
+    file: str
+    key: dg.AssetKey
+    reads: tuple[dg.AssetKey, ...]
+    audience: Audience
+    description: str | None = None
+    url: str | None = None
+    owner: str | None = None
+
+
+def reads(consumer: Consumer, exposure: Exposure | None) -> tuple[dg.AssetKey, ...]:
+    """What is upstream of a consumer: what its vendor reports and, where that is not all, what its exposure declares."""
+    declared = exposure.reads if exposure and (consumer.unknown or not consumer.reads) else ()
+    return tuple(sorted({*consumer.reads, *declared}, key=lambda key: key.to_user_string()))
+
+
+Kind = Literal["gone", "undeclared", "unjoined", "different"]
+KINDS: dict[Kind, str] = {
+    "gone": "Exposures whose dashboard is gone",
+    "unjoined": "Not joined to the graph",
+    "different": "Exposures that declare something else than is read",
+    "undeclared": "Read by people, and no exposure declares it",
+}
+"""What `dataplatform lineage check` lists, in this order."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: Kind
+    key: str
+    why: str
+
+    @property
+    def wrong(self) -> bool:
+        """Whether somebody has to do something; a dashboard that nobody has declared is in the graph all the same."""
+        return self.kind != "undeclared"
+
+
+def reconcile(
+    consumers: Iterable[Consumer],
+    exposures: Iterable[Exposure],
+    vendors: Collection[str],
+    known: Collection[dg.AssetKey],
+) -> list[Finding]:
+    """Where vendors and exposures disagree, and what could not be joined to the graph.
+
+    `vendors` are those whose consumers have been read, by the first part of their keys; `known` are the assets that exist.
+    """
+    found = {consumer.key: consumer for consumer in consumers}
+    declared = {exposure.key: exposure for exposure in exposures}
+    findings = [_gone(one) for key, one in declared.items() if key.path[0] in vendors and key not in found]
+    for key, consumer in found.items():
+        findings += _unjoined(consumer, declared.get(key), known)
+        findings += _different(consumer, declared.get(key))
+    order = list(KINDS)
+    return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.why))
+
+
+def _gone(exposure: Exposure) -> Finding:
+    vendor, slug = exposure.key.path[0], exposure.key.path[-1]
+    return Finding(
+        "gone",
+        exposure.key.to_user_string(),
+        f"{vendor} has no `{slug}`, which the exposure `{exposure.name}` in {exposure.file} declares. Take the exposure away, or "
+        f"give it the slug that it has now.",
+    )
+
+
+def _unjoined(consumer: Consumer, exposure: Exposure | None, known: Collection[dg.AssetKey]) -> Iterator[Finding]:
+    key = consumer.key.to_user_string()
+    for why in consumer.unknown:
+        yield Finding("unjoined", key, why)
+    for table in consumer.reads:
+        if table not in known:
+            yield Finding("unjoined", key, f"It reads {table.to_user_string()}, which nothing in the graph makes.")
+    if not reads(consumer, exposure) and not consumer.unknown:
+        yield Finding("unjoined", key, "Its vendor reports no table that it reads.")
+
+
+def _different(consumer: Consumer, exposure: Exposure | None) -> Iterator[Finding]:
+    key = consumer.key.to_user_string()
+    if exposure is None:
+        yield Finding("undeclared", key, f"`{consumer.name}` is in the graph as its vendor reports it.")
+        return
+    if consumer.unknown or not consumer.reads:
+        return
+    for table in sorted({*exposure.reads} - {*consumer.reads}, key=lambda table: table.to_user_string()):
+        yield Finding(
+            "different",
+            key,
+            f"The exposure `{exposure.name}` declares {table.to_user_string()}, which it does not read.",
+        )
+    for table in sorted({*consumer.reads} - {*exposure.reads}, key=lambda table: table.to_user_string()):
+        yield Finding(
+            "different",
+            key,
+            f"It reads {table.to_user_string()}, which the exposure `{exposure.name}` does not declare.",
+        )
