@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -17,6 +18,11 @@ from sandbox.env_file import environment
 from sandbox.services import postgres
 from sandbox.stack import stack
 from tests.stand_ins import Mart, Vendors
+
+# Who is started in the background by a shell ignores SIGINT. Dagster gives SIGTERM the same handler, and what the tests start then
+# would inherit that, and end only when it is killed after ten seconds.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The `.env` that `make demo` has left in this checkout would fill in what a test takes away.
 os.environ["PYTHON_DOTENV_DISABLED"] = "true"
