@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,9 +10,60 @@ from rich.console import Console
 from orchestration.incidents import cli as incidents_cli
 from orchestration.on_call.cli import app as on_call
 
+if TYPE_CHECKING:
+    from orchestration.components.refresh import Line
+
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(on_call, name="on-call")
 app.add_typer(incidents_cli.app, name="incidents")
+lineage = typer.Typer(no_args_is_help=True, help="Who reads what, as vendors report it and as dbt declares it.")
+app.add_typer(lineage, name="lineage")
+
+
+@lineage.callback()
+def lineage_main() -> None:
+    """Who reads what, as vendors report it and as dbt declares it."""
+
+
+@lineage.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """List exposures whose dashboard is gone, dashboards with no exposure, and what could not be joined to the graph, and why.
+
+    By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
+    """
+    import json
+    from dataclasses import asdict
+
+    from orchestration.components.graph_state import findings
+    from orchestration.components.refresh import components
+    from orchestration.components.saved_state import StateMissing
+    from orchestration.lineage.consumers import KINDS
+    from orchestration.settings import SettingsError
+
+    try:
+        found = findings(components())
+    except (SettingsError, StateMissing) as error:
+        raise _fail(error) from error
+    console = Console()
+    if as_json:
+        console.print_json(json.dumps([asdict(finding) for finding in found]))
+    for kind, title in KINDS.items() if not as_json else ():
+        of_kind = [finding for finding in found if finding.kind == kind]
+        if of_kind:
+            console.print(f"{title} ({len(of_kind)})", style="bold")
+        for finding in of_kind:
+            console.print(f"  {finding.key}: {finding.why}", markup=False, highlight=False, soft_wrap=True)
+    if not found and not as_json:
+        console.print("Exposures and vendors agree, and everything is joined to the graph.")
+    if any(finding.wrong for finding in found):
+        raise typer.Exit(1)
+
+
+def _fail(error: Exception) -> typer.Exit:
+    Console(stderr=True).print(str(error), style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(1)
 
 
 @app.callback()
@@ -26,42 +76,29 @@ def refresh(
     if_stale: Annotated[
         bool, typer.Option("--if-stale", help="Leave alone what is there and newer than what it was made from.")
     ] = False,
+    from_bucket: Annotated[
+        bool,
+        typer.Option("--from-bucket", help="Take what the last refresh left in Cloud Storage, and ask no vendor."),
+    ] = False,
 ) -> None:
     """Read what each vendor runs and parse the dbt project: what the code location builds its assets from.
 
     A part that cannot be read keeps its last state. The exit status is then 1.
     """
-    from orchestration.settings import SettingsError, settings
+    from orchestration.components.refresh import components, pull, refresh_all
+    from orchestration.settings import SettingsError
 
-    console, problems = Console(stderr=True), 0
+    console = Console(stderr=True)
+
+    def say(line: Line) -> None:
+        console.print(line.text, style="red" if line.failed else "", markup=False, highlight=False, soft_wrap=True)
+
     try:
-        folder = settings().dataplatform_state_dir
+        found = components()
+        lines = pull(found, say) if from_bucket else refresh_all(found, say, only_stale=if_stale)
     except SettingsError as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
-    import dagster as dg
-
-    from orchestration.components.saved_state import SavedState
-    from orchestration.settings import REPOSITORY
-
-    # As `defs/` configures them: which datasets are looked at, for one, is written there.
-    components = dg.ComponentTree.for_project(REPOSITORY).get_all_components(SavedState)
-    due = [component for component in components if component.stale() or not if_stale]
-    for component in components:
-        if component not in due:
-            console.print(f"{component.state_name}: up to date")
-    with ThreadPoolExecutor(len(due) or 1) as pool:
-        started = {pool.submit(component.refresh): component for component in due}
-        for future in as_completed(started):
-            component = started[future]
-            name = component.state_name
-            if (error := future.exception()) is None:
-                console.print(f"{name}: refreshed")
-                continue
-            problems += 1
-            kept = "the last state is kept" if component.state_path().exists() else f"there is no state in {folder} yet"
-            console.print(f"{name}: not refreshed, {kept}. {error}", style="red", markup=False, highlight=False)
-    if problems:
+        raise _fail(error) from error
+    if any(line.failed for line in lines):
         raise typer.Exit(1)
 
 
@@ -79,8 +116,7 @@ def docs(
     try:
         folder = settings().dataplatform_state_dir / "docs"
     except SettingsError as error:
-        console.print(str(error), style="red", markup=False, highlight=False)
-        raise typer.Exit(1) from error
+        raise _fail(error) from error
     from orchestration.components.dbt import DBT
     from orchestration.settings import DBT_PROJECT
 

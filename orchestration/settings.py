@@ -168,6 +168,11 @@ class Settings(IncidentIoApi):
     dataplatform_state_dir: Path = Field(
         REPOSITORY / ".state", description="where the vendors' saved state and dbt's manifest are kept"
     )
+    dataplatform_state_bucket: Text | None = Field(
+        None,
+        description="the Cloud Storage bucket that the vendors' state is kept in as well, below state/; leave out where one "
+        "machine runs all of Dagster",
+    )
 
     @model_validator(mode="after")
     def _mail_is_whole(self) -> Self:

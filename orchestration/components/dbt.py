@@ -28,7 +28,7 @@ from dagster_dbt.dbt_project_manager import DbtProjectManager
 from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import failed_units, permanent
-from orchestration.components.saved_state import Refreshed, SavedState
+from orchestration.components.saved_state import Lineage, Refreshed, SavedState
 from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
@@ -158,14 +158,14 @@ class DbtModels(SavedState, DbtProjectComponent):
         """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
         folder = self.state_path()
         folder.mkdir(parents=True, exist_ok=True)
-        before = _keys(folder / MANIFEST)
+        before = lineage(folder / MANIFEST)
         with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as new:
             if (folder / PARTIAL_PARSE).exists():
                 shutil.copy(folder / PARTIAL_PARSE, new)
             self.write_state_to_path(Path(new))
             for name in (PARTIAL_PARSE, MANIFEST):
                 (Path(new) / name).replace(folder / name)
-        return Refreshed.of(before, _keys(folder / MANIFEST))
+        return Refreshed.of(before, lineage(folder / MANIFEST))
 
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -236,13 +236,18 @@ class DbtModels(SavedState, DbtProjectComponent):
         raise steps.failed(context, failed)
 
 
-def _keys(manifest: Path) -> set[str]:
-    """The assets that a manifest makes, by key; none where there is no manifest."""
+def lineage(manifest: Path) -> Lineage:
+    """The assets that a manifest makes; none where there is no manifest."""
     if not manifest.exists():
-        return set()
-    nodes = json.loads(manifest.read_text("utf-8"))["nodes"].values()
+        return {}
+    parsed = json.loads(manifest.read_text("utf-8"))
+    nodes = {**parsed["nodes"], **parsed["sources"]}
     return {
-        keys.dbt_node(node).to_user_string() for node in nodes if node["resource_type"] in {"model", "seed", "snapshot"}
+        keys.dbt_node(node).to_user_string(): frozenset(
+            keys.dbt_node(nodes[id_]).to_user_string() for id_ in node["depends_on"]["nodes"] if id_ in nodes
+        )
+        for node in parsed["nodes"].values()
+        if node["resource_type"] in {"model", "seed", "snapshot"}
     }
 
 

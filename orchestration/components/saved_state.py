@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,18 +29,27 @@ class StateIncomplete(dg.DagsterError):
     """What a vendor answered lacks something that it had before and that it does not say is gone."""
 
 
+Lineage = Mapping[str, frozenset[str]]
+"""The assets of a state by key, each with the keys of what is upstream of it."""
+
+
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh has brought: how many assets there are now, and which are new since the one before, or gone, by key."""
+    """What a refresh has brought: how many assets there are now, and which are new since the one before, or gone, by key.
+
+    `changed` says that the graph is another one, be it only by what is upstream of an asset.
+    """
 
     assets: int
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    changed: bool = True
 
     @classmethod
-    def of(cls, before: set[str], after: set[str]) -> Refreshed:
+    def of(cls, before: Lineage, after: Lineage) -> Refreshed:
         """The first time all is new, which is no news."""
-        return cls(len(after), tuple(sorted(after - before)) if before else (), tuple(sorted(before - after)))
+        new = tuple(sorted(after.keys() - before.keys())) if before else ()
+        return cls(len(after), new, tuple(sorted(before.keys() - after.keys())), before != after)
 
 
 class SavedState(StateBackedComponent):
@@ -133,9 +143,13 @@ class VendorState(SavedState):
 
     def save(self, state: str) -> None:
         """Save a state in place of the last one, whole, with the time and where it is from."""
-        path = self.state_path()
+        self.put(Stamped(read_at=datetime.now(UTC), source=self.source, state=json.loads(state)))
+
+    @classmethod
+    def put(cls, stamped: Stamped) -> None:
+        """The same, of a state that was read elsewhere."""
+        path = cls.state_path()
         path.parent.mkdir(parents=True, exist_ok=True)
-        stamped = Stamped(read_at=datetime.now(UTC), source=self.source, state=json.loads(state))
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             new = Path(folder) / path.name
             new.write_text(stamped.model_dump_json(indent=1), encoding="utf-8")
@@ -150,12 +164,12 @@ class VendorState(SavedState):
     def refresh(self) -> Refreshed:
         last = self.saved() if self.stamped() else None
         try:
-            before = self._keys(last) if last else set[str]()
+            before: Lineage = self.lineage(last) if last else {}
         except (ValueError, KeyError, dg.DagsterError):  # that of an older version of this code
-            last, before = None, set[str]()
+            last, before = None, {}
         state = self.read(last)
         # A state from which no assets can be built would take the whole location down, and its alerts with it.
-        after = self._keys(state)
+        after = self.lineage(state)
         if before and not after:
             raise StateIncomplete(
                 f"{self.source} lists nothing any more, which would take {len(before)} assets out of the graph. Where that is so, "
@@ -177,6 +191,9 @@ class VendorState(SavedState):
         # Only Dagster's own way to refresh asks for this, and `refresh_state` above replaces it.
         self.refresh()
 
-    def _keys(self, state: str) -> set[str]:
+    def lineage(self, state: str) -> Lineage:
+        """The assets that a state makes. Raises what `definitions` raises."""
         specs: Any = self.definitions(state).resolve_all_asset_specs()
-        return {spec.key.to_user_string() for spec in specs}
+        return {
+            spec.key.to_user_string(): frozenset(dep.asset_key.to_user_string() for dep in spec.deps) for spec in specs
+        }

@@ -413,7 +413,7 @@ def _time(moment: datetime, zone: ZoneInfo | None) -> str:
 
 
 def _span(span: timedelta) -> str:
-    from orchestration.incidents.content import age
+    from orchestration.lineage.ages import age
 
     return age(span)
 

@@ -426,12 +426,3 @@ def _cut(line: str) -> str:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def age(span: timedelta) -> str:
-    """A span in its two largest units: `3 h 20 min`, `2 d 4 h`."""
-    minutes = max(0, round(span.total_seconds() / 60))
-    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
-    parts = [(days, "d"), (hours, "h"), (rest, "min")]
-    shown = [f"{number} {unit}" for number, unit in parts if number][:2]
-    return " ".join(shown) or "under a minute"

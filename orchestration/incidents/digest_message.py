@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestration.incidents.content import age, asset_url, clean
+from orchestration.incidents.content import asset_url, clean
+from orchestration.lineage.ages import age
 from orchestration.incidents.sizes import shortened
 from orchestration.incidents.warned import FRESHNESS, Warned
 from orchestration.vendors.slack import MOST_BLOCKS, escaped

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from orchestration.incidents import content
-from orchestration.incidents.content import Content, age
+from orchestration.incidents.content import Content
+from orchestration.lineage.ages import age
 from orchestration.incidents.model import Failure, Recovery, Staleness
 from orchestration.incidents.sizes import shortened
 from orchestration.vendors.incident_io import AlertEvent

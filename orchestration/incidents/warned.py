@@ -16,7 +16,7 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus,
 )
 
-from orchestration.incidents.content import age
+from orchestration.lineage.ages import age
 
 KEYS_A_QUERY = 200
 FAILED_ROWS = "dagster_dbt/failed_row_count"

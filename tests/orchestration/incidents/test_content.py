@@ -8,7 +8,6 @@ import pytest
 
 from orchestration.incidents import causes
 from orchestration.incidents.content import (
-    age,
     asset_url,
     in_words,
     of,
@@ -19,6 +18,7 @@ from orchestration.incidents.content import (
     what_is_left,
 )
 from orchestration.incidents.model import Failure, Staleness
+from orchestration.lineage.ages import age
 from orchestration.lineage.failures import FailedUnit
 from tests.orchestration.incidents.failures import (
     CHECK,

@@ -1,0 +1,126 @@
+"""The graph itself as an asset: what vendors run and who reads what, as of the last refresh."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, override
+
+import dagster as dg
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
+
+from orchestration.components.consumers import ConsumerState
+from orchestration.components.dbt import DbtModels, lineage
+from orchestration.components.dbt_exposures import declared
+from orchestration.components.refresh import Line, components, refresh_all
+from orchestration.components.saved_state import SavedState, VendorState
+from orchestration.lineage.consumers import KINDS, Finding, reconcile
+
+KEY = dg.AssetKey(["lineage", "state"])
+READ, JOINED = "read", "joined"
+RELOAD_SECONDS = 180
+
+
+@dataclass
+class GraphState(dg.Component, dg.Resolvable):
+    """Refreshes the saved state of every vendor by a schedule, and loads the code location anew where the graph has changed."""
+
+    owners: list[str] = field(default_factory=list[str])
+    cron: str = "30 * * * *"
+    fail_hours: float = 24
+    """How old a state may become that cannot be read anew, before that is an error and no longer a warning."""
+
+    @override
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        @dg.asset(
+            key=KEY,
+            group_name="data_platform",
+            owners=self.owners,
+            kinds={"dagster"},
+            description="What Fivetran, Hightouch, Omni, Explo and Hex run and read, which this graph is made of.",
+            check_specs=[
+                dg.AssetCheckSpec(READ, asset=KEY, description="Every vendor's state was read at the last refresh."),
+                dg.AssetCheckSpec(JOINED, asset=KEY, description="What `dataplatform lineage check` finds."),
+            ],
+        )
+        def state(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+            parts = components()
+            vendors = [part for part in parts if isinstance(part, VendorState)]
+            lines = refresh_all(vendors, lambda line: context.log.info(line.text))
+            yield dg.MaterializeResult(
+                metadata=_metadata(lines),
+                check_results=[_read(lines, datetime.now(UTC), self.fail_hours), _joined(findings(parts))],
+            )
+            if any(line.refreshed and line.refreshed.changed for line in lines):
+                _reload(context)
+
+        job = dg.define_asset_job("refresh_state", selection=[state], description="Reads every vendor anew.")
+        schedule = dg.ScheduleDefinition(
+            name="hourly_refresh_state",
+            job=job,
+            cron_schedule=self.cron,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            description="Reads what every vendor runs, and loads the code location anew where something changed.",
+        )
+        return dg.Definitions(assets=[state], jobs=[job], schedules=[schedule])
+
+
+def findings(parts: Collection[SavedState]) -> list[Finding]:
+    """Where vendors and dbt's exposures disagree, and what is not joined to the graph, by the saved states. Raises StateMissing."""
+    readers = [part for part in parts if isinstance(part, ConsumerState)]
+    known = {dg.AssetKey.from_user_string(key) for key in lineage(DbtModels.manifest_path())}
+    known |= {
+        dg.AssetKey.from_user_string(key)
+        for part in parts
+        if isinstance(part, VendorState)
+        for key in part.lineage(part.saved())
+    }
+    consumers = [consumer for part in readers for consumer in part.consumers(part.saved())]
+    return reconcile(consumers, declared().values(), {part.vendor for part in readers}, known)
+
+
+def _metadata(lines: Sequence[Line]) -> dict[str, Any]:
+    new = [key for line in lines if line.refreshed for key in line.refreshed.new]
+    gone = [key for line in lines if line.refreshed for key in line.refreshed.gone]
+    return {
+        "new": dg.MetadataValue.md("\n".join(f"- `{key}`" for key in new) or "none"),
+        "gone": dg.MetadataValue.md("\n".join(f"- `{key}`" for key in gone) or "none"),
+        **{line.name: line.text for line in lines},
+    }
+
+
+def _read(lines: Sequence[Line], now: datetime, fail_hours: float) -> dg.AssetCheckResult:
+    failed = [line for line in lines if line.failed]
+    old = [line for line in failed if line.read_at is None or now - line.read_at > timedelta(hours=fail_hours)]
+    return dg.AssetCheckResult(
+        check_name=READ,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if old else dg.AssetCheckSeverity.WARN,
+        description="\n".join(line.text for line in failed) or "All were read.",
+    )
+
+
+def _joined(found: Sequence[Finding]) -> dg.AssetCheckResult:
+    wrong = [finding for finding in found if finding.wrong]
+    return dg.AssetCheckResult(
+        check_name=JOINED,
+        passed=not wrong,
+        severity=dg.AssetCheckSeverity.WARN,
+        description="\n".join(f"{finding.key}: {finding.why}" for finding in wrong[:20])
+        or "Exposures and vendors agree.",
+        metadata={kind: sum(finding.kind == kind for finding in found) for kind in KINDS},
+    )
+
+
+def _reload(context: dg.AssetExecutionContext) -> None:
+    """Have the code server that this run was launched from load its definitions anew; one that does not, goes on with those it has."""
+    origin = context.run.remote_job_origin
+    location = origin.repository_origin.code_location_origin if origin else None
+    if not isinstance(location, GrpcServerCodeLocationOrigin):
+        context.log.warning("The graph has changed: reload the code location to see it.")
+        return
+    try:
+        location.create_client().reload_code(timeout=RELOAD_SECONDS)
+    except Exception as error:  # whatever gRPC raises: the state is read and saved
+        context.log.warning(f"The graph has changed, but the code location was not reloaded: {error}")

@@ -1,0 +1,58 @@
+"""The vendors' saved state in Cloud Storage, for machines that do not share a disk."""
+
+from __future__ import annotations
+
+from google.api_core.exceptions import NotFound
+from google.cloud import storage
+
+from orchestration.components.saved_state import Stamped, StateMissing, VendorState
+from orchestration.settings import SettingsError, settings
+
+FOLDER = "state/"
+SECONDS = 30
+
+
+class StateBucket:
+    """The states in one bucket, each whole: an upload that breaks off leaves the one before it. Every call raises google.api_core's exceptions."""
+
+    def __init__(self, project: str, name: str) -> None:
+        self._bucket = storage.Client(project=project).bucket(name)
+
+    @classmethod
+    def configured(cls) -> StateBucket | None:
+        """The bucket of the settings; None where there is none."""
+        values = settings()
+        return (
+            cls(values.google_cloud_project, values.dataplatform_state_bucket)
+            if values.dataplatform_state_bucket
+            else None
+        )
+
+    @classmethod
+    def required(cls) -> StateBucket:
+        """The bucket of the settings. Raises SettingsError where there is none."""
+        bucket = cls.configured()
+        if bucket is None:
+            raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: there is no bucket to take the state from.")
+        return bucket
+
+    def push(self, part: VendorState) -> None:
+        blob = self._bucket.blob(FOLDER + part.state_name)
+        blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS)
+
+    def pull(self, part: VendorState) -> bool:
+        """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
+        read_at = part.read_at()
+        try:
+            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=SECONDS)
+        except NotFound:
+            if read_at is None:
+                raise StateMissing(
+                    f"There is no {FOLDER}{part.state_name} in the bucket yet: run `dataplatform refresh` once."
+                ) from None
+            return False
+        stamped = Stamped.model_validate_json(text)
+        if read_at is not None and stamped.read_at <= read_at:
+            return False
+        part.put(stamped)
+        return True
