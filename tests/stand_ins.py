@@ -22,7 +22,7 @@ from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Faults
 
-SERVED = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment")
+SERVED = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "hex")
 
 
 @dataclass
@@ -82,6 +82,10 @@ class Vendors:
     @property
     def zendesk(self) -> httpx.Client:
         return self._client("zendesk", auth=("fivetran@example.com/token", "local-zendesk-token"))
+
+    @property
+    def hex(self) -> httpx.Client:
+        return self._client("hex", headers={"Authorization": "Bearer local-hex-token"})
 
     @property
     def faults(self) -> Faults:

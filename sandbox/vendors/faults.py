@@ -48,12 +48,15 @@ KINDS: dict[str, Kind] = {
     "broken_column": Kind(
         ("fivetran",), "a column lands as rubbish", {"table": "incidents", "column": "severity"}, needs_target=True
     ),
+    "run_failure": Kind(("hex",), "a cell of the project fails, so that its run does", {}, needs_target=True),
+    "slow_run": Kind(("hex",), "the project's run takes longer", {"seconds": 20}, needs_target=True),
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 
 DEFAULT_KIND = dict.fromkeys(VENDORS, "http_500") | {
     "fivetran": "sync_failure",
     "hightouch": "sync_failure",
+    "hex": "run_failure",
     "incident_io": "refused",
 }
 

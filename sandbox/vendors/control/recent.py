@@ -57,6 +57,8 @@ def targets(store: Store, vendor: str) -> list[str]:
             return [row["schema"] for row in store.execute("select schema from fivetran_connection order by id")]
         case "hightouch":
             return [sync.slug for sync in SYNCS.values()]
+        case "hex" if _exists(store, "hex_project"):
+            return [row["slug"] for row in store.execute("select slug from hex_project order by created_at, id")]
         case _:
             return []
 
