@@ -1,11 +1,12 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, override
 
 import dagster as dg
+from google.api_core.exceptions import GoogleAPIError
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
@@ -15,10 +16,14 @@ from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
 from orchestration.settings import settings
-from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, Sync, Synced, SyncRun
-from orchestration.vendors.waiting import SyncFailed, Wait
+from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, RowCounts, Sync, Synced, SyncRun
+from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
+from orchestration.vendors.waiting import Wait
 
 GROUP = "activation"
+REJECTED = "rejected_rows"
+QUOTED = 3
+"""So many rejected rows a failed check quotes."""
 LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/activation/defs.yaml."
 
 
@@ -41,6 +46,10 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
 
     sync_timeout_minutes: int = 120
     concurrent_syncs: int = 8
+    cron_of: dict[str, str] = field(default_factory=dict[str, str])
+    """When syncs run, by slug, that do not run whenever what they read has changed: five fields of cron, in UTC."""
+    rejected_rows_of: dict[str, int] = field(default_factory=dict[str, int])
+    """How many rows the destination of a sync may reject in a run before that is a failure, by slug; else none."""
 
     state_name: ClassVar[str] = "hightouch.json"
     vendor: ClassVar[str] = "hightouch"
@@ -70,36 +79,67 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
             return dg.Definitions()
         destinations = {place.id: place for place in workspace.destinations}
         specs = [
-            _runs(self.spec(consumer), destinations.get(syncs[consumer.key].destination_id))
+            self._run_when(self.spec(consumer), destinations.get(syncs[consumer.key].destination_id))
             for consumer in self.consumers(state)
         ]
 
-        @dg.multi_asset(name="hightouch", specs=specs, can_subset=True)
+        @dg.multi_asset(
+            name="hightouch",
+            specs=specs,
+            check_specs=[
+                dg.AssetCheckSpec(REJECTED, asset=key, description="The destination took every row.") for key in syncs
+            ],
+            config_schema={
+                "full_resync": dg.Field(
+                    [str],
+                    default_value=[],
+                    description="Slugs of syncs to send every row of, and not only what changed.",
+                )
+            },
+            can_subset=True,
+        )
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, syncs)
 
         return dg.Definitions(assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(_last_ends, syncs))])
+
+    def _run_when(self, spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
+        cron = self.cron_of.get(spec.key.path[-1])
+        return spec.replace_attributes(
+            group_name=GROUP,
+            kinds={"hightouch", destination.type} if destination else {"hightouch"},
+            automation_condition=dg.AutomationCondition.on_cron(cron) if cron else dg.AutomationCondition.eager(),
+        )
 
     def execute(
         self, context: dg.AssetExecutionContext, syncs: Mapping[dg.AssetKey, Sync]
     ) -> Iterator[dg.MaterializeResult[Any]]:
         """Run the selected syncs side by side, and report each as soon as it has ended.
 
-        Raises dagster.Failure at the end, with a report of every sync that failed or had rows rejected.
+        Raises dagster.Failure at the end, with a report of every sync that failed. Rows that were rejected are a failed check.
         """
         api, failed = hightouch(), Failures(context)
+        whole = set(context.op_execution_context.op_config["full_resync"])
+        if unknown := sorted(whole - {sync.slug for sync in syncs.values()}):
+            raise dg.Failure(
+                f"full_resync names {', '.join(unknown)}, which Hightouch has no enabled sync of; it has "
+                f"{', '.join(sorted(sync.slug for sync in syncs.values()))}.",
+                allow_retries=False,
+            )
 
         def run(sync: Sync, sleep: Sleep) -> Synced:
-            synced = api.sync(sync, Wait(self.sync_timeout_minutes * 60, LATE, context.log.info, sleep))
-            reject(sync, synced)
-            return synced
+            wait = Wait(self.sync_timeout_minutes * 60, LATE, context.log.info, sleep)
+            return api.sync(sync, wait, full_resync=sync.slug in whole)
 
         jobs = {key: partial(run, syncs[key]) for key in context.selected_asset_keys}
         for key, future in side_by_side(jobs, self.concurrent_syncs):
+            sync = syncs[key]
             if error := future.exception():
-                failed.add(f"hightouch/{syncs[key].slug}", [key], error, _url(syncs[key]))
+                failed.add(f"hightouch/{sync.slug}", [key], error, _url(sync))
             else:
-                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(syncs[key], future.result()))
+                synced = future.result()
+                check = rejected_rows(key, sync, synced.run, self.rejected_rows_of.get(sync.slug, 0))
+                yield dg.MaterializeResult(asset_key=key, metadata=_metadata(sync, synced), check_results=[check])
         failed.raise_any()
 
 
@@ -114,18 +154,50 @@ def _last_ends(syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Ended]:
 def _problem(sync: Sync, run: SyncRun) -> str | None:
     if run.status not in SENT:
         return f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}"
-    try:
-        reject(sync, Synced(run, 0))
-    except SyncFailed as problem:
-        return str(problem)
+    if run.rejected:
+        return _rejection(sync, run)
     return None
 
 
+def rejected_rows(key: dg.AssetKey, sync: Sync, run: SyncRun, allowed: int) -> dg.AssetCheckResult:
+    """The check of a run that was sent: it fails where more rows were rejected than are `allowed`, and quotes some with the reasons."""
+    description = _rejection(sync, run) if run.rejected else "The destination took every row."
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=REJECTED,
+        passed=run.rejected <= allowed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=description,
+        metadata={"rejected": run.rejected, "allowed": allowed, "hightouch": dg.MetadataValue.url(_url(sync))},
+    )
+
+
+def _rejection(sync: Sync, run: SyncRun) -> str:
+    """What was rejected in a run, with some rows as the warehouse sync logs have them."""
+    first = f"The destination of `{sync.slug}` rejected {run.rejected} of {run.query_size} rows in run {run.id}."
+    try:
+        rows = SyncLog.configured().rejected(sync.id, run.id, QUOTED)
+    except GoogleAPIError as error:
+        return f"{first} The sync logs, which say why, could not be read: {error}"
+    if rows is None:
+        return f"{first} Which and why is not known: switch on warehouse sync logs in Hightouch."
+    quoted = [f"{row.row}: {row.reason}" for row in rows]
+    more = [f"All of them: {TABLE} in BigQuery, by sync_run_id and status."] if run.rejected > len(rows) else []
+    return "\n".join([first, *quoted, *more])
+
+
 def tables_of(model: Model) -> list[dg.AssetKey]:
-    """The tables that a model reads: by its SQL, or by the table that it names. A dbt model arrives as its table."""
+    """The tables that a model reads: by its SQL, by the table that it names, or by the model of dbt.
+
+    Raises ValueError, or sqlglot's ParseError, where that cannot be told.
+    """
     if model.raw:
         return keys.tables_read(model.raw.sql)
-    return [keys.table_named(model.table.name)] if model.table else []
+    if model.dbt:
+        return [keys.table(model.dbt.schema_, model.dbt.name)]
+    if model.table:
+        return [keys.table_named(model.table.name)]
+    raise ValueError("Its model is none of a query, a table and a model of dbt.")
 
 
 def _enabled(workspace: HightouchState) -> dict[dg.AssetKey, Sync]:
@@ -143,27 +215,15 @@ def _consumer(sync: Sync, model: Model | None) -> Consumer:
         return Consumer(key, name, (), (str(error),), url=_url(sync))
 
 
-def _runs(spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
-    return spec.replace_attributes(
-        group_name=GROUP,
-        kinds={"hightouch", destination.type} if destination else {"hightouch"},
-        automation_condition=dg.AutomationCondition.eager(),
-    )
-
-
-def reject(sync: Sync, synced: Synced) -> None:
-    """Raise SyncFailed where the destination refused rows: Hightouch calls such a run a warning, yet rows are missing."""
-    rejected = synced.run.failed_rows.total if synced.run.failed_rows else 0
-    if synced.run.status == "warning" or rejected:
-        raise SyncFailed(
-            f"The destination of `{sync.slug}` rejected {rejected} of {synced.run.query_size} rows in run {synced.run.id}. Which and "
-            f"why: `hightouch_audit.sync_changelog` in BigQuery, by sync_run_id and status."
-        )
-
-
 def _metadata(sync: Sync, synced: Synced) -> dict[str, Any]:
+    sent, planned = synced.run.successful_rows or RowCounts(), synced.run.planned_rows or RowCounts()
     return {
-        "rows_synced": synced.run.successful_rows.total if synced.run.successful_rows else 0,
+        "rows_synced": sent.total,
+        "rows_planned": planned.total,
+        "rows_added": sent.added_count or 0,
+        "rows_changed": sent.changed_count or 0,
+        "rows_removed": sent.removed_count or 0,
+        "rows_rejected": synced.run.rejected,
         "dagster/row_count": synced.run.query_size or 0,
         "duration_seconds": round(synced.seconds, 1),
         "hightouch": dg.MetadataValue.url(_url(sync)),

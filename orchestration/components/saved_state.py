@@ -193,7 +193,8 @@ class VendorState(SavedState):
 
     def lineage(self, state: str) -> Lineage:
         """The assets that a state makes. Raises what `definitions` raises."""
-        specs: Any = self.definitions(state).resolve_all_asset_specs()
+        assets: Any = self.definitions(state).assets or []
+        specs = [spec for one in assets for spec in ([one] if isinstance(one, dg.AssetSpec) else one.specs)]
         return {
             spec.key.to_user_string(): frozenset(dep.asset_key.to_user_string() for dep in spec.deps) for spec in specs
         }

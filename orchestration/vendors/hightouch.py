@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from orchestration.vendors.http import VendorClient, VendorError
@@ -39,6 +39,13 @@ class NamedTable(_Payload):
     name: str
 
 
+class DbtModel(_Payload):
+    """A model of dbt, by the dataset and table that it makes (fields as in Hightouch's Terraform provider)."""
+
+    name: str
+    schema_: str = Field(alias="schema")
+
+
 class Model(_Payload):
     """What a sync reads: a query, a table, or a dbt model."""
 
@@ -48,6 +55,7 @@ class Model(_Payload):
     primary_key: str | None = None
     raw: RawSql | None = None
     table: NamedTable | None = None
+    dbt: DbtModel | None = None
 
 
 class Destination(_Payload):
@@ -76,9 +84,15 @@ class SyncRun(_Payload):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     query_size: int | None = None
+    planned_rows: RowCounts | None = None
     successful_rows: RowCounts | None = None
     failed_rows: RowCounts | None = None
     error: dict[str, Any] | str | None = None
+
+    @property
+    def rejected(self) -> int:
+        """Rows that the destination refused: Hightouch calls such a run a warning."""
+        return self.failed_rows.total if self.failed_rows else 0
 
     @property
     def reason(self) -> str:
@@ -119,14 +133,15 @@ class Hightouch:
         runs = [SyncRun.model_validate(item) for item in found]
         return max(runs, key=lambda run: run.id, default=None)
 
-    def trigger(self, sync_id: int) -> int:
-        """Start a run, or queue one behind the run that is under way, and return its id.
+    def trigger(self, sync_id: int, *, full_resync: bool = False) -> int:
+        """Start a run, or queue one behind the run that is under way, and return its id; of every row with `full_resync`.
 
         A trigger is not safe to repeat: when its answer is lost, the run that it has started is looked up instead.
         """
         before = self.newest_run(sync_id)
         try:
-            return int(self._client.request("POST", f"syncs/{sync_id}/trigger", body={}, repeatable=False)["id"])
+            body = {"fullResync": True} if full_resync else {}
+            return int(self._client.request("POST", f"syncs/{sync_id}/trigger", body=body, repeatable=False)["id"])
         except VendorError as error:
             if not error.started or (error.status is not None and error.status < 500):
                 raise
@@ -135,7 +150,7 @@ class Hightouch:
                 raise
             return after.id
 
-    def sync(self, sync: Sync, wait: Wait) -> Synced:
+    def sync(self, sync: Sync, wait: Wait, *, full_resync: bool = False) -> Synced:
         """Trigger a sync and wait for its end; `success` and `warning` (some rows rejected) are both an end.
 
         Raises SyncFailed with Hightouch's reason.
@@ -146,7 +161,7 @@ class Hightouch:
                 permanent=True,
             )
         wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
-        run_id = self.trigger(sync.id)
+        run_id = self.trigger(sync.id, full_resync=full_resync)
 
         def state(run: SyncRun | None) -> str:
             return f"{sync.slug}: run {run_id} {run.status if run else 'not listed yet'}"

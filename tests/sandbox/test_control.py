@@ -107,7 +107,7 @@ def test_faults_are_added_listed_and_removed(control) -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ({"vendor": "omni"}, "no vendor 'omni'"),
+        ({"vendor": "looker"}, "no vendor 'looker'"),
         ({"vendor": "slack", "kind": "fire"}, "slack has no fault 'fire'"),
         ({"vendor": "fivetran", "kind": "sync_failure"}, "needs a target"),
         ({"vendor": "hightouch", "target": "typo"}, "hightouch has no 'typo'"),
@@ -260,14 +260,14 @@ def _refused(url: str) -> bool:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("break", "omni"), "no vendor 'omni'; there are fivetran, hightouch"),
+        (("break", "looker"), "no vendor 'looker'; there are fivetran, hightouch"),
         (("break", "[red]"), "no vendor '[red]'"),
         (("break", "slack", "--fault", "fire"), "slack has no fault 'fire'; it has http_500"),
         (("break", "hightouch", "typo"), "hightouch has no 'typo'; it has salesforce_account_health"),
         (("break", "slack", "--fault", "hang", "--param", "seconds=soon"), "--param seconds is a number, such as 60"),
         (("break", "slack", "--param", "seconds"), "--param 'seconds' is not key=value"),
         (("break", "slack", "--fault", "hang", "--param", "minutes=1"), "hang takes no minutes; it takes seconds"),
-        (("mend", "omni"), "no vendor 'omni'"),
+        (("mend", "looker"), "no vendor 'looker'"),
         (("mend", "hightouch", "typo"), "hightouch has no 'typo'"),
     ],
 )

@@ -231,20 +231,23 @@ def test_runs_are_paged_newest_first(vendors, mart):
 @pytest.mark.parametrize("kind", ["sources", "destinations", "models", "syncs"])
 def test_what_is_there_is_listed_and_found(vendors, kind):
     listed = vendors.hightouch.get(f"/api/v1/{kind}").json()
-    [item] = listed["data"]
-    assert listed["hasMore"] is False
-    assert item["id"] == 1
-    assert vendors.hightouch.get(f"/api/v1/{kind}/1").json() == item
-    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"slug": item["slug"]}).json() == listed
+    first, *others = listed["data"]
+    assert (listed["hasMore"], first["id"], len(others)) == (False, 1, 0 if kind == "sources" else 1)
+    assert vendors.hightouch.get(f"/api/v1/{kind}/1").json() == first
+    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"slug": first["slug"]}).json()["data"] == [first]
     assert vendors.hightouch.get(f"/api/v1/{kind}", params={"slug": "other"}).json()["data"] == []
-    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"offset": 1}).json() == {"data": [], "hasMore": False}
-    assert vendors.hightouch.get(f"/api/v1/{kind}/2").status_code == 404
+    page = vendors.hightouch.get(f"/api/v1/{kind}", params={"limit": 1}).json()
+    assert page == {"data": [first], "hasMore": bool(others)}
+    assert vendors.hightouch.get(f"/api/v1/{kind}", params={"offset": 1}).json() == {"data": others, "hasMore": False}
+    assert vendors.hightouch.get(f"/api/v1/{kind}/9").status_code == 404
 
 
 def test_the_model_names_the_table_that_it_reads(vendors):
-    model = vendors.hightouch.get("/api/v1/models", params={"slug": "account_health"}).json()["data"][0]
-    assert (model["queryType"], model["primaryKey"]) == ("raw_sql", "organisation_id")
-    assert f"`{PROJECT}.sales.account_health`" in model["raw"]["sql"]
+    models = {model["slug"]: model for model in vendors.hightouch.get("/api/v1/models").json()["data"]}
+    model = models["account_health"]
+    assert (model["queryType"], model["primaryKey"]) == ("dbt_model", "organisation_id")
+    assert (model["dbt"]["schema"], model["dbt"]["name"]) == ("sales", "account_health")
+    assert f"`{PROJECT}.support.support_load_by_week`" in models["weekly_support_load"]["raw"]["sql"]
     sync = vendors.hightouch.get("/api/v1/syncs", params={"slug": SLUG}).json()["data"][0]
     assert (sync["modelId"], sync["destinationId"]) == (model["id"], 1)
 

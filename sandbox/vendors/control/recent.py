@@ -12,7 +12,7 @@ from sandbox.company import office
 from sandbox.company.history import Row
 from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.hightouch.catalogue import SYNCS
+from sandbox.vendors.hightouch import catalogue
 from sandbox.vendors.incident_io.rota import PEOPLE
 from sandbox.vendors.store import Store
 
@@ -56,9 +56,12 @@ def targets(store: Store, vendor: str) -> list[str]:
         case "fivetran" if _exists(store, "fivetran_connection"):
             return [row["schema"] for row in store.execute("select schema from fivetran_connection order by id")]
         case "hightouch":
-            return [sync.slug for sync in SYNCS.values()]
+            catalogue.prepare(store)  # which it has not done itself yet, where it has not been started
+            return [sync.slug for sync in catalogue.syncs(store).values()]
         case "hex" if _exists(store, "hex_project"):
             return [row["slug"] for row in store.execute("select slug from hex_project order by created_at, id")]
+        case "explo" if _exists(store, "explo_dashboard"):
+            return [row["slug"] for row in store.execute("select slug from explo_dashboard order by number")]
         case _:
             return []
 
@@ -85,10 +88,13 @@ def _fivetran(store: Store) -> list[Recent]:
 def _hightouch(store: Store) -> list[Recent]:
     if not _exists(store, "hightouch_run"):
         return []
-    rows = store.execute("select * from hightouch_run order by id desc limit ?", (MOST,))
+    rows = store.execute(
+        "select r.*, s.slug from hightouch_run r join hightouch_sync s on s.id = r.sync order by r.id desc limit ?",
+        (MOST,),
+    )
     return [
         Recent(
-            SYNCS[row["sync"]].slug,
+            row["slug"],
             row["status"],
             row["started_at"] or row["created_at"],
             row["finished_at"],

@@ -26,6 +26,9 @@ NAMES = {
     "stripe": "Stripe",
     "zendesk": "Zendesk",
     "segment": "Segment",
+    "omni": "Omni",
+    "explo": "Explo",
+    "hex": "Hex",
     "incident_io": "incident.io",
     "slack": "Slack",
 }

@@ -93,10 +93,10 @@ class _Api:
         return _page(catalogue.DESTINATIONS, slug, limit, offset)
 
     def models(self, slug: str | None = None, limit: Limit = 100, offset: Offset = 0) -> Any:
-        return _page(catalogue.MODELS, slug, limit, offset)
+        return _page(self._models(), slug, limit, offset)
 
     def syncs(self, slug: str | None = None, limit: Limit = 100, offset: Offset = 0) -> Any:
-        return _page([self._show(sync) for sync in catalogue.SYNCS.values()], slug, limit, offset)
+        return _page([self._show(sync) for sync in catalogue.syncs(self._store).values()], slug, limit, offset)
 
     def source(self, number: int) -> Any:
         return _one(catalogue.SOURCES, number)
@@ -105,7 +105,7 @@ class _Api:
         return _one(catalogue.DESTINATIONS, number)
 
     def model(self, number: int) -> Any:
-        return _one(catalogue.MODELS, number)
+        return _one(self._models(), number)
 
     def sync(self, number: int) -> Any:
         return self._show(self._find(number))
@@ -121,22 +121,31 @@ class _Api:
         return {"data": [_run_as_shown(row) for row in rows[:limit]], "hasMore": len(rows) > limit}
 
     def trigger(self, number: int, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
-        self._find(number)
+        if self._find(number).disabled:
+            raise HTTPException(422, f"Sync {number} is disabled")
         queued = state.queue(self._store, number, bool((body or {}).get("fullResync")))
         run.start_next(self._context, number)
         return {"id": str(queued)}
 
     def _find(self, number: int) -> catalogue.Sync:
-        if number not in catalogue.SYNCS:
+        found = catalogue.syncs(self._store)
+        if number not in found:
             raise HTTPException(404, f"Sync {number} not found")
-        return catalogue.SYNCS[number]
+        return found[number]
+
+    def _models(self) -> list[dict[str, Any]]:
+        syncs = catalogue.syncs(self._store).values()
+        return [
+            catalogue.model_as_shown(model, [sync.id for sync in syncs if sync.model == model.id])
+            for model in catalogue.models(self._store).values()
+        ]
 
     def _show(self, sync: catalogue.Sync) -> dict[str, Any]:
         newest = self._store.execute(
             "select status, started_at from hightouch_run where sync = ? order by id desc limit 1", (sync.id,)
         )
         status, at = (newest[0]["status"], newest[0]["started_at"]) if newest else ("pending", None)
-        return catalogue.sync_as_shown(sync, status, at)
+        return catalogue.sync_as_shown(sync, catalogue.models(self._store)[sync.model].primary_key, status, at)
 
 
 def _page(items: list[dict[str, Any]], slug: str | None, limit: int, offset: int) -> dict[str, Any]:

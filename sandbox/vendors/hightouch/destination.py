@@ -1,22 +1,28 @@
-"""Writes to Salesforce over its REST API, 200 records a call."""
+"""Writes to Salesforce over its REST API, 200 records a call, and to a channel in Slack, a message a row."""
 
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 
 from sandbox.config import SandboxConfig
-from sandbox.vendors.salesforce import TOKEN
+from sandbox.vendors import salesforce, slack
+from sandbox.vendors.hightouch.catalogue import Sync
 
-BATCH = 200
 
+class _Destination:
+    """`write` returns, for each record, None where it was accepted, else the reason of its rejection.
 
-class Salesforce:
-    def __init__(self, config: SandboxConfig) -> None:
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        self._http = httpx.Client(base_url=config.url("salesforce"), headers=headers, timeout=30)
+    It raises httpx.HTTPError where the destination did not answer for all of them.
+    """
+
+    batch: ClassVar[int]
+
+    def __init__(self, url: str, token: str, sync: Sync) -> None:
+        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        self._sync = sync
 
     def __enter__(self) -> Self:
         return self
@@ -26,15 +32,37 @@ class Salesforce:
     ) -> None:
         self._http.close()
 
-    def upsert(self, name: str, external_id: str, records: list[dict[str, Any]]) -> list[str | None]:
-        """Upsert up to 200 records, each by itself; return None for an accepted one, else the reason of its rejection.
+    def write(self, records: list[dict[str, Any]]) -> list[str | None]:
+        raise NotImplementedError
 
-        Raises httpx.HTTPError where Salesforce did not answer for all of them.
-        """
+
+class Salesforce(_Destination):
+    batch = 200
+
+    def write(self, records: list[dict[str, Any]]) -> list[str | None]:
+        """Upsert records, each by itself."""
+        name, key = self._sync.object, self._sync.external_id
         body = {"allOrNone": False, "records": [{"attributes": {"type": name}} | record for record in records]}
-        answer = self._http.patch(f"/services/data/v59.0/composite/sobjects/{name}/{external_id}", json=body)
+        answer = self._http.patch(f"/services/data/v59.0/composite/sobjects/{name}/{key}", json=body)
         results = answer.raise_for_status().json()
         return [None if result["success"] else _reason(result["errors"]) for result in results]
+
+
+class Slack(_Destination):
+    batch = 1
+
+    def write(self, records: list[dict[str, Any]]) -> list[str | None]:
+        [record] = records
+        body = {"channel": self._sync.channel, "text": record["text"]}
+        answer = self._http.post("/api/chat.postMessage", json=body).raise_for_status().json()
+        return [None if answer["ok"] else answer["error"]]
+
+
+def of(config: SandboxConfig, sync: Sync) -> Salesforce | Slack:
+    """A client of the place that a sync writes to."""
+    if sync.destination == "slack":
+        return Slack(config.url("slack"), slack.TOKEN, sync)
+    return Salesforce(config.url("salesforce"), salesforce.TOKEN, sync)
 
 
 def _reason(errors: list[dict[str, Any]]) -> str:

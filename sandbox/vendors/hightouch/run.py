@@ -16,9 +16,7 @@ from google.cloud import bigquery
 
 from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.hightouch import audit, state
-from sandbox.vendors.hightouch.catalogue import SYNCS, Sync
-from sandbox.vendors.hightouch.destination import BATCH, Salesforce
+from sandbox.vendors.hightouch import audit, catalogue, destination, state
 from sandbox.vendors.hightouch.state import Counts, Known
 
 REJECTED_BY_FAULT = "FIELD_CUSTOM_VALIDATION_EXCEPTION: the destination rejected this row"
@@ -51,7 +49,7 @@ def start_next(context: VendorContext, sync: int) -> None:
     """Start the sync's oldest queued run in a thread of its own, unless one runs already."""
     claimed = state.claim(context.store, sync)
     if claimed is not None:
-        run = _Run(context, SYNCS[sync], claimed["id"], bool(claimed["full_resync"]), claimed["started_at"])
+        run = _Run(context, sync, claimed["id"], bool(claimed["full_resync"]), claimed["started_at"])
         threading.Thread(target=run.run, name=f"hightouch-{claimed['id']}", daemon=True).start()
 
 
@@ -70,8 +68,10 @@ def plan(rows: dict[str, dict[str, Any]], known: dict[str, Known]) -> Plan:
 
 
 class _Run:
-    def __init__(self, context: VendorContext, sync: Sync, number: int, full_resync: bool, started_at: str) -> None:
-        self._context, self._store, self._sync = context, context.store, sync
+    def __init__(self, context: VendorContext, sync: int, number: int, full_resync: bool, started_at: str) -> None:
+        self._context, self._store = context, context.store
+        self._sync = catalogue.syncs(self._store)[sync]
+        self._model = catalogue.models(self._store)[self._sync.model]
         self._number, self._full_resync, self._started_at = number, full_resync, started_at
         self._planned = self._successful = self._failed = Counts()
         self._changelog: list[dict[str, Any]] = []
@@ -105,24 +105,26 @@ class _Run:
 
     def _query(self) -> dict[str, dict[str, Any]]:
         """The model's rows by key, each as the fields that the destination should have."""
-        result = bigquery.Client(project=PROJECT).query(self._sync.query).result(timeout=120)
-        names = {field.name for field in result.schema}
-        if missing := self._sync.mappings.keys() - names:
+        result = bigquery.Client(project=PROJECT).query(self._model.query).result(timeout=120)
+        names = {column.name for column in result.schema}
+        if missing := {*self._sync.mappings, self._model.primary_key} - names:
             raise SyncError(f"The model has no column {', '.join(sorted(missing))}, which the sync maps.")
-        found = [
-            (row[self._sync.primary_key], {f: _value(row[c]) for c, f in self._sync.mappings.items()}) for row in result
-        ]
+        found = [(row[self._model.primary_key], self._fields(row)) for row in result]
         for key, times in Counter(key for key, _fields in found).items():
             if key is None or times > 1:
-                raise SyncError(f"The primary key {self._sync.primary_key} is {key!r} in {times} rows of the model.")
+                raise SyncError(f"The primary key {self._model.primary_key} is {key!r} in {times} rows of the model.")
         return {str(key): fields for key, fields in found}
+
+    def _fields(self, row: bigquery.Row) -> dict[str, Any]:
+        if self._sync.destination == "slack":
+            return {"text": self._sync.message.format_map(dict(row.items()))}
+        return {name: _value(row[column]) for column, name in self._sync.mappings.items()}
 
     def _send(self, operations: list[Operation]) -> None:
         operations = self._refuse(operations)
-        with Salesforce(self._context.config) as salesforce:
-            for batch in batched(operations, BATCH, strict=False):
-                records = [operation.fields for operation in batch]
-                results = salesforce.upsert(self._sync.object, self._sync.external_id, records)
+        with destination.of(self._context.config, self._sync) as place:
+            for batch in batched(operations, place.batch, strict=False):
+                results = place.write([operation.fields for operation in batch])
                 self._settle(list(zip(batch, results, strict=True)))
 
     def _refuse(self, operations: list[Operation]) -> list[Operation]:

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sandbox.vendors.hightouch.catalogue import SYNCS
+from sandbox.vendors.hightouch import catalogue
 from sandbox.vendors.store import Store
 
 SCHEMA = """
-create table if not exists hightouch_sync (id integer primary key, slug text not null unique);
 create table if not exists hightouch_run (
     id integer primary key, sync integer not null, status text not null, full_resync integer not null default 0,
     created_at text not null, started_at text, finished_at text, query_size integer, done integer,
@@ -56,10 +55,9 @@ def moment() -> str:
 
 
 def prepare(store: Store) -> None:
-    """Create the tables, with the syncs by name for other processes, and end as interrupted the runs that a killed process left behind."""
+    """Create the tables with the company's own syncs, and end as interrupted the runs that a killed process left behind."""
     store.script(SCHEMA)
-    for sync in SYNCS.values():
-        store.execute("insert or ignore into hightouch_sync values (?, ?)", (sync.id, sync.slug))
+    catalogue.prepare(store)
     store.execute(
         "update hightouch_run set status = 'interrupted', finished_at = ?, error = 'Interrupted by a restart of Hightouch.'"
         " where finished_at is null",

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 import pytest
 
@@ -8,11 +10,15 @@ from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.vendors.hightouch import Hightouch
 from orchestration.vendors.http import VendorError
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.hightouch.content import add_syncs
 from tests.orchestration.wire import RESET, reply, wire
 from tests.stand_ins import Mart, Vendors
 
 pytestmark = pytest.mark.usefixtures("configured")
 KEY = dg.AssetKey(["hightouch", "salesforce_account_health"])
+WEEKLY = dg.AssetKey(["hightouch", "slack_weekly_support_load"])
+TABLES = ["sales.account_health", "core.organisations", "core.incidents", "insights.time_spent_on_incidents_v2"]
 NOTHING = "No sync ran without Dagster."
 RUN = {"id": 7, "status": "success", "createdAt": "2026-11-23T03:00:00Z"}
 
@@ -28,15 +34,22 @@ def definitions(component: HightouchSyncs) -> dg.Definitions:
     return component.definitions(component.saved())
 
 
+def materialize(
+    component: HightouchSyncs, instance: dg.DagsterInstance | None = None, config: Any = None, *, raises: bool = False
+) -> dg.ExecuteInProcessResult:
+    """A run of the sync to Salesforce."""
+    assets = list(definitions(component).assets or [])
+    instance = instance or dg.DagsterInstance.ephemeral()
+    return dg.materialize(assets, instance=instance, selection=[KEY], run_config=config, raise_on_error=raises)
+
+
 def run(
-    component: HightouchSyncs, instance: dg.DagsterInstance | None = None
+    component: HightouchSyncs, instance: dg.DagsterInstance | None = None, config: Any = None
 ) -> tuple[dict[str, object], list[FailedUnit]]:
     """The metadata of the materialization, or none; and the units that failed."""
-    assets = list(definitions(component).assets or [])
-    result = dg.materialize(assets, instance=instance or dg.DagsterInstance.ephemeral(), raise_on_error=False)
     metadata: dict[str, object] = {}
     failed: list[FailedUnit] = []
-    for event in result.all_events:
+    for event in materialize(component, instance, config).all_events:
         if event.is_step_materialization:
             metadata = {name: value.value for name, value in event.materialization.metadata.items()}
         elif event.is_step_failure:
@@ -46,10 +59,36 @@ def run(
     return metadata, failed
 
 
+def checked(component: HightouchSyncs) -> tuple[dg.AssetCheckEvaluation, dict[str, object]]:
+    """The check of a run that succeeded, and the metadata of its materialization."""
+    result = materialize(component)
+    assert result.success
+    [check] = result.get_asset_check_evaluations()
+    [made] = result.asset_materializations_for_node("hightouch")
+    return check, {name: value.value for name, value in made.metadata.items()}
+
+
+def upstream(spec: dg.AssetSpec) -> list[str]:
+    return sorted(dep.asset_key.to_user_string() for dep in spec.deps)
+
+
 def test_a_sync_is_joined_to_the_table_that_its_model_reads(component: HightouchSyncs) -> None:
-    spec = next(spec for spec in definitions(component).resolve_all_asset_specs() if spec.key == KEY)
-    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["sales/account_health"]
-    assert (spec.group_name, spec.tags[AUDIENCE_TAG]) == ("activation", "internal")
+    specs = {spec.key: spec for spec in definitions(component).resolve_all_asset_specs()}
+    assert upstream(specs[KEY]) == ["sales/account_health"]
+    assert (specs[KEY].group_name, specs[KEY].tags[AUDIENCE_TAG]) == ("activation", "internal")
+    assert specs[KEY].kinds == {"hightouch", "salesforce"}
+    assert (upstream(specs[WEEKLY]), specs[WEEKLY].kinds) == (["support/support_load_by_week"], {"hightouch", "slack"})
+
+
+def test_every_sync_is_joined_however_its_model_says_what_it_reads(component: HightouchSyncs, vendors: Vendors) -> None:
+    before = {spec.key for spec in definitions(component).resolve_all_asset_specs()}
+    truth = add_syncs(VendorContext.of(vendors.config).store, 40, TABLES, seed=1)
+    came = component.refresh()
+    assert (len(came.new), came.gone, came.changed) == (40, (), True)
+    specs = {spec.key: spec for spec in definitions(component).resolve_all_asset_specs()}
+    new = specs.keys() - before
+    found = {key.path[-1]: upstream(specs[key]) for key in new if key.path[0] == "hightouch"}
+    assert found == {slug: [table.replace(".", "/") for table in tables] for slug, tables in truth.items()}
 
 
 @pytest.mark.parametrize(
@@ -76,19 +115,57 @@ def test_only_what_changed_is_sent(component: HightouchSyncs, mart: Mart) -> Non
     assert run(component)[0]["rows_synced"] == 2
 
 
-def test_rejected_rows_are_a_failure_though_hightouch_only_warns(
+def test_rejected_rows_are_a_failed_check_that_quotes_three_of_them(
     component: HightouchSyncs, mart: Mart, vendors: Vendors
 ) -> None:
-    vendors.faults.add("hightouch", "salesforce_account_health", "rejected_rows", {"count": 1}, times=1)
-    for row in list(mart.rows.values())[:2]:
+    vendors.faults.add("hightouch", KEY.path[-1], "rejected_rows", {"count": 4}, times=1)
+    for row in list(mart.rows.values())[:5]:
         row["open_tasks"] = 98
     mart.write()
-    metadata, [failure] = run(component)
-    assert metadata == {}
-    assert failure.unit == "hightouch/salesforce_account_health"
-    assert f"rejected 1 of {len(mart.rows)} rows" in failure.error
-    metadata, failed = run(component)
-    assert (metadata["rows_synced"], failed) == (1, [])
+    check, metadata = checked(component)
+    assert (check.passed, check.severity, check.check_name) == (False, dg.AssetCheckSeverity.ERROR, "rejected_rows")
+    first, *quoted, more = (check.description or "").split("\n")
+    assert f"rejected 4 of {len(mart.rows)} rows" in first
+    assert len(quoted) == 3
+    for line in quoted:
+        row, _, reason = line.partition(": ")
+        assert row in mart.rows
+        assert reason == "FIELD_CUSTOM_VALIDATION_EXCEPTION: the destination rejected this row"
+    assert more.startswith("All of them: hightouch_audit.sync_changelog")
+    assert (metadata["rows_planned"], metadata["rows_changed"], metadata["rows_rejected"]) == (5, 1, 4)
+
+    check, metadata = checked(component)
+    assert (check.passed, metadata["rows_synced"], metadata["rows_rejected"]) == (True, 4, 0)
+
+
+def test_so_many_rejected_rows_as_a_sync_may_have_are_no_failure(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    component.rejected_rows_of = {KEY.path[-1]: 1}
+    vendors.faults.add("hightouch", KEY.path[-1], "rejected_rows", {"count": 1}, times=1)
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 96
+    mart.write()
+    check, _ = checked(component)
+    assert (check.passed, check.metadata["rejected"].value) == (True, 1)
+    checked(component)
+
+
+def test_every_row_is_sent_where_the_run_says_so(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:
+    config = {"ops": {"hightouch": {"config": {"full_resync": [KEY.path[-1]]}}}}
+    assert run(component, config=config)[0]["rows_planned"] == len(mart.rows)
+    before = vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][0]["id"]
+    with pytest.raises(dg.Failure, match="full_resync names nobody, which Hightouch has no enabled sync of; it has"):
+        materialize(component, config={"ops": {"hightouch": {"config": {"full_resync": ["nobody"]}}}}, raises=True)
+    assert vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][0]["id"] == before
+
+
+def test_a_sync_with_hours_of_its_own_runs_then_and_the_others_when_what_they_read_has_changed() -> None:
+    made = HightouchSyncs(cron_of={WEEKLY.path[-1]: "0 9 * * 1"})
+    made.refresh()
+    conditions = {spec.key: spec.automation_condition for spec in definitions(made).resolve_all_asset_specs()}
+    assert conditions[KEY] == dg.AutomationCondition.eager()
+    assert conditions[WEEKLY] == dg.AutomationCondition.on_cron("0 9 * * 1")
 
 
 def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:
