@@ -16,8 +16,8 @@ from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
 from orchestration.settings import settings
-from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, RowCounts, Sync, Synced, SyncRun
 from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
+from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, RowCounts, Sync, Synced, SyncRun
 from orchestration.vendors.waiting import Wait
 
 GROUP = "activation"

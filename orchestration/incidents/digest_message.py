@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from orchestration.incidents.content import asset_url, clean
-from orchestration.lineage.ages import age
 from orchestration.incidents.sizes import shortened
 from orchestration.incidents.warned import FRESHNESS, Warned
+from orchestration.lineage.ages import age
 from orchestration.vendors.slack import MOST_BLOCKS, escaped
 
 LONGEST_WARNING, LONGEST_NAME, LONGEST_OWNERS = 300, 120, 120

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from orchestration.incidents import content
 from orchestration.incidents.content import Content
-from orchestration.lineage.ages import age
 from orchestration.incidents.model import Failure, Recovery, Staleness
 from orchestration.incidents.sizes import shortened
+from orchestration.lineage.ages import age
 from orchestration.vendors.incident_io import AlertEvent
 
 MOST_NAMES = 20
