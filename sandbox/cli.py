@@ -246,6 +246,30 @@ def mend(
     console.print(f"{removed} {'fault' if removed == 1 else 'faults'} mended" if removed else "nothing was broken")
 
 
+@app.command()
+def content(
+    hightouch: Annotated[int, typer.Option(help="Syncs to add.", min=0)] = 0,
+    omni: Annotated[int, typer.Option(help="Documents to add.", min=0)] = 0,
+    explo: Annotated[int, typer.Option(help="Dashboards to add.", min=0)] = 0,
+    hex_: Annotated[int, typer.Option("--hex", help="Projects to add.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed adds the same names and tables.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the tables that each reads.")] = False,
+) -> None:
+    """Add any number of syncs, documents, dashboards and projects that read the marts; `dataplatform refresh` then finds them."""
+    import json
+
+    wanted = {"hightouch": hightouch, "omni": omni, "explo": explo, "hex": hex_}
+    if not any(wanted.values()):
+        raise _fail("nothing to add: give --hightouch, --omni, --explo or --hex a number")
+    truth = _control(_config(), "POST", "content", wanted | {"seed": seed})
+    if as_json:
+        print(json.dumps(truth, indent=1))
+        return
+    for vendor, pieces in truth.items():
+        console.print(f"{vendor}: {len(pieces)} added", highlight=False)
+    console.print("`dataplatform refresh` puts them into the graph", highlight=False)
+
+
 def _described(fault: dict) -> str:
     """One line about a fault, as the control app gives it."""
     target = f" {fault['target']}" if fault["target"] else ""

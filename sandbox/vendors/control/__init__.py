@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 
 from sandbox.config import VENDORS
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.control import room
+from sandbox.vendors.control import content, room
 from sandbox.vendors.control.recent import targets
 from sandbox.vendors.faults import KINDS, UnknownFault
 from sandbox.vendors.incident_io.alerting import Alerting
@@ -48,6 +48,7 @@ def build(context: VendorContext) -> FastAPI:
 
     app.include_router(_faults(context), prefix="/_control")
     app.include_router(_clock(context), prefix="/_control")
+    app.include_router(content.router(context), prefix="/_control")
 
     @app.get("/_control/health")
     def health() -> dict[str, str]:
