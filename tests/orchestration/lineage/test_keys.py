@@ -57,3 +57,23 @@ def test_a_named_table() -> None:
     assert keys.table_named("sales.account_health") == keys.table("sales", "account_health")
     with pytest.raises(ValueError, match="'account_health' has no dataset"):
         keys.table_named("account_health")
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("On-call load", "on_call_load"),
+        ("  Umsätze (2026) & Q1/Q2 🎉 ", "umsatze_2026_q1_q2"),
+        ("🎉", "unnamed"),
+        ("", "unnamed"),
+    ],
+)
+def test_a_slug_has_letters_and_digits_only(name: str, slug: str) -> None:
+    assert keys.slug(name) == slug
+
+
+def test_slugs_are_kept_when_names_change_and_told_apart_where_names_do_not() -> None:
+    kept = keys.slugs({"a1": "Load", "b2": "load!", "c3": "Other"}, {})
+    assert kept == {"a1": "load", "b2": "load_b2", "c3": "other"}
+    later = keys.slugs({"b2": "Renamed", "c3": "Load", "d4": "Load"}, kept)
+    assert later == {"b2": "load_b2", "c3": "other", "d4": "load"}
