@@ -20,7 +20,7 @@ class DemoError(RuntimeError):
 
 SECONDS = 900
 """How long one run may take: a safety net for machines that are busy with something else."""
-STAGES = ("ingestion", "transformation", "activation")
+STAGES = ("ingestion", "transformation", "activation", "analytics", "lineage")
 LOADERS = {
     "fivetran": "Fivetran",
     "segment": "Segment",
@@ -100,8 +100,8 @@ def _summary(config: SandboxConfig, console: Console) -> None:
         of_stage = [a for a in known if a.materializable and _stage(a) == stage]
         rows = sum(_rows(asset) for asset in of_stage)
         table.add_row(stage, str(len(of_stage)), f"{rows:,.0f}", f"{seconds.get(stage, 0.0):.1f}")
-    readers = [a for a in known if _stage(a) == "analytics"]
-    table.add_row("analytics", str(len(readers)), "read live", "-")
+    readers = [a for a in known if _stage(a) == "analytics" and not a.materializable]
+    table.add_row("", str(len(readers)), "read live", "-")
     console.print()
     console.print(table)
 
@@ -130,7 +130,7 @@ def _table(*columns: str, title: str) -> Table:
 
 def _stage(asset: Asset) -> str:
     """The stage of an asset: its group, but for dbt's, which are the schemas."""
-    return asset.group if asset.group in {"ingestion", "activation", "analytics"} else "transformation"
+    return asset.group if asset.group in STAGES else "transformation"
 
 
 def _rows(asset: Asset) -> float:

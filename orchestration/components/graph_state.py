@@ -35,7 +35,7 @@ class GraphState(dg.Component, dg.Resolvable):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         @dg.asset(
             key=KEY,
-            group_name="data_platform",
+            group_name="lineage",
             owners=self.owners,
             kinds={"dagster"},
             description="What Fivetran, Hightouch, Omni, Explo and Hex run and read, which this graph is made of.",
