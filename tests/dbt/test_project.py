@@ -82,6 +82,7 @@ def test_production_has_the_schemas_that_people_know(manifest: Node) -> None:
     assert {node["schema"] for node in nodes(manifest, "snapshot")} == {"snapshots"}
 
 
+@pytest.mark.long
 def test_elsewhere_every_schema_has_the_developers_prefix(tmp_path: Path) -> None:
     dbt = Dbt(tmp_path, ENVIRONMENT | {"DBT_SCHEMA_PREFIX": "ada"})
     parsed = dbt.run("parse", "--target", "dev")
@@ -95,6 +96,7 @@ def test_elsewhere_every_schema_has_the_developers_prefix(tmp_path: Path) -> Non
     assert {source["schema"] for source in elsewhere["sources"].values()} == LANDED
 
 
+@pytest.mark.long
 def test_production_refuses_a_model_without_a_schema(tmp_path: Path) -> None:
     copy = shutil.copytree(PROJECT_DIR, tmp_path / "project", ignore=shutil.ignore_patterns("target", "logs"))
     (copy / "models" / "astray.sql").write_text("select 1 as one")

@@ -170,6 +170,7 @@ def test_a_failure_fault_fails_the_run_with_its_reason(vendors, mart):
     assert vendors.run()["status"] == "success"
 
 
+@pytest.mark.long
 def test_what_salesforce_did_not_answer_for_is_sent_again(vendors, mart, organisations):
     """With two batches: a proxy's page instead of an answer, then an answer that breaks off after Salesforce took the rows."""
     extra = [f"org_many_{number:03}" for number in range(250)]
@@ -270,6 +271,7 @@ def test_errors_carry_a_message(vendors, method, path, key, status):
     assert answer.json()["message"]
 
 
+@pytest.mark.long
 def test_more_than_200_requests_in_10_seconds_are_refused_for_a_while(vendors):
     def ask() -> httpx.Response:
         return vendors.hightouch.get("/api/v1/syncs")

@@ -264,6 +264,7 @@ def ping(on_call: OnCall, source: str = HEARTBEAT, token: str = "local-alert-sou
     return httpx.post(url, headers={"Authorization": f"Bearer {token}"}, timeout=20).status_code
 
 
+@pytest.mark.long
 def test_a_heartbeat_that_stays_away_raises_an_alert_and_a_ping_ends_it(tmp_path: Path) -> None:
     with running(tmp_path / "sandbox", "incident_io") as there, client(there) as api:
         [beat] = there.inspect("incident_io", "heartbeat")

@@ -197,6 +197,7 @@ def test_runs_events_and_checks_are_exported_and_again_without_a_change(platform
     assert again["dataplatform/check_results"]["rows_moved"] == 0
 
 
+@pytest.mark.long
 def test_a_long_history_is_exported_over_several_runs(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
     for broken in ("sync", "", "model"):
         platform.run(broken)

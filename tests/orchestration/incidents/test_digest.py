@@ -139,6 +139,7 @@ def test_what_warns_now_is_found_with_the_time_since_which_it_does(instance: dg.
     assert (first.owners, second.owners) == ((), ("data@example.com", "team:core"))
 
 
+@pytest.mark.long
 def test_a_long_series_of_failures_is_dated_to_its_first(tmp_path: Path) -> None:
     with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
         key = dg.AssetKey(["insights", "time"])

@@ -241,6 +241,7 @@ def configured(vendors: Vendors, tmp_path: Path) -> dict[str, str]:
     return variables
 
 
+@pytest.mark.long
 def test_groups_owners_and_assets_that_never_ran_are_looked_up_in_the_definitions(
     shell: Shell, configured: dict[str, str]
 ) -> None:

@@ -101,6 +101,7 @@ def test_a_route_deleted_by_hand_is_restored_and_a_foreign_one_is_untouched(on_c
     assert on_call.configure() == ()
 
 
+@pytest.mark.long
 def test_a_foreign_route_of_the_same_name_is_refused_and_can_be_taken_over(on_call: OnCall, api: httpx.Client) -> None:
     on_call.configure()
     name = "Data platform: internal"
@@ -123,6 +124,7 @@ def test_a_foreign_route_of_the_same_name_is_refused_and_can_be_taken_over(on_ca
     assert command(url, "apply").stdout == NOTHING
 
 
+@pytest.mark.long
 def test_what_was_changed_by_hand_is_shown_and_put_right(on_call: OnCall, api: httpx.Client) -> None:
     on_call.configure()
     schedule = next(one for one in api.get("/v2/schedules").json()["schedules"] if one["name"] == "Engineers")
