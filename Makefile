@@ -51,7 +51,7 @@ test: $(STAMP) ## Run the tests
 	@$(RUN) pytest -m "not long" --ignore tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	@$(RUN) pytest -m "not long" tests/e2e
 
-test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end
+test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end, rare ways
 	@$(RUN) pytest -m long
 
 DURATION ?= 1200
