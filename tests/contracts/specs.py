@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ from sandbox.config import REPOSITORY
 
 FOLDER = Path(os.environ.get("VENDOR_SPECS", REPOSITORY.parent / "shared" / "specs"))
 HERE = "urn:spec"
+NULL_IN_WORDS = re.compile(r"`null` (if|otherwise)|Non-null only")
 
 
 class Disagreement(AssertionError):
@@ -63,7 +65,9 @@ class Spec:
         code = next((code for code in (str(status), f"{status // 100}XX", "default") if code in answers), None)
         if code is None:
             raise Disagreement(f"{self.name}: {where} is no answer of this call; the spec has {', '.join(answers)}")
-        self._compare(where, self._found(answers[code]).get("content") or {}, body)
+        content = self._found(answers[code]).get("content") or {}
+        if content or status == 204:  # of an error's body, some specs say nothing
+            self._compare(where, content, body)
 
     def validate_request(self, method: str, template: str, body: object) -> None:
         """Compare what is sent with the spec. Raises Disagreement."""
@@ -117,17 +121,43 @@ def _rooted(schema: Any) -> Any:
     return [_rooted(item) for item in schema] if isinstance(schema, list) else schema
 
 
-def _nullable(schema: Any) -> Any:
-    """A schema in which `nullable` means what its writers mean by it: strictly, beside `allOf` and no `type` it allows no null."""
+def _meant(schema: Any, null: Collection[str]) -> Any:
+    """A schema that says what its writers mean, where what a generator made of it refuses what its own texts have.
+
+    `null` are the properties which may be null by those texts.
+    """
     if isinstance(schema, list):
-        return [_nullable(item) for item in schema]
+        return [_meant(item, null) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {key: _nullable(value) for key, value in schema.items()}
-    if plain.get("nullable") is not True:
-        return plain
-    del plain["nullable"]
-    return {"anyOf": [plain, {"enum": [None], "nullable": True}]}
+    plain = {key: _meant(value, null) for key, value in schema.items()}
+    if isinstance(plain.get("properties"), dict):
+        plain["properties"] |= {name: _or_null(one) for name, one in plain["properties"].items() if name in null}
+    if plain.get("type") == "integer" and isinstance(plain.get("enum"), list):
+        plain["enum"] = [int(value) for value in plain["enum"]]  # Fivetran's has them as texts
+    if plain.get("additionalProperties") == {"type": "object"}:
+        plain["additionalProperties"] = True  # Fivetran's settings of a connection: a map of anything
+    # Strictly, `nullable` beside `allOf` and no `type`, as in Hex's, allows no null.
+    return _or_null(plain) if plain.pop("nullable", None) is True else plain
+
+
+def _or_null(schema: Any) -> Any:
+    return {"anyOf": [schema, {"enum": [None], "nullable": True}]}
+
+
+def _null_in_words(document: Any) -> set[str]:
+    """The properties of which some text says that they may be null: Fivetran's spec has it in words, and not with every schema."""
+    if isinstance(document, list):
+        return set().union(*map(_null_in_words, document))
+    if not isinstance(document, dict):
+        return set()
+    found = document.get("properties")
+    named = {
+        name
+        for name, one in (found.items() if isinstance(found, dict) else ())
+        if isinstance(one, dict) and NULL_IN_WORDS.search(str(one.get("description", "")))
+    }
+    return named.union(*map(_null_in_words, document.values()))
 
 
 def _is_30(document: Mapping[str, Any]) -> bool:
@@ -137,4 +167,4 @@ def _is_30(document: Mapping[str, Any]) -> bool:
 @cache
 def _read(name: str) -> Spec:
     document = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
-    return Spec(name, _nullable(document) if _is_30(document) else document)
+    return Spec(name, _meant(document, _null_in_words(document)) if _is_30(document) else document)

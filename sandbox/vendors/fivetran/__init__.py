@@ -115,7 +115,7 @@ class _Api:
             raise _problem(404, "NotFound_Destination", f"Cannot find destination with id '{group}'")
         config = {"project_id": PROJECT, "data_set_location": "US"}
         return _done({
-            "id": group, "group_id": group, "service": "big_query", "region": "GCP_US_EAST4", "setup_status": "connected",
+            "id": group, "group_id": group, "service": "big_query", "region": "GCP_US_EAST4", "setup_status": "CONNECTED",
             "time_zone_offset": "0", "config": config,
         })  # fmt: skip
 

@@ -170,14 +170,15 @@ def _run_as_shown(row: sqlite3.Row) -> dict[str, Any]:
         "startedAt": row["started_at"],
         "finishedAt": row["finished_at"],
         "querySize": row["query_size"],
-        "completionRatio": _completion(row, counts["planned"]),
         "error": row["error"],
-    } | rows
+        **_completion(row, counts["planned"]),
+        **rows,
+    }
 
 
-def _completion(row: sqlite3.Row, planned: dict[str, int]) -> float | None:
-    """How much of the plan is done; None until there is one."""
+def _completion(row: sqlite3.Row, planned: dict[str, int]) -> dict[str, float]:
+    """How much of the plan is done. Until there is one it is not there at all: Dagster's own client cannot read a null."""
     if row["done"] is None:
-        return None
+        return {}
     total = planned["added"] + planned["changed"]
-    return row["done"] / total if total else 1.0
+    return {"completionRatio": row["done"] / total if total else 1.0}
