@@ -39,6 +39,7 @@ def add_projects(store: Store, count: int, tables: Sequence[str], seed: int) -> 
 
     Returns which of the tables each queries, in alphabetical order, by project id, without those that are archived or in the trash.
     """
+    prepare(store)
     chance = random.Random(f"hex {seed}")
     projects = [_project(chance, seed, number, tables) for number in range(count)]
     state.add(store, projects)
