@@ -88,6 +88,9 @@ class Settings(IncidentIoApi):
 
     omni_api_url: AnyHttpUrl = Field(description="where people open Omni, such as https://acme.omniapp.co")
     omni_api_key: Secret = Field(description="Omni: Settings, API keys, an organisation's key")
+    omni_requests_per_minute: int = Field(
+        60, gt=0, description="how many requests a minute Omni allows; 60 unless raised"
+    )
 
     explo_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.explo.co"), description="Explo's API")
     explo_api_token: Secret = Field(description="Explo: Settings, Data visibility groups, the group's API token")

@@ -22,7 +22,7 @@ from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Faults
 
-SERVED = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "hex")
+SERVED = ("fivetran", "hightouch", "salesforce", "stripe", "zendesk", "segment", "hex", "explo", "omni")
 
 
 @dataclass
@@ -86,6 +86,14 @@ class Vendors:
     @property
     def hex(self) -> httpx.Client:
         return self._client("hex", headers={"Authorization": "Bearer local-hex-token"})
+
+    @property
+    def explo(self) -> httpx.Client:
+        return self._client("explo", headers={"Explo-Authorization": "Token local-explo-token"})
+
+    @property
+    def omni(self) -> httpx.Client:
+        return self._client("omni", headers={"Authorization": "Bearer local-omni-key"})
 
     @property
     def faults(self) -> Faults:

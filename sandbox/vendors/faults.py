@@ -50,6 +50,10 @@ KINDS: dict[str, Kind] = {
     ),
     "run_failure": Kind(("hex",), "a cell of the project fails, so that its run does", {}, needs_target=True),
     "slow_run": Kind(("hex",), "the project's run takes longer", {"seconds": 20}, needs_target=True),
+    "tenant_filter_removed": Kind(
+        ("explo",), "the dashboard's first dataset has lost its tenant filter", {}, needs_target=True
+    ),
+    "job_failure": Kind(("omni",), "the refresh of the schema model fails", {}),
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 
@@ -57,6 +61,8 @@ DEFAULT_KIND = dict.fromkeys(VENDORS, "http_500") | {
     "fivetran": "sync_failure",
     "hightouch": "sync_failure",
     "hex": "run_failure",
+    "explo": "tenant_filter_removed",
+    "omni": "job_failure",
     "incident_io": "refused",
 }
 
