@@ -1,7 +1,5 @@
 """Those who read what is made here, as assets: as their vendor reports them, joined to what they read."""
 
-from __future__ import annotations
-
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable
@@ -62,7 +60,8 @@ def consumer_spec(consumer: Consumer, exposure: Exposure | None, audience: Audie
 
 def unreported(reported: Iterable[dg.AssetKey]) -> list[dg.AssetSpec]:
     """An asset for each exposure that no vendor reports."""
-    left = {key: exposure for key, exposure in declared().items() if key not in set(reported)}
+    known = set(reported)
+    left = {key: exposure for key, exposure in declared().items() if key not in known}
     return [
         consumer_spec(Consumer(key, exposure.name, exposure.reads), exposure, exposure.audience)
         for key, exposure in left.items()

@@ -1,7 +1,5 @@
 """The dashboards that only dbt's exposures know of, as assets at the end of the graph."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import override
 

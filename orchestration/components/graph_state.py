@@ -1,7 +1,5 @@
 """The graph itself as an asset: what vendors run and who reads what, as of the last refresh."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Omni documents as assets, joined to the tables that their queries read, and the schema model that they are built on."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -9,4 +9,5 @@ MARTS = REPOSITORY / "dbt_project" / "models" / "marts"
 
 def marts() -> list[str]:
     """`dataset.table` of every mart, in alphabetical order."""
-    return sorted(f"{file.parent.name}.{file.stem}" for file in MARTS.glob("*/*.sql"))
+    # The first version of a model has the table that the model had before there was a second.
+    return sorted(f"{file.parent.name}.{file.stem.removesuffix('_v1')}" for file in MARTS.glob("*/*.sql"))
