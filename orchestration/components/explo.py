@@ -50,7 +50,7 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
     dashboard_seconds: float = 20
     """How long a dataset may take."""
     variables: dict[str, str] = field(default_factory=dict[str, str])
-    """What the dashboards' own variables are while they are checked: without a value, only optional clauses may need one."""
+    """What viewers may set the dashboards' own variables to. A clause that needs one which is not here is checked by nobody."""
     cron: str = "20 * * * *"
     """When the dashboards are checked whatever happens; they are too when what they read has been rebuilt."""
 

@@ -111,11 +111,15 @@ class TenantChecks:
         seconds: dict[str, float] = {}
         for dataset in datasets:
             met: Problem | None = None
-            for tenant, name in names.items():
+            states = (
+                (tenant, values)
+                for tenant, name in names.items()
+                for values in tenants.states(dataset.query, tenant, name, self.sampling.variables)
+            )
+            for tenant, values in states:
                 if met and met.certain:
                     break  # as nobody else does it become better
                 sleep(0)  # where the step was cancelled meanwhile, nothing more is asked
-                values = tenants.values_for(tenant, name, self.sampling.variables)
                 try:
                     found = look.at(dataset.query, tenant, values)
                 except UNAVAILABLE as error:

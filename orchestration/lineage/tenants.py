@@ -83,6 +83,13 @@ def values_for(tenant: str, name: str, more: Mapping[str, str]) -> dict[str, str
     return {**more, **dict.fromkeys(NAME_VARIABLES, name), **dict.fromkeys(ID_VARIABLES, tenant)}
 
 
+def states(template: str, tenant: str, name: str, more: Mapping[str, str]) -> list[dict[str, str]]:
+    """The values with which a tenant may see a query: with those of the dashboard's own variables and, where it can do without, none."""
+    given, alone = values_for(tenant, name, more), values_for(tenant, name, {})
+    bare = render(template, alone)
+    return [given] if bare.missing or bare.sql == render(template, given).sql else [given, alone]
+
+
 def render(template: str, values: Mapping[str, str]) -> Rendered:
     """A query with the variables' values as parameters. Optional clauses, in `[[ ]]`, go where one of their variables has no value.
 

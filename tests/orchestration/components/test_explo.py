@@ -371,6 +371,20 @@ def test_what_cannot_be_proven_is_a_warning(component: ExploDashboards, store: S
     assert "has no value" not in check(component).said(THROUGH)
 
 
+def test_a_clause_that_leaks_once_a_viewer_has_chosen_is_noticed_where_the_choice_is_known(
+    component: ExploDashboards, store: Store
+) -> None:
+    chosen = "select count(*) as n from insights.pages_by_responder where organisation_id = {{customer_id}} [[or user_id >= {{user}}]]"
+    state.edit(store, "Lw8kPz3QnB", "chosen", chosen)
+    state.edit(store, "JQvCTLT76V", "not chosen", LEAKS["a clause that goes"])
+    assert check(component).checks[THROUGH].passed
+    component.variables = {"user": "", "least": "0"}
+    ran = check(component)
+    assert "their rows are in what it shows" in dataset_said(ran, "chosen")
+    # What is seen before anything is chosen is still looked at.
+    assert not ran.checks[LOAD].passed
+
+
 def test_a_dashboard_that_explo_no_longer_gives_is_a_warning(component: ExploDashboards, store: Store) -> None:
     store.execute("update explo_dashboard set embed_id = 'other' where slug = 'on_call_load'")
     try:

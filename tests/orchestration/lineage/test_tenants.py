@@ -48,6 +48,17 @@ def test_an_optional_clause_goes_with_a_variable_that_has_no_value(template: str
     assert tenants.render(template, VALUES).sql == sql
 
 
+def test_a_query_is_seen_with_and_without_what_a_viewer_may_set() -> None:
+    def sqls(template: str) -> list[str]:
+        return [
+            tenants.render(template, values).sql for values in tenants.states(template, "org_1", "Acme", {"n": "1"})
+        ]
+
+    assert sqls("select {{customer_id}} [[limit {{n}}]]") == ["select @tenant  limit @v_n ", "select @tenant  "]
+    assert sqls("select {{customer_id}} [[limit {{other}}]]") == ["select @tenant  "]
+    assert sqls("select {{n}}") == ["select @v_n"]
+
+
 def test_what_is_missing_is_named_and_text_is_never_pasted() -> None:
     assert tenants.render("select {{unset}}, {{ other.raw() }}, {{unset}}", VALUES).missing == ("unset", "other")
     hostile = tenants.values_for("x' or 'a' = 'a", "Acme", {})
