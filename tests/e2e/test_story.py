@@ -45,14 +45,15 @@ HIGHTOUCH = "hightouch/salesforce_account_health"
 def test_the_demo_materializes_the_whole_graph_and_says_what_moved(platform: Platform) -> None:
     assets = platform.assets()
     materializable = [asset for asset in assets.values() if asset.materializable]
-    assert len(materializable) == 117
+    assert len(materializable) == 122
     assert [asset.key for asset in materializable if asset.made_at is None] == []
     assert [asset.key for asset in assets.values() if asset.observable and asset.made_at is None] == []
-    assert sorted(key for key in assets if key.startswith("explo/")) == EXPLO
+    assert sorted(key for key in assets if key.startswith("explo/")) == ["explo/customers", *EXPLO]
     for line in (
         r"ingestion +28 +[1-9][\d,]+ +\d",
         r"transformation +88 +[1-9][\d,]+ +\d",
-        r"activation +1 +[1-9]\d* +\d",
+        r"activation +2 +[1-9]\d* +\d",
+        r"analytics +3 +[1-9]\d* +\d",
         *(rf"{source} +{tables} +[1-9][\d,]* +{who}" for source, (tables, who) in SOURCES.items()),
     ):
         assert re.search(line, platform.demo), line
@@ -105,6 +106,10 @@ def test_schedule_and_sensors_are_switched_on(platform: Platform) -> None:
         "daily_warnings_digest": True,
         "fivetran_syncs": True,
         "hightouch_syncs": True,
+        "hourly_refresh_state": True,
+        "hourly_explo_tenants": True,
+        "rebuilt_explo_tenants": True,
+        "omni_schema": True,
     }
 
 
