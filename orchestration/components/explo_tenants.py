@@ -66,7 +66,9 @@ class TenantChecks:
 
     def definition(self) -> dg.AssetChecksDefinition:
         @dg.multi_asset_check(
-            name="explo_tenants", specs=[self.spec(key, one) for key, one in self.watched.items()], can_subset=True
+            name="explo_tenant_checks",
+            specs=[self.spec(key, one) for key, one in self.watched.items()],
+            can_subset=True,
         )
         def look(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
             yield from self.execute(context)

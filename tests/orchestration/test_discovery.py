@@ -31,8 +31,11 @@ def closed(event, arguments):
         raise ConnectionError(f"the network is closed: {arguments}")
 
 sys.addaudithook(closed)
+import dagster as dg
 from orchestration.definitions import defs
-graph = defs().resolve_asset_graph()
+loaded = defs()
+dg.Definitions.validate_loadable(loaded)
+graph = loaded.resolve_asset_graph()
 made = {key for key in graph.get_all_asset_keys() if graph.get(key).group_name != "default"}
 print(json.dumps({key.to_user_string(): sorted(up.to_user_string() for up in graph.get(key).parent_keys) for key in made}))
 """
