@@ -85,15 +85,24 @@ def pull(found: Sequence[SavedState], say: Say) -> list[Line]:
     return lines
 
 
+class NotKept(Exception):
+    """A state was read and saved here, but the bucket did not take it."""
+
+
 def _refresh(part: SavedState, bucket: StateBucket | None) -> Refreshed:
     came = part.refresh()
     if bucket is not None and isinstance(part, VendorState):
-        bucket.push(part)
+        try:
+            bucket.push(part)
+        except Exception as error:  # whatever Google's client raises, and what is below it
+            raise NotKept(f"read, but not kept in the bucket: {error}") from error
     return came
 
 
 def _kept(part: SavedState, error: BaseException) -> Line:
     read_at = part.read_at()
+    if isinstance(error, NotKept):
+        return Line(part.state_name, f"{part.state_name}: {error}", failed=True, read_at=read_at)
     kept = (
         f"its last state, {age(datetime.now(UTC) - read_at)} old, is kept"
         if read_at

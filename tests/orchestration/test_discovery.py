@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from orchestration.settings import Settings
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control.content import Wanted, add
+from tests.orchestration.processes import python
 from tests.orchestration.wire import refused_port
 from tests.stand_ins import Vendors
 
@@ -52,12 +50,7 @@ class Commands:
         return self.python("-m", "orchestration.cli", *arguments, **changed)
 
     def python(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
-        own = {name.upper() for name in Settings.model_fields}
-        clean = {name: value for name, value in os.environ.items() if name not in own}
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=clean | self.variables | changed, capture_output=True,
-            text=True, timeout=200,
-        )  # fmt: skip
+        return python(self.folder, {**self.variables, **changed}, *arguments)
 
     def graph(self) -> dict[str, list[str]]:
         """The assets of the code location by key, each with those upstream, loaded where no connection can be made."""

@@ -21,7 +21,7 @@ from orchestration.incidents import mutes
 from orchestration.incidents.cli import end_of, moment_of
 from orchestration.settings import Settings, settings
 from sandbox.env_file import environment
-from tests.orchestration.test_cli import python
+from tests.orchestration.processes import python
 from tests.stand_ins import Vendors
 
 KEYS = [dg.AssetKey(["insights", name]) for name in ("pages", "time")]

@@ -18,7 +18,7 @@ from orchestration.incidents.report import Hours, Spread, as_json, as_table, bui
 from orchestration.vendors.bigquery_marts import AssetReliability, CheckFlakiness, IncidentResponse, PlatformMarts
 from sandbox.config import PROJECT, SandboxConfig
 from sandbox.env_file import environment
-from tests.orchestration.test_cli import python
+from tests.orchestration.processes import python
 from tests.orchestration.wire import refused_port
 
 LONDON = Hours("Europe/London", time(9), time(18))

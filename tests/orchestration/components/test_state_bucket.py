@@ -1,0 +1,87 @@
+"""The vendors' saved state in Cloud Storage: from the machine that read it to one that has an older state, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from orchestration.components.refresh import Line, pull, refresh_all
+from orchestration.settings import SettingsError, settings
+from sandbox.config import SandboxConfig
+from sandbox.services.storage import BUCKET
+from sandbox.stack import stack
+from tests.orchestration.components.test_saved_state import Shelf
+from tests.orchestration.wire import refused_port
+
+pytestmark = pytest.mark.usefixtures("configured")
+
+
+@pytest.fixture(scope="module")
+def storage(company: SandboxConfig) -> Iterator[None]:
+    supervisor = stack(company, only=("storage",))
+    supervisor.up(lambda _done: None)
+    yield
+    supervisor.stop("storage")
+
+
+@pytest.fixture
+def bucket(storage: None, configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAPLATFORM_STATE_BUCKET", BUCKET)
+    settings.cache_clear()
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Go on as another machine: with a state directory of its own."""
+    monkeypatch.setenv("DATAPLATFORM_STATE_DIR", str(folder))
+    settings.cache_clear()
+
+
+def told(lines: list[Line]) -> list[str]:
+    return [line.text for line in lines]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_machine_takes_the_state_that_another_has_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shelf = Shelf({"a": ["x"]})
+    refresh_all([shelf], lambda _line: None)
+    read = shelf.stamped()
+    elsewhere(monkeypatch, tmp_path / "elsewhere")
+    shelf.error = AssertionError("no vendor is asked")
+    assert told(pull([shelf], lambda _line: None)) == ["shelf.json: taken from the bucket"]
+    assert shelf.stamped() == read
+    assert told(pull([shelf], lambda _line: None)) == ["shelf.json: up to date"]
+
+    assert read is not None
+    shelf.put(read.model_copy(update={"read_at": read.read_at + timedelta(minutes=1), "state": {"b": []}}))
+    pull([shelf], lambda _line: None)
+    newer = shelf.stamped()
+    assert newer is not None
+    assert newer.state == {"b": []}, "an older state replaces no newer one"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_has_no_state_yet_says_what_makes_it() -> None:
+    class Other(Shelf):
+        state_name = "other.json"
+
+    [line] = pull([Other()], lambda _line: None)
+    assert line.failed
+    assert "There is no state/other.json in the bucket yet: run `dataplatform refresh` once." in line.text
+
+
+def test_without_a_bucket_there_is_nothing_to_take() -> None:
+    with pytest.raises(SettingsError, match="DATAPLATFORM_STATE_BUCKET is not set"):
+        pull([Shelf()], lambda _line: None)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_bucket_that_does_not_answer_is_told_and_the_state_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{refused_port()}")
+    shelf = Shelf({"a": []})
+    [line] = refresh_all([shelf], lambda _line: None)
+    assert line.failed
+    assert "shelf.json: read, but not kept in the bucket" in line.text
+    assert shelf.stamped() is not None
