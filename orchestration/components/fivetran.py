@@ -51,6 +51,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
     volume: Volume = field(default_factory=Volume)
 
     state_name: ClassVar[str] = "fivetran.json"
+    tells_losses: ClassVar[bool] = True
 
     @property
     @override

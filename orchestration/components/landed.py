@@ -27,6 +27,7 @@ class LandedTables(VendorState, dg.Resolvable):
     sources: list[LandedSource] = field(default_factory=list[LandedSource])
 
     state_name: ClassVar[str] = "landed.json"
+    tells_losses: ClassVar[bool] = True
 
     @override
     def stale(self) -> bool:

@@ -112,6 +112,9 @@ class Stamped(BaseModel):
 class VendorState(SavedState):
     """A saved state that is one file, read from a vendor's API."""
 
+    tells_losses: ClassVar[bool] = False
+    """Whether `read` itself refuses an answer that lacks what is not gone; else an answer without any asset is refused."""
+
     @property
     @abstractmethod
     def source(self) -> str:
@@ -170,7 +173,7 @@ class VendorState(SavedState):
         state = self.read(last)
         # A state from which no assets can be built would take the whole location down, and its alerts with it.
         after = self.lineage(state)
-        if before and not after:
+        if before and not after and not self.tells_losses:
             raise StateIncomplete(
                 f"{self.source} lists nothing any more, which would take {len(before)} assets out of the graph. Where that is so, "
                 f"delete {self.state_path()} and refresh again."

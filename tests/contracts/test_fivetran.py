@@ -112,7 +112,7 @@ def test_dagsters_own_assets_are_built_and_synced(vendors: Vendors):
     workspace = official(vendors.config)
     definitions = build_fivetran_assets_definitions(workspace=workspace)
     [salesforce] = [one for one in definitions if one.keys and {key.path[0] for key in one.keys} == {"salesforce"}]
-    before = int(vendors.synced(CONNECTION)["sync_id"])
+    before = int(vendors.sync(CONNECTION)["sync_id"])
     result = dg.materialize([salesforce], resources={"fivetran": workspace})
     made: dict[str, Any] = {
         event.asset_key.to_user_string(): event.materialization.metadata
