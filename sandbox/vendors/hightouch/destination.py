@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -12,7 +13,7 @@ from sandbox.vendors import salesforce, slack
 from sandbox.vendors.hightouch.catalogue import Sync
 
 
-class _Destination:
+class _Destination(ABC):
     """`write` returns, for each record, None where it was accepted, else the reason of its rejection.
 
     It raises httpx.HTTPError where the destination did not answer for all of them.
@@ -32,8 +33,8 @@ class _Destination:
     ) -> None:
         self._http.close()
 
-    def write(self, records: list[dict[str, Any]]) -> list[str | None]:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, records: list[dict[str, Any]]) -> list[str | None]: ...
 
 
 class Salesforce(_Destination):
