@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -100,6 +100,11 @@ class Vendors:
         """The switches, reached as the command line does: by the state file that the processes share."""
         return VendorContext.of(self.config).faults
 
+    def asked(self, vendor: str, end: str) -> list[str]:
+        """The ids in the requests `…/<id>/<end>` that have reached the vendor since its server started, oldest first."""
+        requests = httpx.get(f"{self.config.url(vendor)}/_inspect/requests", timeout=30).raise_for_status().json()
+        return [request.split("/")[-2] for request in requests if request.endswith(f"/{end}")]
+
     def sync(self, connection: str) -> dict[str, Any]:
         """Sync a Fivetran connection; return its record in the history when it has ended."""
         self.fivetran.post(f"/v1/connections/{connection}/sync", json={"force": False}).raise_for_status()
@@ -157,6 +162,14 @@ def wait_for[T](look: Callable[[], T], seconds: float, what: str, every: float =
             raise TimeoutError(f"not within {seconds:.0f} s: {what}")
         time.sleep(every)
     return answer
+
+
+def fill(tables: Iterable[str]) -> None:
+    """Give the warehouse each of these tables (`dataset.table`), with one row."""
+    warehouse = bigquery.Client(project=PROJECT)
+    for table in tables:
+        warehouse.create_dataset(table.split(".")[0], exists_ok=True)
+        warehouse.load_table_from_json([{"id": 1}], table).result()
 
 
 def at(text: str) -> datetime:

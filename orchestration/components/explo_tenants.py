@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 import dagster as dg
 
@@ -91,7 +90,7 @@ class TenantChecks:
         try:
             names = _tenants(queries, self.sampling.tenants)
         except SyncFailed as error:
-            raise failed(_step(context), [self._unit(key, error) for key in chosen]) from error
+            raise failed(context, [self._unit(key, error) for key in chosen]) from error
         jobs = {key: partial(self._look, queries, names, self.watched[key].dashboard) for key in chosen}
         for key, future in side_by_side(jobs, WORKERS):
             if error := future.exception():
@@ -100,7 +99,7 @@ class TenantChecks:
             else:
                 yield _result(key, future.result(), names)
         if units:
-            raise failed(_step(context), units)
+            raise failed(context, units)
 
     def _look(self, queries: TenantQueries, names: Mapping[str, str], dashboard: Dashboard, sleep: Sleep) -> Seen:
         datasets = self.explo().datasets(dashboard.embed_id)
@@ -170,8 +169,3 @@ def _result(key: dg.AssetKey, seen: Seen, names: Mapping[str, str]) -> dg.AssetC
         description="\n".join(problem.text for problem in seen.problems) or fine,
         metadata={"seconds": dict(seen.seconds), "tenants": list(names)},
     )
-
-
-def _step(context: dg.AssetCheckExecutionContext) -> Any:
-    # A step of checks has what `failed` needs of a step: its run and the instance.
-    return context

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from pydantic import BaseModel, Field
 
 from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.lineage import keys
 
 COLUMNS = "dagster/column_schema"
+AGAIN = timedelta(hours=1)
+"""So long after a refresh that did not end well the next is asked for: what was wrong may have been mended in Omni."""
 MADE = {"model", "seed", "snapshot"}
 
 
@@ -66,6 +70,19 @@ def unmade(instance: dg.DagsterInstance, read: Collection[dg.AssetKey]) -> list[
     records = instance.get_asset_records(wanted)
     made = {record.asset_entry.asset_key for record in records if record.asset_entry.last_materialization}
     return [key.to_user_string() for key in wanted if key not in made]
+
+
+def unwell(instance: dg.DagsterInstance, check: dg.AssetCheckKey, now: datetime) -> str | None:
+    """Why the refresh of the check's asset is to be repeated, in words; None where the last one was well, is under way or was just now."""
+    record = next(iter(instance.get_asset_records([check.asset_key])), None)
+    ran = instance.get_run_record_by_id(record.asset_entry.last_run_id) if record else None
+    if ran is None or ran.end_time is None or now - datetime.fromtimestamp(ran.end_time, UTC) < AGAIN:
+        return None
+    if ran.dagster_run.status is dg.DagsterRunStatus.FAILURE:
+        return "the last refresh failed"
+    evaluated = instance.get_latest_asset_check_evaluation_record(check)
+    failed = evaluated is not None and evaluated.status is AssetCheckExecutionRecordStatus.FAILED
+    return f"the check `{check.name}` failed" if failed else None
 
 
 def project() -> Project | None:

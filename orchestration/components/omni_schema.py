@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 import dagster as dg
 
-from orchestration.components.omni_changes import Seen, look, unmade
+from orchestration.components.omni_changes import Seen, look, unmade, unwell
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.vendors.http import VendorError, excerpt
@@ -82,14 +83,16 @@ class SchemaModel:
         )
 
     def sensor(self) -> dg.SensorDefinition:
-        """Asks for a refresh when a table that documents read has other columns than at the last one, and when dbt's project has others."""
+        """Asks for a refresh when a table that documents read has other columns than at the last one, when dbt's project has others, and
+        again after one that did not end well.
+        """
 
         @dg.sensor(
             name="omni_schema",
             asset_selection=dg.AssetSelection.assets(KEY),
             minimum_interval_seconds=INTERVAL_SECONDS,
             default_status=dg.DefaultSensorStatus.RUNNING,
-            description="Has Omni read the warehouse's schema anew when a table that documents read has other columns, and after a deploy.",
+            description="Has Omni read the warehouse's schema anew when a table that documents read has other columns, after a deploy, and every hour while it is not well.",
         )
         def omni_schema(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
             before = Seen.model_validate_json(context.cursor) if context.cursor else None
@@ -98,10 +101,12 @@ class SchemaModel:
                 return dg.SkipReason(f"Not built yet: {', '.join(waiting[:SAID])}.")
             now = look(context.instance, self.read, before or Seen())
             changed = now.since(before or Seen())
-            if before is not None and not changed:
+            again = unwell(context.instance, dg.AssetCheckKey(KEY, CONTENT), datetime.now(UTC))
+            if before is not None and not changed and not again:
                 return dg.SkipReason("No table that documents read has other columns.")
             context.update_cursor(now.model_dump_json())
-            context.log.info(f"Refreshing, since these have changed: {', '.join(changed) or 'nothing is known yet'}")
+            why = f"these have changed: {', '.join(changed)}" if changed else again or "nothing is known yet"
+            context.log.info(f"Refreshing, since {why}")
             return dg.RunRequest(tags=RETRY)
 
         return omni_schema

@@ -17,6 +17,7 @@ from orchestration.vendors.waiting import SyncFailed
 PASSING_TAG = "dataplatform/worth_another_try"
 """Of a run in which something failed that may pass when it is tried again: its own id, for a retry inherits the tags."""
 Sleep = Callable[[float], None]
+Step = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
 
 
 def side_by_side[K, T](jobs: Mapping[K, Callable[[Sleep], T]], workers: int) -> Iterator[tuple[K, Future[T]]]:
@@ -61,13 +62,13 @@ class Failures:
             raise failed(self._context, self._units)
 
 
-def failed(context: dg.AssetExecutionContext, units: Sequence[FailedUnit]) -> dg.Failure:
+def failed(context: Step, units: Sequence[FailedUnit]) -> dg.Failure:
     """The failure of a step, to be raised, with a report of its units. Where all that fails in a run is permanent, it is not tried again."""
     not_again(context, permanent=all(unit.permanent for unit in units))
     return dg.Failure(failures.summary(units), failures.to_metadata(units), allow_retries=False)
 
 
-def not_again(context: dg.AssetExecutionContext, *, permanent: bool) -> None:
+def not_again(context: Step, *, permanent: bool) -> None:
     """Say of the run whether it is worth another try, when a step of it fails: not where every failure so far is permanent.
 
     Dagster reads the tag when it stores the run's failure, after the last step.

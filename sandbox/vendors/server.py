@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from sandbox.config import HOST, VENDORS, SandboxConfig
 from sandbox.vendors.context import VendorContext
+from sandbox.vendors.journal import JournalMiddleware
 from sandbox.vendors.middleware import FaultMiddleware
 
 LOOK_SECONDS = 0.2
@@ -91,7 +92,7 @@ async def serve(config: SandboxConfig, names: Sequence[str] = (CONTROL, *VENDORS
 
 def _app(name: str, context: VendorContext) -> ASGIApp:
     app = importlib.import_module(f"sandbox.vendors.{name}").build(context)
-    return app if name == CONTROL else FaultMiddleware(app, name, context.faults)
+    return app if name == CONTROL else FaultMiddleware(JournalMiddleware(app), name, context.faults)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import pytest
 from dagster_fivetran import FivetranWorkspace, build_fivetran_assets_definitions
 from dagster_fivetran.resources import FivetranClient
 
+from sandbox.company.history import TABLES
 from sandbox.config import SandboxConfig
 from tests.contracts.specs import Spec
 from tests.stand_ins import Vendors
@@ -112,6 +113,9 @@ def test_dagsters_own_assets_are_built_and_synced(vendors: Vendors):
     workspace = official(vendors.config)
     definitions = build_fivetran_assets_definitions(workspace=workspace)
     [salesforce] = [one for one in definitions if one.keys and {key.path[0] for key in one.keys} == {"salesforce"}]
+    keys = {key.to_user_string() for one in definitions for key in one.keys}
+    assert {f"product_public/{table}" for table in TABLES} <= keys
+    assert {"salesforce/opportunity", "stripe/invoice", "zendesk/ticket"} <= keys
     before = int(vendors.sync(CONNECTION)["sync_id"])
     result = dg.materialize([salesforce], resources={"fivetran": workspace})
     made: dict[str, Any] = {

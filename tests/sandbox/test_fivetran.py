@@ -7,8 +7,6 @@ import signal
 import httpx
 import psycopg
 import pytest
-from dagster_fivetran import FivetranWorkspace
-from dagster_fivetran.resources import FivetranClient
 from google.cloud import bigquery
 
 from sandbox.company.history import TABLES
@@ -456,39 +454,6 @@ def test_errors_have_a_code_and_a_message(landed, method, path, auth, status, co
     assert answer.status_code == status
     assert answer.json()["code"] == code
     assert answer.json()["message"]
-
-
-def test_dagsters_own_client_reads_the_workspace(landed):
-    address = f"{landed.config.url('fivetran')}/v1"
-
-    class Client(FivetranClient):
-        @property
-        def api_base_url(self) -> str:
-            return address
-
-    class Workspace(FivetranWorkspace):
-        def get_client(self) -> FivetranClient:
-            return Client(
-                api_key=self.api_key,
-                api_secret=self.api_secret,
-                request_max_retries=0,
-                request_retry_delay=0.1,
-                request_backoff_factor=1,
-                disable_schedule_on_trigger=self.disable_schedule_on_trigger,
-                retry_on_reschedule=self.retry_on_reschedule,
-            )
-
-    keys = {"api_key": "local-fivetran-key", "api_secret": "local-fivetran-secret"}
-    workspace = Workspace(account_id="local-account", **keys)
-    data = workspace.fetch_fivetran_workspace_data()
-    tables = {props.table for props in data.to_fivetran_connector_table_props_data()}
-    assert {f"product_public.{table}" for table in TABLES} <= tables
-    assert {*COLUMNS, "salesforce.account", "salesforce.user", "salesforce.opportunity"} <= tables
-
-    before = int(landed.synced(SALESFORCE)["sync_id"])
-    output = workspace.get_client().sync_and_poll(SALESFORCE, poll_interval=0.2, poll_timeout=30)
-    assert output is not None
-    assert int(landed.synced(SALESFORCE)["sync_id"]) > before
 
 
 def test_rows_of_a_sync_that_meets_the_sources_writers_are_whole(landed):

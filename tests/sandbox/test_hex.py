@@ -14,7 +14,7 @@ from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hex.catalogue import PROJECTS
 from sandbox.vendors.hex.content import add_projects
 from tests.contracts.specs import Spec
-from tests.stand_ins import Vendors, wait_for
+from tests.stand_ins import Vendors, fill, wait_for
 
 PATH = "/api/v1/projects"
 CHURN, REVIEW = PROJECTS
@@ -30,11 +30,7 @@ def spec() -> Spec:
 @pytest.fixture(scope="module")
 def marts(vendors: Vendors) -> None:
     """Each table that the company's projects query, with one row."""
-    warehouse = bigquery.Client(project=PROJECT)
-    for table in {table.reads for project in PROJECTS for table in project.tables}:
-        assert table
-        warehouse.create_dataset(table.split(".")[0], exists_ok=True)
-        warehouse.load_table_from_json([{"id": 1}], table).result()
+    fill({table.reads for project in PROJECTS for table in project.tables if table.reads})
 
 
 def triggered(vendors: Vendors, project: str, **body: Any) -> str:

@@ -21,7 +21,7 @@ from sandbox.config import PROJECT, REPOSITORY
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hex.catalogue import PROJECTS
 from sandbox.vendors.hex.content import add_projects
-from tests.stand_ins import Vendors
+from tests.stand_ins import Vendors, fill
 
 pytestmark = pytest.mark.usefixtures("configured")
 CHURN, REVIEW = PROJECTS
@@ -45,11 +45,7 @@ def component(vendors: Vendors) -> HexProjects:
 @pytest.fixture(scope="module")
 def marts(vendors: Vendors) -> None:
     """Each table that the company's projects query, with one row."""
-    warehouse = bigquery.Client(project=PROJECT)
-    for table in {table.reads for project in PROJECTS for table in project.tables}:
-        assert table
-        warehouse.create_dataset(table.split(".")[0], exists_ok=True)
-        warehouse.load_table_from_json([{"id": 1}], table).result()
+    fill({table.reads for project in PROJECTS for table in project.tables if table.reads})
 
 
 def specs(component: HexProjects) -> dict[dg.AssetKey, dg.AssetSpec]:
@@ -83,20 +79,6 @@ def run(component: HexProjects) -> tuple[dict[str, Any], list[FailedUnit], bool]
 
 def runs(vendors: Vendors, project: str) -> list[dict[str, Any]]:
     return vendors.hex.get(f"/api/v1/projects/{project}/runs").raise_for_status().json()["runs"]
-
-
-class Asked:
-    """Counts the projects that Hex is asked about."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.ids: list[str] = []
-        really = Hex.queried_tables
-
-        def ask(api: Hex, id_: str) -> list[str]:
-            self.ids.append(id_)
-            return really(api, id_)
-
-        patch.setattr(Hex, "queried_tables", ask)
 
 
 def test_only_projects_that_are_marked_for_it_run_here(component: HexProjects) -> None:
@@ -154,18 +136,19 @@ def test_discovery_is_the_truth(component: HexProjects, vendors: Vendors) -> Non
     store.execute("delete from hex_project where id not in (?, ?)", (CHURN.id, REVIEW.id))
 
 
-def test_what_nobody_has_changed_is_not_asked_again(
-    component: HexProjects, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_nobody_has_changed_is_not_asked_again(component: HexProjects, vendors: Vendors) -> None:
+    def asked() -> list[str]:
+        return vendors.asked("hex", "queriedTables")
+
     store = VendorContext.of(vendors.config).store
     before = component.consumers(component.saved())
-    asked = Asked(monkeypatch)
+    earlier = asked()
     component.refresh()
-    assert (asked.ids, component.consumers(component.saved())) == ([], before)
+    assert (asked(), component.consumers(component.saved())) == (earlier, before)
     store.execute("update hex_project set edited_at = '2026-05-05T00:00:00.000Z' where id = ?", (CHURN.id,))
     store.execute("update hex_project set published_at = '2026-05-05T00:00:00.000Z' where id = ?", (REVIEW.id,))
     component.refresh()
-    assert sorted(asked.ids) == [CHURN.id, REVIEW.id]
+    assert sorted(asked()[len(earlier) :]) == [CHURN.id, REVIEW.id]
 
 
 def test_a_project_that_is_renamed_keeps_its_key(component: HexProjects, vendors: Vendors) -> None:

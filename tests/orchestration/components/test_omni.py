@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -12,6 +13,7 @@ from google.cloud import bigquery
 
 from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.components.omni import OmniDocuments, OmniState, table_of, tables_of
+from orchestration.components.omni_changes import unwell
 from orchestration.components.omni_schema import KEY, by_document, content
 from orchestration.components.saved_state import StateIncomplete
 from orchestration.lineage.failures import FailedUnit, from_metadata
@@ -85,18 +87,9 @@ def by_identifier(component: OmniDocuments) -> dict[str, list[str]]:
     }
 
 
-class Asked:
-    """Counts the documents whose queries Omni is asked for."""
-
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self.ids: list[str] = []
-        really = Omni.queries
-
-        def ask(api: Omni, identifier: str) -> list[Query]:
-            self.ids.append(identifier)
-            return really(api, identifier)
-
-        patch.setattr(Omni, "queries", ask)
+def asked(vendors: Vendors) -> list[str]:
+    """The documents whose queries Omni was asked for."""
+    return vendors.asked("omni", "queries")
 
 
 def test_a_document_has_what_it_reads_its_owner_and_its_page(component: OmniDocuments, vendors: Vendors) -> None:
@@ -127,18 +120,17 @@ def test_the_companys_documents_read_what_their_exposures_declare(component: Omn
 
 
 def test_every_document_that_has_queries_is_joined_to_the_tables_that_they_read(
-    component: OmniDocuments, store: Store, monkeypatch: pytest.MonkeyPatch
+    component: OmniDocuments, store: Store, vendors: Vendors
 ) -> None:
     before = by_identifier(component)
     truth = add_documents(store, 80, TABLES, seed=1)
-    asked = Asked(monkeypatch)
+    earlier = len(asked(vendors))
     came = component.refresh()
     assert (len(came.new), came.gone) == (80, ())
     assert {id_: reads for id_, reads in by_identifier(component).items() if id_ not in before} == truth
-    assert len(asked.ids) > 80
     # Every name is taken several times: each document has a key of its own.
     assert len(specs(component)) == len(truth) + len(before) + 1
-    print(f"80 documents: {len(asked.ids)} were asked for their queries at the first refresh")
+    assert set(truth) <= set(asked(vendors)[earlier:])
 
 
 def test_what_cannot_be_told_of_a_document_leaves_what_can(store: Store) -> None:
@@ -162,22 +154,22 @@ def test_what_cannot_be_told_of_a_document_leaves_what_can(store: Store) -> None
 
 
 def test_documents_that_nobody_has_edited_are_not_asked_for_again(
-    component: OmniDocuments, store: Store, monkeypatch: pytest.MonkeyPatch
+    component: OmniDocuments, store: Store, vendors: Vendors
 ) -> None:
     add_documents(store, 30, TABLES, seed=2)
     component.refresh()
     never = store.execute("select identifier from omni_document where updated_at is null and deleted = 0")
-    asked = Asked(monkeypatch)
+    earlier = len(asked(vendors))
     came = component.refresh()
     assert not came.changed
     # Of those without a time nobody knows.
-    assert sorted(asked.ids) == sorted(row["identifier"] for row in never)
-    asked.ids.clear()
+    assert sorted(asked(vendors)[earlier:]) == sorted(row["identifier"] for row in never)
+    earlier = len(asked(vendors))
     [edited] = [document for document in DOCUMENTS if document.name == "Account health"]
     memory.change_queries(store, edited.identifier, [OmniQuery.of("Other", "sales.pipeline", "amount")])
     try:
         assert component.refresh().changed
-        assert edited.identifier in asked.ids
+        assert edited.identifier in asked(vendors)[earlier:]
         assert upstream(specs(component)[HEALTH]) == ["sales/pipeline"]
     finally:
         memory.change_queries(store, edited.identifier, edited.queries)
@@ -457,6 +449,26 @@ def test_a_deploy_that_changes_a_description_asks_for_a_refresh(component: OmniD
     manifest("Recurring revenue of a month, in euros.")
     assert ticks.asks()
     assert not ticks.asks()
+
+
+def test_a_refresh_that_did_not_end_well_is_asked_for_again_after_an_hour(
+    component: OmniDocuments, marts: bigquery.Client, vendors: Vendors
+) -> None:
+    [step] = [one for one in definitions(component).assets or [] if isinstance(one, dg.AssetsDefinition)]
+    check = dg.AssetCheckKey(KEY, "content")
+    soon, later = datetime.now(UTC) + timedelta(minutes=50), datetime.now(UTC) + timedelta(hours=2)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert unwell(instance, check, later) is None
+        vendors.faults.add("omni", kind="job_failure", times=1)
+        dg.materialize([step], instance=instance, raise_on_error=False)
+        assert (unwell(instance, check, soon), unwell(instance, check, later)) == (None, "the last refresh failed")
+        kept = columns_of(marts, "sales.account_health")
+        make(marts, "sales.account_health", {"score"})
+        dg.materialize([step], instance=instance)
+        assert (unwell(instance, check, soon), unwell(instance, check, later)) == (None, "the check `content` failed")
+        make(marts, "sales.account_health", kept)
+        dg.materialize([step], instance=instance)
+        assert unwell(instance, check, later) is None
 
 
 def test_the_request_is_for_the_schema_model_and_may_be_tried_again(component: OmniDocuments) -> None:
