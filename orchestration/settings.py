@@ -53,8 +53,10 @@ class IncidentIoApi(BaseSettings):
     )
 
 
-class Settings(IncidentIoApi):
-    """The platform's configuration. A field's description says what the variable is and where to find its value."""
+class DbtSettings(BaseSettings):
+    """What building dbt's models takes: all that a developer or a CI job has to have, who run nothing else."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False)
 
     google_cloud_project: Text = Field(description="BigQuery's project: the Google Cloud console's project picker")
     google_application_credentials: Path | None = Field(
@@ -67,13 +69,48 @@ class Settings(IncidentIoApi):
         None, description="address of another Cloud Storage; read by Google's client; leave out for the real one"
     )
     bigquery_location: Text = Field("US", description="where the datasets are: the dataset's details in BigQuery")
-    bigquery_retry_seconds: float = Field(
-        60, gt=0, description="how long a BigQuery that cannot be reached is tried before a step fails"
+    bigquery_raw_project: Text | None = Field(
+        None, description="the project that sources land in; leave out where that is GOOGLE_CLOUD_PROJECT too"
+    )
+    bigquery_dev_project: Text | None = Field(
+        None,
+        description="the project that the targets dev and ci build in; leave out where that is GOOGLE_CLOUD_PROJECT too",
     )
 
     dbt_target: Literal["prod", "dev", "ci"] = Field(description="the target of dbt_project/profiles.yml")
     dbt_schema_prefix: Text | None = Field(
         None, description="what the datasets of the targets dev and ci begin with, such as dev_ada; prod has none"
+    )
+
+    dataplatform_state_dir: Path = Field(
+        REPOSITORY / ".state", description="where the vendors' saved state and dbt's manifest are kept"
+    )
+    dataplatform_state_bucket: Text | None = Field(
+        None,
+        description="the Cloud Storage bucket of the vendors' state, below state/, and of production's dbt manifests, below dbt/; "
+        "leave out where one machine runs all of Dagster and nobody builds models elsewhere",
+    )
+    dataplatform_commit: Text | None = Field(
+        None, description="the commit that was deployed; set in the image; without it the checkout's own is asked for"
+    )
+
+    @property
+    def raw_project(self) -> str:
+        """The project that sources land in."""
+        return self.bigquery_raw_project or self.google_cloud_project
+
+    @property
+    def modelled_project(self) -> str:
+        """The project that the target builds in."""
+        development = None if self.dbt_target == "prod" else self.bigquery_dev_project
+        return development or self.google_cloud_project
+
+
+class Settings(IncidentIoApi, DbtSettings):
+    """The platform's configuration. A field's description says what the variable is and where to find its value."""
+
+    bigquery_retry_seconds: float = Field(
+        60, gt=0, description="how long a BigQuery that cannot be reached is tried before a step fails"
     )
 
     fivetran_api_url: AnyHttpUrl = Field(AnyHttpUrl("https://api.fivetran.com"), description="Fivetran's API")
@@ -168,14 +205,6 @@ class Settings(IncidentIoApi):
         description="this repository's branch, such as https://github.com/acme/data-platform/tree/main; models link to it; "
         "without it to the files of this machine",
     )
-    dataplatform_state_dir: Path = Field(
-        REPOSITORY / ".state", description="where the vendors' saved state and dbt's manifest are kept"
-    )
-    dataplatform_state_bucket: Text | None = Field(
-        None,
-        description="the Cloud Storage bucket that the vendors' state is kept in as well, below state/; leave out where one "
-        "machine runs all of Dagster",
-    )
 
     @model_validator(mode="after")
     def _mail_is_whole(self) -> Self:
@@ -227,7 +256,12 @@ def incident_io_api() -> IncidentIoApi:
     return _read(IncidentIoApi)
 
 
-def _read[S: IncidentIoApi](kind: type[S]) -> S:
+def dbt_settings() -> DbtSettings:
+    """Only what building dbt's models takes. Raises SettingsError as `settings` does."""
+    return _read(DbtSettings)
+
+
+def _read[S: BaseSettings](kind: type[S]) -> S:
     # Google's clients and dbt read the process's environment, so a `.env` file has to reach it too.
     load_dotenv(REPOSITORY / ".env")
     try:

@@ -19,7 +19,9 @@ from product_events.registry import Event, Registry, RegistryError, registry
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 out, err = Console(), Console(stderr=True)
 
-Project = Annotated[str, typer.Option(envvar="GOOGLE_CLOUD_PROJECT", help="BigQuery's project.")]
+Project = Annotated[
+    str, typer.Option(envvar=["BIGQUERY_RAW_PROJECT", "GOOGLE_CLOUD_PROJECT"], help="BigQuery's project.")
+]
 Dataset = Annotated[str, typer.Option(help="The dataset of the events' tables.")]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sandbox.config import PROJECT, REPOSITORY, SandboxConfig
+from sandbox.services import storage
 
 MARKER = "# Written by `sandbox up`: every vendor is a stand-in on loopback. Delete this line to keep your own changes."
 
@@ -45,6 +46,7 @@ def environment(config: SandboxConfig) -> dict[str, str]:
         "ROTA_SYNC": "true",
         "DATAPLATFORM_URL": config.url("dagster"),
         "DATAPLATFORM_STATE_DIR": str(config.root / "state"),
+        "DATAPLATFORM_STATE_BUCKET": storage.BUCKET,
     }
 
 

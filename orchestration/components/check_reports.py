@@ -41,7 +41,7 @@ def table_schema(columns: Columns) -> dg.TableSchema:
 
 def table_url(dataset: str, table: str = "") -> str:
     """Where a person looks at a table, or at a dataset."""
-    project = settings().google_cloud_project
+    project = settings().raw_project
     place = f"t={table}&page=table" if table else "page=dataset"
     return f"https://console.cloud.google.com/bigquery?project={project}&p={project}&d={dataset}&{place}"
 

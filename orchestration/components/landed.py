@@ -36,7 +36,7 @@ class LandedTables(VendorState, dg.Resolvable):
     @property
     @override
     def source(self) -> str:
-        return f"BigQuery, {settings().google_cloud_project}"
+        return f"BigQuery, {settings().raw_project}"
 
     @override
     def read(self, last: str | None) -> str:

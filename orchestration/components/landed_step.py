@@ -113,7 +113,7 @@ class Looking:
         return decorate(look)
 
     def get_asset_spec(self, table: Table) -> dg.AssetSpec:
-        name = f"{settings().google_cloud_project}.{table.dataset}.{table.name}"
+        name = f"{settings().raw_project}.{table.dataset}.{table.name}"
         return dg.AssetSpec(
             key=table.key,
             group_name=GROUP,

@@ -207,4 +207,4 @@ def _metadata(exported: Exported) -> dict[str, Any]:
 def _url(unit: str) -> str:
     if unit == "incident_io":
         return "https://app.incident.io"
-    return f"https://console.cloud.google.com/bigquery?project={settings().google_cloud_project}"
+    return f"https://console.cloud.google.com/bigquery?project={settings().raw_project}"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from google.api_core.exceptions import NotFound
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestration.components.saved_state import Stamped, StateMissing, VendorState
 from orchestration.settings import SettingsError, settings
 
 FOLDER = "state/"
 SECONDS = 30
+RETRY = DEFAULT_RETRY.with_timeout(15)
+"""Google's client would try for two minutes, while the other vendors' states wait to be told."""
 
 
 class StateBucket:
@@ -38,13 +41,13 @@ class StateBucket:
 
     def push(self, part: VendorState) -> None:
         blob = self._bucket.blob(FOLDER + part.state_name)
-        blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS)
+        blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS, retry=RETRY)
 
     def pull(self, part: VendorState) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
         read_at = part.read_at()
         try:
-            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=SECONDS)
+            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=SECONDS, retry=RETRY)
         except NotFound:
             if read_at is None:
                 raise StateMissing(

@@ -56,6 +56,8 @@ class Counted:
 class Warehouse(BigQueryProject):
     """What loaders have written into a project. Every call raises google.api_core's exceptions."""
 
+    raw = True
+
     def newest(self, dataset: str, tables: Collection[str]) -> dict[str, datetime]:
         """When the newest row of each table was written; tables that do not exist or are empty are left out."""
         query = " union all ".join(

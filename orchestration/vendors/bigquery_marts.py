@@ -67,7 +67,7 @@ class PlatformMarts(BigQueryProject):
         values = settings()
         prefix = f"{values.dbt_schema_prefix}_" if values.dbt_target != "prod" and values.dbt_schema_prefix else ""
         return cls(
-            values.google_cloud_project,
+            values.modelled_project,
             values.bigquery_location,
             values.bigquery_retry_seconds,
             f"{prefix}data_platform",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from google.cloud import bigquery
 
@@ -21,6 +21,9 @@ class BigQueryProject:
     `retry_seconds` is how long a BigQuery that cannot be reached is tried; Google's clients would try for ten minutes, call by call.
     """
 
+    raw: ClassVar[bool] = False
+    """Whether it is the project that sources land in, and not the one that dbt builds in."""
+
     def __init__(self, project: str, location: str, retry_seconds: float) -> None:
         self._client = bigquery.Client(project=project, location=location)
         self._retry = bigquery.DEFAULT_RETRY.with_timeout(retry_seconds)
@@ -29,7 +32,8 @@ class BigQueryProject:
     def configured(cls) -> Self:
         """The project of the settings."""
         values = settings()
-        return cls(values.google_cloud_project, values.bigquery_location, values.bigquery_retry_seconds)
+        project = values.raw_project if cls.raw else values.modelled_project
+        return cls(project, values.bigquery_location, values.bigquery_retry_seconds)
 
     def number_of_rows(self, table: str) -> int:
         """All rows of `[project.]dataset.table`, as BigQuery knows them without reading."""

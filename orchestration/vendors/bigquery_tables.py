@@ -48,6 +48,8 @@ class Table:
 class Tables(BigQueryProject):
     """The platform's own tables in a project. Every call raises google.api_core's exceptions."""
 
+    raw = True
+
     def ensure(self, table: Table) -> None:
         """Make the dataset and the table where they are missing, and add the columns that the table lacks."""
         with MAKING:

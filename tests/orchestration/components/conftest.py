@@ -17,6 +17,8 @@ def configured(company: SandboxConfig, tmp_path: Path) -> Iterator[None]:
         for name, value in environment(company).items():
             patch.setenv(name, value)
         patch.setenv("DATAPLATFORM_STATE_DIR", str(tmp_path / "state"))
+        # Cloud Storage's stand-in is started only where it is tested.
+        patch.delenv("DATAPLATFORM_STATE_BUCKET")
         settings.cache_clear()
         yield
     settings.cache_clear()

@@ -1,0 +1,1 @@
+"""Changing dbt models against production's data: build what changed, read the rest from production, write nothing there."""

@@ -1,0 +1,98 @@
+"""Where a developer, or a CI job, builds: which project, into which datasets."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestration.settings import DBT_PROJECT, DbtSettings
+
+PROJECT_FILE = "dbt_project.yml"
+LONGEST_USER = 40
+
+
+class Refused(RuntimeError):
+    """A command will not do what it was asked for; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A checkout of the dbt project and the datasets that it builds in: `prefix`, or `prefix` with `_<schema>` after it."""
+
+    project_dir: Path
+    target: str
+    prefix: str
+    database: str
+    production: Path
+    """The folder of production's manifest, as `dataplatform dbt mfest` left it."""
+
+    @classmethod
+    def of(cls, values: DbtSettings, folder: Path) -> Workspace:
+        """Of the checkout that `folder` is in. Never of the target prod, whatever the settings say: that is the platform's."""
+        return cls._of(values, folder, "ci" if values.dbt_target == "ci" else "dev", values.dbt_schema_prefix)
+
+    @classmethod
+    def of_pull_request(cls, values: DbtSettings, folder: Path, number: int) -> Workspace:
+        """With datasets of the pull request's own."""
+        return cls._of(values, folder, "ci", f"ci_pr_{number}")
+
+    @classmethod
+    def _of(cls, values: DbtSettings, folder: Path, target: str, prefix: str | None) -> Workspace:
+        return cls(
+            project_dir=_project(folder),
+            target=target,
+            prefix=prefix or f"{target}_{_user()}",
+            database=values.bigquery_dev_project or values.google_cloud_project,
+            production=values.dataplatform_state_dir / "production",
+        )
+
+    @property
+    def arguments(self) -> list[str]:
+        """What every invocation of dbt has."""
+        places = ["--project-dir", str(self.project_dir), "--profiles-dir", str(self.project_dir)]
+        return [*places, "--target", self.target, "--target-path", str(self.target_path)]
+
+    @property
+    def target_path(self) -> Path:
+        """Of the checkout: two worktrees share no parsed project."""
+        return self.project_dir / "target" / self.target
+
+    def owns(self, database: str | None, schema: str) -> bool:
+        """Whether a dataset is one of this workspace's."""
+        return database == self.database and (schema == self.prefix or schema.startswith(f"{self.prefix}_"))
+
+    def enter(self) -> None:
+        """Have dbt's profile name this workspace's datasets."""
+        os.environ["DBT_SCHEMA_PREFIX"] = self.prefix
+
+
+def commit(values: DbtSettings) -> str:
+    """The commit that this code is of: the setting, else the checkout's own, with `-dirty` after it where files differ from it.
+
+    Raises Refused where neither is known.
+    """
+    if values.dataplatform_commit:
+        return values.dataplatform_commit
+    command = ["git", "-C", str(DBT_PROJECT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Refused("This is no git checkout: set DATAPLATFORM_COMMIT to the commit that was deployed.") from error
+
+
+def _project(folder: Path) -> Path:
+    """The dbt project of the checkout that a folder is in; this installation's own where it is in none."""
+    for above in (folder, *folder.parents):
+        for place in (above, above / DBT_PROJECT.name):
+            if (place / PROJECT_FILE).exists():
+                return place
+    return DBT_PROJECT
+
+
+def _user() -> str:
+    """Whoever is logged in, as a dataset may be named."""
+    return re.sub(r"[^a-z0-9]+", "_", getpass.getuser().lower()).strip("_")[:LONGEST_USER] or "nobody"
