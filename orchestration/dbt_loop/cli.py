@@ -114,22 +114,11 @@ def publish(
 ) -> None:
     """Leave the manifest of this deploy in Cloud Storage, where `mfest` finds it. The asset dbt/manifest does so after each deploy."""
     with _told():
-        from datetime import UTC, datetime
-
-        from orchestration.dbt_loop.workspace import Refused, commit
-        from orchestration.settings import SettingsError
-        from orchestration.vendors.dbt_manifests import MANIFEST, DbtManifests
+        from orchestration.dbt_loop.deploys import publish as leave
+        from orchestration.vendors.dbt_manifests import MANIFEST
 
         values = _settings()
-        if values.dbt_target != "prod":
-            raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
-        if values.dataplatform_state_bucket is None:
-            raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: it is where `mfest` looks.")
-        path = manifest or values.dataplatform_state_dir / "dbt" / MANIFEST
-        if not path.exists():
-            raise Refused(f"{path} is not there: run `dataplatform refresh` first.")
-        manifests = DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket)
-        now = manifests.publish(path, commit(values), values.dbt_target, datetime.now(UTC))
+        now = leave(values, manifest or values.dataplatform_state_dir / "dbt" / MANIFEST)
         _say(
             f"production's manifest: commit {now.commit[:12]}, deployed {now.deployed_at:%Y-%m-%d %H:%M:%S} UTC, dbt {now.dbt_version}"
         )

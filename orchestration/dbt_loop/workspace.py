@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,20 +67,6 @@ class Workspace:
     def enter(self) -> None:
         """Have dbt's profile name this workspace's datasets."""
         os.environ["DBT_SCHEMA_PREFIX"] = self.prefix
-
-
-def commit(values: DbtSettings) -> str:
-    """The commit that this code is of: the setting, else the checkout's own, with `-dirty` after it where files differ from it.
-
-    Raises Refused where neither is known.
-    """
-    if values.dataplatform_commit:
-        return values.dataplatform_commit
-    command = ["git", "-C", str(DBT_PROJECT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Refused("This is no git checkout: set DATAPLATFORM_COMMIT to the commit that was deployed.") from error
 
 
 def _project(folder: Path) -> Path:

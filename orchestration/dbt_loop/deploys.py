@@ -1,0 +1,41 @@
+"""The manifest of a production deploy, left in Cloud Storage for developers and CI."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestration.dbt_loop.workspace import Refused
+from orchestration.settings import DBT_PROJECT, DbtSettings, SettingsError
+from orchestration.vendors.dbt_manifests import DbtManifests, Published
+
+
+def publish(values: DbtSettings, manifest: Path) -> Published:
+    """Leave a manifest where `mfest` looks, and return the one that is the newest now.
+
+    Raises Refused for another target than prod and where the commit is not known, SettingsError without a bucket, ManifestInvalid, and
+    google.api_core's exceptions.
+    """
+    if values.dbt_target != "prod":
+        raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
+    if values.dataplatform_state_bucket is None:
+        raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: it is where `mfest` looks.")
+    if not manifest.exists():
+        raise Refused(f"{manifest} is not there: run `dataplatform refresh` first.")
+    manifests = DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket)
+    return manifests.publish(manifest, commit(values), values.dbt_target, datetime.now(UTC))
+
+
+def commit(values: DbtSettings) -> str:
+    """The commit that this code is of: the setting, else the checkout's own, with `-dirty` after it where files differ from it.
+
+    Raises Refused where neither is known.
+    """
+    if values.dataplatform_commit:
+        return values.dataplatform_commit
+    command = ["git", "-C", str(DBT_PROJECT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Refused("This is no git checkout: set DATAPLATFORM_COMMIT to the commit that was deployed.") from error
