@@ -1,4 +1,4 @@
-"""Those who read are found while the platform runs. With the platform of the story."""
+"""Those who read: found while the platform runs, and told of when a customer may see another's rows. With the platform of the story."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from sandbox import dagster_api
 from tests.e2e.conftest import Platform, wait_for
 
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.long]
+
+DASHBOARD = "explo/on_call_load"
 
 
 def run(platform: Platform, job: str) -> str:
@@ -34,3 +36,21 @@ def test_what_is_added_at_a_vendor_is_in_the_graph_after_the_refresh_and_nobody_
     read = dagster_api.checks(platform.config, "lineage/state")["read"]
     assert read is not None
     assert read["success"]
+
+
+def test_a_dashboard_that_shows_a_customer_the_rows_of_another_pages_an_engineer_at_night(platform: Platform) -> None:
+    platform.sandbox("clock", "set", "2026-11-24T03:00:00+00:00")
+    known = len(platform.pages())
+    assert run(platform, "explo_tenants") == "SUCCESS"
+    assert len(platform.pages()) == known
+    platform.sandbox("break", "explo", DASHBOARD.split("/")[1])
+    assert run(platform, "explo_tenants") == "SUCCESS"
+    pages = wait_for(lambda: platform.pages()[known:], 60, "somebody is paged")
+    assert [(page["metadata"]["unit"], page["state"], page["schedule"]) for page in pages] == [
+        (f"check/{DASHBOARD}/tenants", "sent", "Engineers")
+    ]
+    event = next(e for e in platform.alert_events() if e["deduplication_key"] == pages[0]["deduplication_key"])
+    assert "1 customer dashboard hurt" in event["title"]
+    platform.sandbox("mend")
+    assert run(platform, "explo_tenants") == "SUCCESS"
+    wait_for(lambda: not [one for one in platform.open_incidents() if DASHBOARD in one["name"]], 60, "it is closed")
