@@ -75,6 +75,21 @@ def vendors(company: SandboxConfig) -> Iterator[Vendors]:
         running.stop()
 
 
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
+    """Cloud Storage's stand-in alone, with an empty bucket."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SANDBOX_DIR", str(tmp_path_factory.mktemp("storage")))
+        patch.setenv("SANDBOX_PORTS", "free")
+        config = SandboxConfig.load()
+    supervisor = stack(config, only=("storage",))
+    try:
+        supervisor.up(lambda _done: None)
+        yield config
+    finally:
+        supervisor.down(lambda _name: None)
+
+
 @pytest.fixture(autouse=True)
 def mended(request: pytest.FixtureRequest) -> Iterator[None]:
     """Switches off after a test the faults that it switched on."""

@@ -16,7 +16,7 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 FOLDER = "dbt"
 MANIFEST = "manifest.json"
 SECONDS = 60
-RETRY = DEFAULT_RETRY.with_timeout(20)
+RETRY = DEFAULT_RETRY.with_timeout(10)
 """Google's client would try for two minutes: a person waits, or a deploy that is tried again as a whole."""
 TRIES = 5
 

@@ -60,6 +60,54 @@ def wire(*script: Any) -> Iterator[Wire]:
         server.close()
 
 
+@dataclass
+class Cut:
+    """A way to a server that takes so many bytes from its clients, and then neither goes on nor breaks off."""
+
+    port: int
+    to: int
+    after: int
+    sent: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def forward(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self.to)) as server, contextlib.suppress(OSError):
+            threading.Thread(target=self._answers, args=(server, client), daemon=True).start()
+            while received := client.recv(65536):
+                self.sent += len(received)
+                if self.sent >= self.after:
+                    while client.recv(65536):  # until the client has gone
+                        pass
+                    return
+                server.sendall(received)
+
+    def _answers(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while received := server.recv(65536):
+                client.sendall(received)
+
+
+@contextlib.contextmanager
+def cut(to: int, after: int) -> Iterator[Cut]:
+    """Serve the way to the port `to` on a free one until the end of the block."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    made = Cut(listening.getsockname()[1], to, after)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=made.forward, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield made
+    finally:
+        listening.close()
+
+
 def _serve(server: socket.socket, playing: Wire) -> None:
     while True:
         try:

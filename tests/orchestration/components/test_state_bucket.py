@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,24 +11,16 @@ from orchestration.components.refresh import Line, pull, refresh_all
 from orchestration.settings import SettingsError, settings
 from sandbox.config import SandboxConfig
 from sandbox.services.storage import BUCKET
-from sandbox.stack import stack
 from tests.orchestration.components.test_saved_state import Shelf
 from tests.orchestration.wire import refused_port
 
 pytestmark = pytest.mark.usefixtures("configured")
 
 
-@pytest.fixture(scope="module")
-def storage(company: SandboxConfig) -> Iterator[None]:
-    supervisor = stack(company, only=("storage",))
-    supervisor.up(lambda _done: None)
-    yield
-    supervisor.stop("storage")
-
-
 @pytest.fixture
-def bucket(storage: None, configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def bucket(storage: SandboxConfig, configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAPLATFORM_STATE_BUCKET", BUCKET)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage.url("storage"))
     settings.cache_clear()
 
 

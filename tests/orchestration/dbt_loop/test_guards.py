@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.dbt_loop.guards import Relation, compatible, own_datasets, relations
+from orchestration.dbt_loop.workspace import Refused, Workspace
+
+HERE = Workspace(Path("dbt_project"), "dev", "dev_ada", "acme-dev", Path("production"))
+PRODUCTION = [Relation("incidents", "acme", "core"), Relation("account", "acme-raw", "salesforce")]
+
+
+def made_by(version: str, adapter: str = "bigquery") -> dict[str, Any]:
+    return {"metadata": {"dbt_version": version, "adapter_type": adapter}}
+
+
+@pytest.mark.parametrize("version", ["1.11.0", "1.11.16", "1.11.2rc1"])
+def test_another_patch_of_dbt_agrees_on_what_has_changed(version: str) -> None:
+    compatible(made_by(version), "1.11.16", "bigquery")
+
+
+@pytest.mark.parametrize("version", ["1.10.4", "1.12.0", "2.11.0"])
+def test_another_minor_is_refused_with_the_remedy(version: str) -> None:
+    with pytest.raises(Refused, match=rf"made by dbt {version}, and this is dbt 1.11.16.*make install"):
+        compatible(made_by(version), "1.11.16", "bigquery")
+
+
+def test_another_adapter_is_refused() -> None:
+    with pytest.raises(Refused, match="made for snowflake, and "):
+        compatible(made_by("1.11.16", "snowflake"), "1.11.16", "bigquery")
+
+
+def test_a_workspace_owns_its_prefix_and_what_begins_with_it() -> None:
+    owned = [Relation("a", "acme-dev", "dev_ada"), Relation("b", "acme-dev", "dev_ada_core")]
+    own_datasets(owned, PRODUCTION, HERE)
+
+
+@pytest.mark.parametrize(
+    "relation",
+    [
+        Relation("incidents", "acme", "core"),
+        Relation("incidents", "acme-dev", "core"),
+        Relation("incidents", "acme", "dev_ada_core"),
+        Relation("incidents", "acme-dev", "dev_adam_core"),
+        Relation("incidents", None, "dev_ada_core"),
+    ],
+)
+def test_nothing_is_built_elsewhere(relation: Relation) -> None:
+    with pytest.raises(Refused, match=rf"it would build incidents in {relation.database}.{relation.schema}\. "):
+        own_datasets([Relation("fine", "acme-dev", "dev_ada_core"), relation], PRODUCTION, HERE)
+
+
+def test_a_prefix_that_production_has_datasets_of_is_refused() -> None:
+    with pytest.raises(Refused, match="choose another DBT_SCHEMA_PREFIX"):
+        own_datasets([Relation("a", "acme-dev", "dev_ada_core")], [Relation("b", "acme-dev", "dev_ada_core")], HERE)
+
+
+def test_what_is_said_of_many_is_bounded() -> None:
+    with pytest.raises(Refused, match=r"m4 in x\.y and 95 more\. "):
+        own_datasets([Relation(f"m{n}", "x", "y") for n in range(100)], [], HERE)
+
+
+def test_sources_are_production_too() -> None:
+    model = {"resource_type": "model", "name": "m", "database": "acme", "schema": "core"}
+    check = {"resource_type": "test", "name": "t", "database": "acme", "schema": "dbt_test__audit"}
+    source = {"resource_type": "source", "name": "s", "database": "acme-raw", "schema": "stripe"}
+    found = relations({"nodes": {"m": model, "t": check}, "sources": {"s": source}})
+    assert [one.dataset for one in found] == [("acme", "core"), ("acme-raw", "stripe")]
