@@ -1,0 +1,141 @@
+"""Changing models beside a production that runs: a developer's loop, and two pull requests at once. With the platform of the story."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from sandbox.config import REPOSITORY
+from sandbox.env_file import environment
+from sandbox.services.bigquery import client
+from tests.e2e.conftest import Platform, wait_for
+from tests.orchestration.processes import only
+
+pytestmark = pytest.mark.timeout(600)
+
+TICKETS, PIPELINE = "support/tickets.sql", "sales/pipeline.sql"
+OURS = ("dev_", "ci_")
+PROGRAM = Path(sys.executable).with_name("dataplatform")
+
+
+@pytest.fixture(scope="module")
+def worktree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A git worktree with a mart that was edited."""
+    folder = tmp_path_factory.mktemp("branch") / "worktree"
+    subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "add", "--quiet", "--detach", str(folder)], check=True)
+    checkout(folder, TICKETS)
+    yield folder
+    subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "remove", "--force", str(folder)], check=True)
+
+
+def checkout(folder: Path, edited: str, text: str = "{# A change. #}\n") -> Path:
+    """Put the dbt project as it is here into a folder, with a mart that begins with `text`."""
+    left = shutil.ignore_patterns("target", "logs")
+    shutil.copytree(REPOSITORY / "dbt_project", folder / "dbt_project", ignore=left, dirs_exist_ok=True)
+    shutil.copytree(REPOSITORY / "scripts", folder / "scripts", dirs_exist_ok=True)
+    mart = folder / "dbt_project" / "models" / "marts" / edited
+    mart.write_text(text + mart.read_text())
+    return folder
+
+
+def variables(platform: Platform) -> dict[str, str]:
+    return only(environment(platform.config))
+
+
+def datasets(platform: Platform) -> set[str]:
+    return {found.dataset_id for found in client(platform.config).list_datasets()}
+
+
+def modified(platform: Platform) -> dict[str, datetime | None]:
+    """When each table of production was last written to, and each of the sources."""
+    warehouse = client(platform.config)
+    tables = [t for name in datasets(platform) if not name.startswith(OURS) for t in warehouse.list_tables(name)]
+    return {f"{table.dataset_id}.{table.table_id}": warehouse.get_table(table).modified for table in tables}
+
+
+def built(checkout: Path, target: str) -> set[str]:
+    """The models that the last invocation built."""
+    results = json.loads((checkout / "dbt_project" / "target" / target / "run_results.json").read_text())["results"]
+    return {r["unique_id"].split(".")[2] for r in results if r["unique_id"].startswith("model.")}
+
+
+def test_one_mart_is_built_with_what_is_downstream_and_the_rest_is_productions(
+    platform: Platform, worktree: Path
+) -> None:
+    assert platform.assets()["dbt/manifest"].made_at is not None, "the deploy was published"
+    before, known = modified(platform), datasets(platform)
+    said = subprocess.run(
+        ["bash", "-c", "source scripts/dbt_aliases.sh && mfest && dbm"],
+        cwd=worktree, env=variables(platform), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert built(worktree, "dev") == {"tickets", "support_load_by_week"}
+    assert "production: commit " in said.stderr
+    user = getpass.getuser()
+    assert datasets(platform) - known == {f"dev_{user}_support"}
+    made = client(platform.config).get_table(f"dev_{user}_support.tickets")
+    assert made.expires is not None
+    assert timedelta(days=13) < made.expires - datetime.now(UTC) < timedelta(days=15)
+    assert made.num_rows == client(platform.config).get_table("support.tickets").num_rows
+    assert modified(platform) == before
+
+
+def test_models_and_tags_are_completed(platform: Platform, worktree: Path) -> None:
+    script = """source scripts/dbt_aliases.sh
+    for line in "dbs support_load" "drs stg_stripe__inv" "dbs tickets +pipel"; do
+      COMP_LINE="$line" COMP_POINT=${#line}; _dbt_complete; echo "${COMPREPLY[@]}"; done"""
+    said = subprocess.run(["bash", "-c", script], cwd=worktree, capture_output=True, text=True, check=True)
+    assert said.stdout.splitlines() == ["support_load_by_week", "stg_stripe__invoices", "+pipeline"]
+
+
+def test_a_table_of_mine_that_is_old_does_not_stand_for_productions(platform: Platform, worktree: Path) -> None:
+    user = getpass.getuser()
+    platform.query(f"create or replace table dev_{user}_support.tickets as select * from support.tickets limit 0")
+    command = [str(PROGRAM), "dbt", "drs", "support_load_by_week"]
+    subprocess.run(command, cwd=worktree, env=variables(platform), check=True)
+    mine = platform.query(f"select * from dev_{user}_support.support_load_by_week order by 1, 2")
+    assert mine == platform.query("select * from support.support_load_by_week order by 1, 2")
+    subprocess.run([str(PROGRAM), "dbt", "drop"], cwd=worktree, env=variables(platform), check=True)
+    assert not [name for name in datasets(platform) if name.startswith(OURS)]
+
+
+def test_two_pull_requests_at_once_share_nothing_and_leave_nothing(platform: Platform, tmp_path: Path) -> None:
+    """The second one is broken."""
+    before = modified(platform)
+    folders = [
+        checkout(tmp_path / "one", TICKETS),
+        checkout(tmp_path / "two", PIPELINE, "{{ config(pre_hook='select * from nowhere.at_all') }}\n"),
+    ]
+    running = [
+        subprocess.Popen(
+            [str(PROGRAM), "dbt", "ci", str(number)],
+            cwd=folder, env=variables(platform), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for number, folder in enumerate(folders, 1)
+    ]  # fmt: skip
+    said = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 1], said
+    assert [built(folder, "ci") for folder in folders] == [{"tickets", "support_load_by_week"}, {"pipeline"}]
+    assert ["dropped: ci_pr_1_support\n" in said[0], "dropped: ci_pr_2_sales\n" in said[1]] == [True, True], said
+    assert not [name for name in datasets(platform) if name.startswith(OURS)]
+    assert modified(platform) == before
+
+
+@pytest.mark.long
+def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform, tmp_path: Path) -> None:
+    folder = checkout(tmp_path / "one", TICKETS)
+    process = subprocess.Popen([str(PROGRAM), "dbt", "ci", "3"], cwd=folder, env=variables(platform))
+    wait_for(lambda: "ci_pr_3_support" in datasets(platform), 200, "it builds")
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=120) != 0
+    assert not [name for name in datasets(platform) if name.startswith(OURS)]
