@@ -33,6 +33,7 @@ def apply(start_anew: Callable[[], None]) -> None:
     _assign_structs()
     _look_tables_up_in_the_catalogue()
     _look_columns_up_by_table()
+    _know_when_tables_were_written()
     _know_that_there_is_no_pandas()
     _say_when_to_try_again(start_anew)
 
@@ -130,6 +131,38 @@ def _look_columns_up_by_table() -> None:
     for module in (tables, tabledata):
         module.columns = columns
     partitions._hidden = hidden
+
+
+def _know_when_tables_were_written() -> None:
+    # Of a table that was made by SQL, every look at it is taken for its last change. DuckLake's catalogue has the snapshots.
+    original = tables.load
+
+    def corrected(project_id: str, dataset_id: str, table_id: str) -> Any:
+        table = original(project_id, dataset_id, table_id)
+        if project_id == "emulator":
+            return table
+        catalogue = database.quote(f"__ducklake_metadata_{project_id}")
+        [(created, written)] = database.fetch(
+            "WITH found AS ("
+            f"SELECT t.table_id, t.begin_snapshot FROM {catalogue}.ducklake_table t "
+            f"JOIN {catalogue}.ducklake_schema s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL "
+            "WHERE t.end_snapshot IS NULL AND s.schema_name = $1 AND t.table_name = $2 "
+            f"UNION ALL SELECT v.view_id, v.begin_snapshot FROM {catalogue}.ducklake_view v "
+            f"JOIN {catalogue}.ducklake_schema s ON s.schema_id = v.schema_id AND s.end_snapshot IS NULL "
+            "WHERE v.end_snapshot IS NULL AND s.schema_name = $1 AND v.view_name = $2), "
+            "changes AS (SELECT begin_snapshot AS snapshot_id FROM found "
+            f"UNION ALL SELECT begin_snapshot FROM {catalogue}.ducklake_data_file WHERE table_id IN (SELECT table_id FROM found) "
+            f"UNION ALL SELECT end_snapshot FROM {catalogue}.ducklake_data_file WHERE table_id IN (SELECT table_id FROM found) "
+            f"UNION ALL SELECT begin_snapshot FROM {catalogue}.ducklake_delete_file WHERE table_id IN (SELECT table_id FROM found)) "
+            "SELECT epoch_ms(min(snapshot_time)), epoch_ms(max(snapshot_time)) "
+            f"FROM {catalogue}.ducklake_snapshot WHERE snapshot_id IN (SELECT snapshot_id FROM changes)",
+            [dataset_id, table_id],
+        )
+        if written is None:
+            return table
+        return table.replace(creationTime=str(created), lastModifiedTime=str(written))
+
+    tables.load = corrected
 
 
 def _know_that_there_is_no_pandas() -> None:

@@ -162,3 +162,20 @@ def test_killed_at_once_it_comes_back_with_what_it_acknowledged(tmp_path_factory
             slow.result(timeout=60)
     finally:
         supervisor.down(lambda _name: None)
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["insert into {} values (2)", "update {} set x = 3 where true", "delete from {} where true", "truncate table {}",
+     "create or replace table {} as select 1 as x"],
+)  # fmt: skip
+def test_a_table_was_modified_when_it_was_written_and_not_when_it_is_looked_at(
+    client: bigquery.Client, dataset: str, change: str
+) -> None:
+    table = f"{dataset}.looks"
+    client.query_and_wait(f"create or replace table {table} as select 1 as x")
+    written = client.get_table(table).modified
+    client.query_and_wait(f"select * from {table}")
+    assert client.get_table(table).modified == written
+    client.query_and_wait(change.format(table))
+    assert client.get_table(table).modified > written
