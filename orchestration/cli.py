@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from orchestration.doctor.cli import doctor
 from orchestration.incidents import cli as incidents_cli
 from orchestration.on_call.cli import app as on_call
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=False)
 app.add_typer(on_call, name="on-call")
 app.add_typer(incidents_cli.app, name="incidents")
+app.command()(doctor)
 lineage = typer.Typer(no_args_is_help=True, help="Who reads what, as vendors report it and as dbt declares it.")
 app.add_typer(lineage, name="lineage")
 

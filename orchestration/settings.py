@@ -149,7 +149,8 @@ class Settings(IncidentIoApi):
     slack_bot_token: Secret | None = Field(
         None,
         description="api.slack.com/apps, the app, OAuth & Permissions, the bot's token with the scopes chat:write, "
-        "usergroups:read, usergroups:write, users:read and users:read.email; leave out to have no Slack",
+        "usergroups:read, usergroups:write, users:read and users:read.email, and for `dataplatform doctor` channels:read and "
+        "groups:read; leave out to have no Slack",
     )
     slack_alerts_channel: Text | None = Field(
         None, description="the channel that gets alerts when incident.io takes none: its id, from the channel's details"
@@ -265,16 +266,21 @@ def _examine[S: IncidentIoApi](kind: type[S]) -> tuple[S, tuple[Problem, ...]]:
     # Google's clients and dbt read the process's environment, so a `.env` file has to reach it too.
     load_dotenv(REPOSITORY / ".env")
     try:
-        found, problems = kind(), list[Problem]()
+        found, problems = _constructed(kind), list[Problem]()
     except ValidationError as error:
         problems = [_problem(one) for one in error.errors(include_url=False, include_input=False)]
         broken = {problem.names[0].lower() for problem in problems}
         taken = cast("Any", dict.fromkeys(broken, (Any, None)))
-        found = create_model(kind.__name__, __base__=kind, **taken)().model_copy(update=dict.fromkeys(broken))
+        readable = create_model(kind.__name__, __base__=kind, **taken)
+        found = _constructed(readable).model_copy(update=dict.fromkeys(broken))
     named = {name for problem in problems for name in problem.names}
     # A variable that is malformed is not one that is left out.
     problems += [one for one in found.together() if not named.intersection(one.names)]
     return found, tuple(problems)
+
+
+def _constructed[S: IncidentIoApi](kind: type[S]) -> S:
+    return kind()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
 
 
 def _both(one: str, other: str) -> Problem:
