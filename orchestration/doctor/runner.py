@@ -23,7 +23,10 @@ def run(
     seconds: float,
     tell: Tell = lambda _names: None,
 ) -> list[Result]:
-    """The results in the order of the checks. `seconds` is how long each may take; one that takes longer has failed, and is left behind."""
+    """The results in the order of the checks. `seconds` is how long each may take; one that takes longer has failed, and is left behind.
+
+    Raises ValueError where checks wait for one that is not among them, or for each other.
+    """
     hidden, ended = secrets(values), Ended()
     waiting, under_way = {check.name: check for check in checks}, dict[str, float]()
     results = dict[str, Result]()
@@ -33,6 +36,7 @@ def run(
         tell(tuple(under_way))
 
     while waiting or under_way:
+        before = len(waiting)
         for check in [*waiting.values()]:
             outcomes = {name: result.outcome for name, result in results.items()}
             if (outcome := not_to_be_looked_at(check, values, broken, outcomes)) is not None:
@@ -44,6 +48,8 @@ def run(
                 # No pool of threads: one that hangs would keep this process from ending.
                 threading.Thread(target=_look, args=(check, ended), name=check.name, daemon=True).start()
         if not under_way:
+            if waiting and len(waiting) == before:
+                raise ValueError(f"{', '.join(waiting)} wait for what does not come")
             continue
         try:
             patience = min(under_way.values()) + seconds - time.monotonic()
