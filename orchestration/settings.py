@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, override
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import available_timezones
 
 from dotenv import load_dotenv
@@ -71,10 +71,6 @@ class IncidentIoApi(BaseSettings):
         description="incident.io: Settings, API keys, a key that may view alerts, escalations and incidents, and, for "
         "`dataplatform on-call`, what docs/on-call.md lists"
     )
-
-    def together(self) -> Iterator[Problem]:
-        """What is wrong with variables that are right each by itself. Which are not set is all that it looks at."""
-        yield from ()
 
 
 class Settings(IncidentIoApi):
@@ -202,8 +198,8 @@ class Settings(IncidentIoApi):
         "machine runs all of Dagster",
     )
 
-    @override
     def together(self) -> Iterator[Problem]:
+        """What is wrong with variables that are right each by itself. Which are not set is all that it looks at."""
         given = {name: getattr(self, name) for name in MAIL}
         optional = (self.smtp_user, self.smtp_password)
         if (any(given.values()) or any(optional)) and (missing := [name.upper() for name in MAIL if not given[name]]):
@@ -255,14 +251,14 @@ def examine() -> tuple[Settings, tuple[Problem, ...]]:
     return _examine(Settings)
 
 
-def _read[S: IncidentIoApi](kind: type[S]) -> S:
+def _read[S: BaseSettings](kind: type[S]) -> S:
     found, problems = _examine(kind)
     if problems:
         raise SettingsError(_explain(problems))
     return found
 
 
-def _examine[S: IncidentIoApi](kind: type[S]) -> tuple[S, tuple[Problem, ...]]:
+def _examine[S: BaseSettings](kind: type[S]) -> tuple[S, tuple[Problem, ...]]:
     # Google's clients and dbt read the process's environment, so a `.env` file has to reach it too.
     load_dotenv(REPOSITORY / ".env")
     try:
@@ -273,13 +269,14 @@ def _examine[S: IncidentIoApi](kind: type[S]) -> tuple[S, tuple[Problem, ...]]:
         taken = cast("Any", dict.fromkeys(broken, (Any, None)))
         readable = create_model(kind.__name__, __base__=kind, **taken)
         found = _constructed(readable).model_copy(update=dict.fromkeys(broken))
-    named = {name for problem in problems for name in problem.names}
-    # A variable that is malformed is not one that is left out.
-    problems += [one for one in found.together() if not named.intersection(one.names)]
+    if isinstance(found, Settings):
+        # A variable that is malformed is not one that is left out.
+        named = {name for problem in problems for name in problem.names}
+        problems += [one for one in found.together() if not named.intersection(one.names)]
     return found, tuple(problems)
 
 
-def _constructed[S: IncidentIoApi](kind: type[S]) -> S:
+def _constructed[S: BaseSettings](kind: type[S]) -> S:
     return kind()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import google.auth
@@ -31,53 +32,70 @@ READER = "the role BigQuery Data Viewer (bigquery.tables.getData) in"
 EDITOR = "the role BigQuery Data Editor (bigquery.tables.create) in"
 
 
-class Project:
-    """The project of the settings, asked once for what several checks need. No call is repeated: what fails is to be told."""
+class Warehouse:
+    """BigQuery as the settings name it; each dataset is asked for once. No call is repeated: what fails is to be told."""
 
-    def __init__(self, values: Settings) -> None:
-        self._values = values
+    def __init__(self, values: Settings, datasets: Datasets) -> None:
+        self._values, self._datasets = values, datasets
         # Untyped: its annotations do not allow what its documentation does, to retry nothing.
         self._client = Once[Any](
             lambda: bigquery.Client(project=values.google_cloud_project, location=values.bigquery_location)
         )
-        self.listed = Once(self._list)
+        names = {*datasets.landed, *datasets.built}
+        self._places = {name: Once(lambda name=name: self._place(name)) for name in names}
 
-    def place(self, dataset: str) -> str:
-        """The location of a dataset, such as EU. Raises NotFound where there is none."""
-        return str(self._client().get_dataset(dataset, retry=None, timeout=CALL_SECONDS).location)
+    def visible(self) -> int:
+        """How many datasets the credentials may see in the project."""
+        return sum(1 for _ in self._client().list_datasets(retry=None, timeout=CALL_SECONDS))
 
     def query(self) -> None:
         job = self._client().query("select 1", retry=None, job_retry=None, timeout=CALL_SECONDS)
         job.result(timeout=CALL_SECONDS)
 
+    def place(self, dataset: str) -> str | None:
+        """Where a dataset is, such as EU; None where there is none."""
+        return self._places[dataset]()
+
+    def there(self) -> dict[str, str]:
+        """The datasets that exist and can be seen, with where each is. Of the others their own lines tell."""
+        found: dict[str, str] = {}
+        for name in sorted(self._places):
+            with contextlib.suppress(*ERRORS):
+                if (place := self.place(name)) is not None:
+                    found[name] = place
+        return found
+
     def would_create(self, dataset: str) -> None:
         """Ask what making a table would come to."""
         self._client().query(
-            f"create or replace table `{dataset}.{PROBE}` as select 1 as one",
+            f"create or replace table `{self._datasets.path(dataset)}.{PROBE}` as select 1 as one",
             job_config=bigquery.QueryJobConfig(dry_run=True), retry=None, job_retry=None, timeout=CALL_SECONDS,
         )  # fmt: skip
 
-    def may_read(self, table: str) -> bool:
-        wanted = "bigquery.tables.getData"
-        path = f"{self._values.google_cloud_project}.{table}"
-        answer = self._client().test_iam_permissions(path, [wanted], retry=None, timeout=CALL_SECONDS)
+    def may_read(self, dataset: str, table: str) -> bool:
+        wanted, path = "bigquery.tables.getData", f"{self._datasets.path(dataset)}.{table}"
+        whole = path if path.count(".") == 2 else f"{self._values.google_cloud_project}.{path}"
+        answer = self._client().test_iam_permissions(whole, [wanted], retry=None, timeout=CALL_SECONDS)
         return wanted in cast("dict[str, list[str]]", answer).get("permissions", [])
 
-    def _list(self) -> frozenset[str]:
-        found = self._client().list_datasets(retry=None, timeout=CALL_SECONDS)
-        return frozenset(cast("str", one.dataset_id) for one in found)
+    def _place(self, dataset: str) -> str | None:
+        try:
+            found = self._client().get_dataset(self._datasets.path(dataset), retry=None, timeout=CALL_SECONDS)
+        except NotFound:
+            return None
+        return str(found.location)
 
 
 def checks(values: Settings, datasets: Datasets | None) -> Iterator[Check]:
     """`datasets` are those that are wanted; None where no saved state tells."""
-    project = Project(values)
+    warehouse = Warehouse(values, datasets or Datasets({}, frozenset()))
     yield Check(CREDENTIALS_CHECK, credentials, needs=GOOGLE)
 
     def access() -> str:
-        return f"{len(project.listed())} datasets are visible"
+        return f"{warehouse.visible()} datasets are visible"
 
     def query() -> str:
-        project.query()
+        warehouse.query()
         return "a query ran"
 
     yield _asking(ACCESS, access, VIEWER, after=(CREDENTIALS_CHECK,), needs=NEEDS)
@@ -85,13 +103,14 @@ def checks(values: Settings, datasets: Datasets | None) -> Iterator[Check]:
     if datasets is None:
         return
     wanted = dict.fromkeys(datasets.landed, False) | dict.fromkeys(datasets.built, True)
-    yield Check(
-        "bigquery: location", lambda: _location(project, wanted.keys() & project.listed(), values), after=(ACCESS,)
-    )
-    yield Check("bigquery: reading", lambda: _reading(project, datasets), after=(ACCESS,))
-    yield Check("bigquery: writing", lambda: _writing(project, datasets), after=("bigquery: queries",))
+    location = values.bigquery_location
+    yield Check("bigquery: location", lambda: located(warehouse.there(), location), after=(ACCESS,))
+    yield Check("bigquery: reading", lambda: _reading(warehouse, datasets), after=(ACCESS,))
+    yield Check("bigquery: writing", lambda: _writing(warehouse, datasets), after=("bigquery: queries",))
     for name, built in sorted(wanted.items()):
-        yield Check(f"dataset: {name}", lambda name=name, built=built: _dataset(project, name, built), after=(ACCESS,))
+        yield Check(
+            f"dataset: {name}", lambda name=name, built=built: _dataset(warehouse, name, built), after=(ACCESS,)
+        )
 
 
 def credentials() -> Outcome:
@@ -105,16 +124,12 @@ def credentials() -> Outcome:
     return ok("accepted")
 
 
-def _dataset(project: Project, name: str, built: bool) -> Outcome:
+def _dataset(warehouse: Warehouse, name: str, built: bool) -> Outcome:
     try:
-        # What is not visible may be there all the same: only asked for itself it says which of the two.
-        if name not in project.listed():
-            project.place(name)
-    except NotFound:
-        return missing(name, built=built)
+        there = warehouse.place(name) is not None
     except ERRORS as error:
         return explained(error, f"{VIEWER}, or in the dataset {name}", ADDRESS)
-    return ok("exists")
+    return ok("exists") if there else missing(name, built=built)
 
 
 def missing(name: str, *, built: bool) -> Outcome:
@@ -129,43 +144,33 @@ def missing(name: str, *, built: bool) -> Outcome:
     )
 
 
-def _location(project: Project, names: set[str], values: Settings) -> Outcome:
-    there: dict[str, list[str]] = {}
-    for name in sorted(names):
-        try:
-            there.setdefault(project.place(name), []).append(name)
-        except ERRORS as error:
-            return explained(error, f"{VIEWER}, or in the dataset {name}", ADDRESS)
-    return located(there, values.bigquery_location)
-
-
-def located(there: dict[str, list[str]], wanted: str) -> Outcome:
-    """Datasets by their location against the one that queries are sent to: a query reads those of its own location only."""
-    others = {place: names for place, names in there.items() if place.upper() != wanted.upper()}
+def located(there: Mapping[str, str], wanted: str) -> Outcome:
+    """Datasets with where they are, against the location that queries are sent to: one reads datasets of its own location only."""
+    others = [f"{name} in {place}" for name, place in there.items() if place.upper() != wanted.upper()]
     if not others:
         return ok(f"all are in {wanted}" if there else "there is no dataset yet")
-    found = "; ".join(f"{', '.join(names)} in {place}" for place, names in others.items())
-    return failed(f"BIGQUERY_LOCATION is {wanted}, but {found}", "Set BIGQUERY_LOCATION to where the datasets are")
+    return failed(f"BIGQUERY_LOCATION is {wanted}, but {', '.join(others)}", "Set BIGQUERY_LOCATION to where they are")
 
 
-def _reading(project: Project, datasets: Datasets) -> Outcome:
-    tables = {name: table for name, table in datasets.landed.items() if table and name in project.listed()}
+def _reading(warehouse: Warehouse, datasets: Datasets) -> Outcome:
+    there = warehouse.there()
+    tables = {name: table for name, table in datasets.landed.items() if table and name in there}
 
     def refused(name: str, table: str) -> bool:
         try:
-            return not project.may_read(f"{name}.{table}")
+            return not warehouse.may_read(name, table)
         except NotFound:  # nothing has landed in it yet
             return False
 
     return _each({name: lambda name=name, table=table: refused(name, table) for name, table in tables.items()}, READER)
 
 
-def _writing(project: Project, datasets: Datasets) -> Outcome:
+def _writing(warehouse: Warehouse, datasets: Datasets) -> Outcome:
     def refused(name: str) -> bool:
-        project.would_create(name)
+        warehouse.would_create(name)
         return False
 
-    names = sorted(datasets.built & project.listed())
+    names = sorted(datasets.built & warehouse.there().keys())
     return _each({name: lambda name=name: refused(name) for name in names}, EDITOR)
 
 

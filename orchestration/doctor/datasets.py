@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 
 @dataclass(frozen=True)
 class Datasets:
-    """By the names that they have in the warehouse; of each that is read, one table of it. `built` are made by dbt itself."""
+    """By the names that they have in the warehouse; of each that is read, one table of it. `built` are made by dbt itself.
+
+    `projects` has the project of each, as far as a manifest says.
+    """
 
     landed: Mapping[str, str | None]
     built: frozenset[str]
+    projects: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def path(self, name: str) -> str:
+        """`[project.]dataset`."""
+        return f"{self.projects[name]}.{name}" if name in self.projects else name
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> Datasets:
@@ -20,8 +28,11 @@ def of_manifest(manifest: Mapping[str, Any]) -> Datasets:
     landed: dict[str, str | None] = {}
     for node in manifest["sources"].values():
         landed.setdefault(node["schema"], node["identifier"])
-    built = {node["schema"] for node in manifest["nodes"].values() if _builds(node)}
-    return Datasets({name: table for name, table in landed.items() if name not in built}, frozenset(built))
+    made = [node for node in manifest["nodes"].values() if _builds(node)]
+    built = frozenset(node["schema"] for node in made)
+    nodes = (*manifest["sources"].values(), *made)
+    projects = {node["schema"]: node["database"] for node in nodes if node.get("database")}
+    return Datasets({name: table for name, table in landed.items() if name not in built}, built, projects)
 
 
 def _builds(node: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -51,7 +51,7 @@ class States:
         found = of_manifest(self.manifest) if self.manifest else Datasets({}, frozenset())
         more = [name for file, of in DATASETS_OF.items() if file in self.saved for name in of(self.saved[file].state)]
         landed = dict.fromkeys((name for name in more if name not in found.built), None) | dict(found.landed)
-        return Datasets(landed, found.built) if landed or found.built else None
+        return replace(found, landed=landed) if landed or found.built else None
 
 
 def read(folder: Path) -> States:

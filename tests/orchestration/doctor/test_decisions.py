@@ -301,9 +301,9 @@ def test_the_app_is_in_the_channel(member: bool, archived: bool, words: str) -> 
 
 
 def test_datasets_are_in_the_location_of_the_queries() -> None:
-    assert bigquery_checks.located({"us": ["a"]}, "US").status == "ok"
-    outcome = bigquery_checks.located({"US": ["a"], "EU": ["b", "c"]}, "US")
-    assert (outcome.status, outcome.found) == ("failed", "BIGQUERY_LOCATION is US, but b, c in EU")
+    assert bigquery_checks.located({"a": "us"}, "US").status == "ok"
+    outcome = bigquery_checks.located({"a": "US", "b": "EU", "c": "EU"}, "US")
+    assert (outcome.status, outcome.found) == ("failed", "BIGQUERY_LOCATION is US, but b in EU, c in EU")
 
 
 def test_a_dataset_of_dbts_own_may_be_missing_before_the_first_build() -> None:
@@ -417,6 +417,10 @@ def test_datasets_are_read_from_the_states_as_they_are_written() -> None:
         "b": model | {"schema": "none", "config": {"materialized": "ephemeral"}},
         "c": model | {"resource_type": "test", "schema": "tests"},
     }
-    sources = {"s": {"schema": "stripe", "identifier": "t"}, "t": {"schema": "core", "identifier": "t"}}
+    sources = {
+        "s": {"schema": "stripe", "identifier": "t", "database": "raw"},
+        "t": {"schema": "core", "identifier": "t"},
+    }
     found = datasets.of_manifest({"nodes": nodes, "sources": sources})
-    assert found == datasets.Datasets({"stripe": "t"}, frozenset({"core"}))
+    assert found == datasets.Datasets({"stripe": "t"}, frozenset({"core"}), {"stripe": "raw"})
+    assert (found.path("stripe"), found.path("core")) == ("raw.stripe", "core")
