@@ -57,7 +57,7 @@ def doctor(
         json.dump([as_object(one) for one in results], sys.stdout, indent=1)
         sys.stdout.write("\n")
     else:
-        _show(results, quiet=quiet)
+        show(results, quiet=quiet)
     if any(one.outcome.status == "failed" for one in results):
         raise typer.Exit(1)
 
@@ -76,7 +76,8 @@ def summary(results: Sequence[Result]) -> str:
     return ", ".join(f"{count} {name}" for name in STYLES if (count := statuses.count(name)))  # pyright: ignore[reportArgumentType]
 
 
-def _show(results: Sequence[Result], *, quiet: bool) -> None:
+def show(results: Sequence[Result], *, quiet: bool) -> None:
+    """Print a line each, a remedy below where there is one, and the summary; `quiet`, only what is not well."""
     console = Console()
     width = max(len(one.name) for one in results)
 

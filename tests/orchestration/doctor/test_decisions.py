@@ -30,7 +30,7 @@ from orchestration.doctor import (
     vendor_checks,
 )
 from orchestration.doctor.catalogue import all_checks
-from orchestration.doctor.cli import summary
+from orchestration.doctor.cli import show, summary
 from orchestration.doctor.model import Check, Once, Outcome, Result, failed, ok, skipped, warning, without
 from orchestration.doctor.runner import run
 from orchestration.on_call.plan import Change
@@ -424,3 +424,21 @@ def test_datasets_are_read_from_the_states_as_they_are_written() -> None:
     found = datasets.of_manifest({"nodes": nodes, "sources": sources})
     assert found == datasets.Datasets({"stripe": "t"}, frozenset({"core"}), {"stripe": "raw"})
     assert (found.path("stripe"), found.path("core")) == ("raw.stripe", "core")
+
+
+def test_people_read_a_line_each_with_its_remedy_below(capsys: pytest.CaptureFixture[str]) -> None:
+    results = [
+        Result("clock", ok("agrees"), 0.1),
+        Result("a: key", failed("refused [401]", "set A"), 0.1),
+        Result("b", skipped("needs `a: key`"), 0),
+    ]
+    show(results, quiet=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "ok       clock   agrees",
+        "failed   a: key  refused [401]",
+        "                 -> set A",
+        "skipped  b       needs `a: key`",
+        "1 ok, 1 failed, 1 skipped",
+    ]
+    show(results, quiet=True)
+    assert capsys.readouterr().out.startswith("failed   a: key  refused [401]\n")

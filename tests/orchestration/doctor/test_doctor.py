@@ -69,7 +69,7 @@ def test_ten_faults_are_ten_lines_and_no_other(called: Doctors) -> None:
         "setting: HEX_API_TOKEN": ("is not set", "Hex: Settings, API keys"),
         "setting: DIGEST_CRON": ("is malformed", "five fields of cron"),
         "clock": ("ahead of 127.0.0.1", "Set it by NTP"),
-        "dataset: salesforce": ("does not exist", "Run the sync that lands `salesforce`"),
+        "dataset: salesforce": ("does not exist", "Run what lands `salesforce`"),
         "storage: bucket": ("there is no bucket another-bucket", "See DATAPLATFORM_STATE_BUCKET"),
         "fivetran: credentials": ("401: Invalid API key or secret", "set FIVETRAN_API_KEY and FIVETRAN_API_SECRET"),
         "hightouch: credentials": ("could not connect", "See HIGHTOUCH_API_URL"),
