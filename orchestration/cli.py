@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from orchestration.dbt_loop.cli import app as dbt
+from orchestration.doctor.cli import doctor
 from orchestration.incidents import cli as incidents_cli
 from orchestration.on_call.cli import app as on_call
 
@@ -18,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=F
 app.add_typer(on_call, name="on-call")
 app.add_typer(incidents_cli.app, name="incidents")
 app.add_typer(dbt, name="dbt")
+app.command()(doctor)
 lineage = typer.Typer(no_args_is_help=True, help="Who reads what, as vendors report it and as dbt declares it.")
 app.add_typer(lineage, name="lineage")
 

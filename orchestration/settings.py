@@ -6,13 +6,16 @@ commands read a `.env` in their working directory too, and let it win.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, cast
 from zoneinfo import available_timezones
 
 from dotenv import load_dotenv
-from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, StringConstraints, ValidationError, create_model
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MAIL = ("smtp_host", "alert_mail_from", "alert_mail_to")
@@ -39,6 +42,23 @@ MailAddresses = Annotated[str, StringConstraints(pattern=r"^\s*[^@\s,]+@[^@\s,]+
 
 class SettingsError(ValueError):
     """Variables are missing or malformed; the message names each of them and says where to get it."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one variable, or with several together, by their names in the environment.
+
+    `what` has no value in it. `remedy` is what to set, and where its value comes from.
+    """
+
+    names: tuple[str, ...]
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.names[0]} {self.what}. {self.remedy}." if len(self.names) == 1 else f"{self.what}; {self.remedy}."
+        )
 
 
 class IncidentIoApi(BaseSettings):
@@ -162,7 +182,8 @@ class Settings(IncidentIoApi, DbtSettings):
     slack_bot_token: Secret | None = Field(
         None,
         description="api.slack.com/apps, the app, OAuth & Permissions, the bot's token with the scopes chat:write, "
-        "usergroups:read, usergroups:write, users:read and users:read.email; leave out to have no Slack",
+        "usergroups:read, usergroups:write, users:read and users:read.email, and for `dataplatform doctor` channels:read and "
+        "groups:read; leave out to have no Slack",
     )
     slack_alerts_channel: Text | None = Field(
         None, description="the channel that gets alerts when incident.io takes none: its id, from the channel's details"
@@ -206,31 +227,29 @@ class Settings(IncidentIoApi, DbtSettings):
         "without it to the files of this machine",
     )
 
-    @model_validator(mode="after")
-    def _mail_is_whole(self) -> Self:
+    def together(self) -> Iterator[Problem]:
+        """What is wrong with variables that are right each by itself. Which are not set is all that it looks at."""
         given = {name: getattr(self, name) for name in MAIL}
         optional = (self.smtp_user, self.smtp_password)
         if (any(given.values()) or any(optional)) and (missing := [name.upper() for name in MAIL if not given[name]]):
-            raise ValueError(
-                f"alerts by mail need {', '.join(missing)} too; or leave out every one of SMTP_* and ALERT_MAIL_*"
+            yield Problem(
+                tuple(missing),
+                f"alerts by mail need {', '.join(missing)} too",
+                "or leave out every one of SMTP_* and ALERT_MAIL_*",
             )
-        if any(optional) and not all(optional):
-            raise ValueError("SMTP_USER and SMTP_PASSWORD are set together, or neither is")
-        return self
-
-    @model_validator(mode="after")
-    def _slack_and_heartbeat_are_whole(self) -> Self:
+        elif any(optional) and not all(optional):
+            yield _both("SMTP_USER", "SMTP_PASSWORD")
         if self.slack_bot_token is None:
             users = {
                 "SLACK_ALERTS_CHANNEL": self.slack_alerts_channel,
                 "SLACK_DIGEST_CHANNEL": self.slack_digest_channel,
                 "ROTA_SYNC": self.rota_sync,
             }
-            if given := [name for name, value in users.items() if value]:
-                raise ValueError(f"{' and '.join(given)} cannot be without SLACK_BOT_TOKEN")
+            if names := [name for name, value in users.items() if value]:
+                what = f"{' and '.join(names)} cannot be without SLACK_BOT_TOKEN"
+                yield Problem(("SLACK_BOT_TOKEN", *names), what, "set it, or leave these out")
         if (self.incident_io_heartbeat_id is None) != (self.incident_io_heartbeat_token is None):
-            raise ValueError("INCIDENT_IO_HEARTBEAT_ID and INCIDENT_IO_HEARTBEAT_TOKEN are set together, or neither is")
-        return self
+            yield _both("INCIDENT_IO_HEARTBEAT_ID", "INCIDENT_IO_HEARTBEAT_TOKEN")
 
     @property
     def alert_mail_receivers(self) -> tuple[str, ...]:
@@ -261,26 +280,53 @@ def dbt_settings() -> DbtSettings:
     return _read(DbtSettings)
 
 
+def examine() -> tuple[Settings, tuple[Problem, ...]]:
+    """The settings as far as they can be read, and what is wrong with the others, which are None there. Not kept: read at each call."""
+    return _examine(Settings)
+
+
 def _read[S: BaseSettings](kind: type[S]) -> S:
+    found, problems = _examine(kind)
+    if problems:
+        raise SettingsError(_explain(problems))
+    return found
+
+
+def _examine[S: BaseSettings](kind: type[S]) -> tuple[S, tuple[Problem, ...]]:
     # Google's clients and dbt read the process's environment, so a `.env` file has to reach it too.
     load_dotenv(REPOSITORY / ".env")
     try:
-        return kind()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
+        found, problems = _constructed(kind), list[Problem]()
     except ValidationError as error:
-        raise SettingsError(_explain(error)) from None
+        problems = [_problem(one) for one in error.errors(include_url=False, include_input=False)]
+        broken = {problem.names[0].lower() for problem in problems}
+        taken = cast("Any", dict.fromkeys(broken, (Any, None)))
+        readable = create_model(kind.__name__, __base__=kind, **taken)
+        found = _constructed(readable).model_copy(update=dict.fromkeys(broken))
+    if isinstance(found, Settings):
+        # A variable that is malformed is not one that is left out.
+        named = {name for problem in problems for name in problem.names}
+        problems += [one for one in found.together() if not named.intersection(one.names)]
+    return found, tuple(problems)
 
 
-def _explain(error: ValidationError) -> str:
-    lines = ["The platform's settings are not complete. Set these in the environment or in .env (see .env.example):"]
-    for problem in error.errors(include_url=False, include_input=False):
-        if not problem["loc"]:  # of several variables together
-            lines.append(f"  {problem['msg'].removeprefix('Value error, ')}.")
-            continue
-        name = str(problem["loc"][0])
-        what = (
-            "is not set"
-            if problem["type"] == "missing"
-            else f"is malformed: {problem['msg'].removeprefix('Value error, ')}"
-        )
-        lines.append(f"  {name.upper()} {what}. {Settings.model_fields[name].description}.")
-    return "\n".join(lines)
+def _constructed[S: BaseSettings](kind: type[S]) -> S:
+    return kind()  # pyright: ignore[reportCallIssue]  (the environment fills the required fields)
+
+
+def _both(one: str, other: str) -> Problem:
+    return Problem(
+        (one, other), f"{one} and {other} are set together, or neither is", "set the other too, or leave out both"
+    )
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    name = str(error["loc"][0])
+    malformed = f"is malformed: {error['msg'].removeprefix('Value error, ')}"
+    what = "is not set" if error["type"] == "missing" else malformed
+    return Problem((name.upper(),), what, Settings.model_fields[name].description or "")
+
+
+def _explain(problems: tuple[Problem, ...]) -> str:
+    first = "The platform's settings are not complete. Set these in the environment or in .env (see .env.example):"
+    return "\n".join([first, *(f"  {problem}" for problem in problems)])

@@ -28,14 +28,14 @@ from dagster_dbt.dbt_project_manager import DbtProjectManager
 from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import failed_units, permanent
+from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
 from orchestration.components.saved_state import Lineage, Refreshed, SavedState
 from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
 DBT = Path(sys.executable).with_name("dbt")
-MANIFEST, PARTIAL_PARSE = "manifest.json", "partial_parse.msgpack"
-SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
+PARTIAL_PARSE = "partial_parse.msgpack"
 KEEP_RUNS_SECONDS = 7 * 86400
 """How long the artifacts of a failed invocation stay for people to look at."""
 
@@ -123,7 +123,7 @@ class DbtModels(SavedState, DbtProjectComponent):
     late_days: int = 3
     """How long after its day an event may arrive; the same as the variable `late_days` of the dbt project."""
 
-    state_name: ClassVar[str] = "dbt"
+    state_name: ClassVar[str] = FOLDER
 
     @cached_property
     @override
@@ -145,13 +145,8 @@ class DbtModels(SavedState, DbtProjectComponent):
 
     @override
     def stale(self) -> bool:
-        if (read_at := self.read_at()) is None:
-            return True
-        parsed = read_at.timestamp()
-        files = (
-            file for name in SOURCES_OF_MANIFEST for file in [DBT_PROJECT / name, *(DBT_PROJECT / name).rglob("*")]
-        )
-        return any(file.exists() and file.stat().st_mtime > parsed for file in files)
+        read_at = self.read_at()
+        return read_at is None or any(changed_since(read_at))
 
     @override
     def refresh(self) -> Refreshed:

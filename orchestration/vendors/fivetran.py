@@ -115,9 +115,12 @@ class Fivetran:
             if not cursor:
                 return
 
+    def connections(self) -> list[Connection]:
+        """Every connection of the account."""
+        return [_connection(details) for details in self.items("connections")]
+
     def connection(self, connection_id: str) -> Connection:
-        details = self.request("GET", f"connections/{connection_id}")
-        return Connection.model_validate(details | {"name": details["schema"]})
+        return _connection(self.request("GET", f"connections/{connection_id}"))
 
     def hand_over_schedule(self, connection_id: str) -> None:
         """Let Fivetran sync this connection only when it is told to."""
@@ -181,6 +184,10 @@ class Fivetran:
             return False
 
         return wait.until(look, ended, _state)
+
+
+def _connection(details: dict[str, Any]) -> Connection:
+    return Connection.model_validate(details | {"name": details["schema"]})
 
 
 def _state(connection: Connection) -> str:

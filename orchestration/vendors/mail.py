@@ -70,6 +70,16 @@ class MailServer:
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise self._explained(error) from error
 
+    def greet(self) -> None:
+        """Go as far as a mail does before its sender is named: connection, TLS and login. Raises VendorError as `send` does."""
+        try:
+            with self._connected() as server:
+                server.ehlo_or_helo_if_needed()
+                if self.user is not None:
+                    server.login(self.user, self.password or "")
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            raise self._explained(error) from error
+
     def _connected(self) -> smtplib.SMTP:
         if self.security == "ssl":
             return _TlsSession(self.host, self.port, timeout=TIMEOUT, context=ssl.create_default_context())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from slack_sdk import WebClient
@@ -52,7 +53,26 @@ SCOPES = {
     "usergroups.users.update": "usergroups:write",
     "users.info": "users:read",
     "users.lookupByEmail": "users:read.email",
+    "conversations.info": "channels:read (of a private channel: groups:read)",
 }
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whom a token is of. `scopes` is None where Slack does not say."""
+
+    team: str
+    user: str
+    scopes: frozenset[str] | None
+
+
+@dataclass(frozen=True)
+class Channel:
+    """`member`: the app is in it."""
+
+    name: str
+    member: bool
+    archived: bool
 
 
 class Slack:
@@ -65,6 +85,28 @@ class Slack:
             timeout=TIMEOUT_SECONDS,
             # In place of the SDK's own, which sends a message again after a broken connection: it may have been posted.
             retry_handlers=[_ShortRateLimits(max_retry_count=1)],
+        )
+
+    def identity(self) -> Identity:
+        """Who this is, and what it may do: Slack names the scopes of a token with each answer (https://docs.slack.dev/authentication)."""
+        heard: list[Mapping[str, str]] = []
+
+        def call() -> SlackResponse:
+            answer = self._client.auth_test()
+            heard.append(cast("Mapping[str, str]", answer.headers))
+            return answer
+
+        answer = self._call("auth.test", call)
+        headers = {name.lower(): value for name, value in heard[0].items()}
+        given = headers.get("x-oauth-scopes")
+        scopes = None if given is None else frozenset(scope.strip() for scope in given.split(",") if scope.strip())
+        return Identity(str(answer["team"]), str(answer["user"]), scopes)
+
+    def channel(self, channel_id: str) -> Channel:
+        """A channel that the app may see: a private one only where it is in it."""
+        found = self._call("conversations.info", lambda: self._client.conversations_info(channel=channel_id))["channel"]
+        return Channel(
+            str(found.get("name") or channel_id), bool(found.get("is_member")), bool(found.get("is_archived"))
         )
 
     def post_message(self, channel: str, text: str, blocks: Sequence[Mapping[str, Any]] | None = None) -> str:

@@ -1,6 +1,7 @@
 """Slack's Web API, as far as messages and user groups need it; its people are those of the on-call rota.
 
-Errors come as Slack's do: HTTP 200 with `ok` false and a code. Any channel exists, and the app may do everything.
+Errors come as Slack's do: HTTP 200 with `ok` false and a code. A message may be posted anywhere; of channels those of the sandbox's
+environment can be looked at. The app may do everything.
 `/_inspect/messages` and `/_inspect/groups` are the stand-in's own.
 
 Unverified against the real service: the length of all blocks together from which on a message is refused, which Slack does not document.
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -29,6 +30,8 @@ LONGEST_TEXT, MOST_BLOCKS = 40_000, 50
 LONGEST_BLOCKS = 13_200
 LONGEST_IN_BLOCK = {"section": 3000, "header": 150}
 START_HANDLE = "data-responder"
+CHANNELS = {"C00000001": "data-alerts", "C00000002": "data-warnings"}
+SCOPES = "chat:write,channels:read,groups:read,usergroups:read,usergroups:write,users:read,users:read.email"
 
 SCHEMA = """
 create table if not exists slack_message (
@@ -65,7 +68,8 @@ def build(context: VendorContext) -> FastAPI:
         return JSONResponse(error.answer)
 
     @app.api_route("/api/{method}", methods=["GET", "POST"])
-    async def call(method: str, request: Request) -> Answer:
+    async def call(method: str, request: Request, response: Response) -> Answer:
+        response.headers["X-OAuth-Scopes"] = SCOPES
         arguments = await _arguments(request)
         given = request.headers.get("authorization", "").removeprefix("Bearer ") or arguments.pop("token", "")
         if given != TOKEN:
@@ -117,6 +121,7 @@ class Workspace:
         self.methods: dict[str, Callable[[Arguments], Answer]] = {
             "auth.test": self._auth_test,
             "chat.postMessage": self._post,
+            "conversations.info": self._channel,
             "usergroups.list": self._list,
             "usergroups.create": self._create,
             "usergroups.disable": lambda given: self._enable(given, deleted_at=self._seconds()),
@@ -152,6 +157,13 @@ class Workspace:
             "url": f"{self._config.url('slack')}/", "team": "Local", "user": "dataplatform", "team_id": TEAM, "user_id": BOT,
             "bot_id": "B99999999", "is_enterprise_install": False,
         }  # fmt: skip
+
+    def _channel(self, given: Arguments) -> Answer:
+        channel = str(given.get("channel") or "")
+        if channel not in CHANNELS:
+            raise SlackError("channel_not_found")
+        kind = {"is_channel": True, "is_private": False, "is_archived": False, "is_member": True}
+        return {"channel": {"id": channel, "name": CHANNELS[channel], **kind}}
 
     def _post(self, given: Arguments) -> Answer:
         channel, text = str(given.get("channel") or ""), str(given.get("text") or "")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.doctor import state_checks
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control.content import Wanted, add
@@ -125,6 +126,16 @@ def test_a_sync_that_is_added_appears_after_a_refresh_and_a_vendor_that_is_down_
         )
     after = commands.graph()
     assert after == before | {f"hightouch/{slug}": [table.replace(".", "/") for table in tables]}
+
+
+def test_the_doctor_reads_every_state_that_a_refresh_has_saved(commands: Commands) -> None:
+    states = state_checks.read(commands.folder / "state")
+    assert states.wrong == {}
+    assert {path.name for path in (commands.folder / "state").iterdir()} == {*state_checks.STATES, "dbt"}
+    datasets = states.datasets
+    assert datasets is not None
+    assert {"product_public", "salesforce", "web_app", "product_events", "dataplatform"} <= datasets.landed.keys()
+    assert {"insights", "core", "staging"} <= datasets.built
 
 
 def test_what_is_there_is_not_read_again_where_only_the_stale_is_wanted(commands: Commands) -> None:

@@ -44,6 +44,16 @@ def test_login_and_mail_go_encrypted(security, trusted) -> None:
     assert (len(box.mails), box.encrypted) == (1, [True])
 
 
+@pytest.mark.parametrize("security", ["starttls", "ssl"])
+def test_a_greeting_goes_as_far_as_the_login_and_hands_nothing_in(security, trusted) -> None:
+    with mail_server(Mailbox(security, ("ada", "pw"), tls=trusted)) as box:
+        MailServer("localhost", box.port, security, "ada", "pw").greet()
+        with pytest.raises(VendorError, match=r"refused the login .* See SMTP_USER and SMTP_PASSWORD"):
+            MailServer("localhost", box.port, security, "ada", "no").greet()
+    assert box.commands.count("AUTH") == 2
+    assert "MAIL" not in box.commands
+
+
 def test_a_certificate_that_nobody_vouches_for_gets_no_password(tmp_path: Path) -> None:
     context, _public = certificate(tmp_path)
     with (

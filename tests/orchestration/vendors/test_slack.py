@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from orchestration.vendors.http import VendorError
-from orchestration.vendors.slack import Slack, escaped
+from orchestration.vendors.slack import Channel, Identity, Slack, escaped
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 from tests.orchestration.wire import RESET, Slow, refused_port, reply, wire
@@ -101,6 +101,24 @@ def test_a_long_or_odd_rate_limit_is_reported_at_once(wait: str) -> None:
     assert len(server.requests) == 1
     assert (caught.value.status, caught.value.started, caught.value.permanent) == (429, False, False)
     assert (caught.value.retry_after == 3600) is (wait == "3600")
+
+
+def test_a_token_says_whose_it_is_and_what_it_may_do(slack: Slack) -> None:
+    known = slack.identity()
+    assert (known.team, known.user) == ("Local", "dataplatform")
+    assert known.scopes is not None
+    assert {"chat:write", "channels:read"} <= known.scopes
+    told = reply(200, {"ok": True, "team": "T", "user": "u"}, Content_Type="application/json")
+    with wire(told) as server:
+        assert Slack(server.url, "t").identity() == Identity("T", "u", None)
+
+
+def test_a_channel_is_looked_at(slack: Slack) -> None:
+    assert slack.channel("C00000001") == Channel("data-alerts", member=True, archived=False)
+    with pytest.raises(VendorError, match=r"conversations\.info refused: channel_not_found\. See SLACK_ALERTS_CHANNEL"):
+        slack.channel("C00000009")
+    with wire(refused("missing_scope")) as server, pytest.raises(VendorError, match="needs the scope channels:read"):
+        Slack(server.url, "t").channel("C00000001")
 
 
 @pytest.mark.parametrize(

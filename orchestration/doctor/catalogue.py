@@ -1,0 +1,35 @@
+"""Every check, in the order in which the lines come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestration.doctor import (
+    bigquery_checks,
+    clock_checks,
+    dagster_checks,
+    incident_io_checks,
+    message_checks,
+    settings_checks,
+    state_checks,
+    storage_checks,
+    vendor_checks,
+)
+from orchestration.doctor.model import Check
+from orchestration.settings import Problem, Settings
+
+
+def all_checks(values: Settings, problems: Sequence[Problem]) -> list[Check]:
+    """`values` are the settings as far as they can be read. Only local files are read here: which datasets there should be."""
+    states = state_checks.read(values.dataplatform_state_dir)
+    return [
+        *settings_checks.checks(values, problems),
+        *clock_checks.checks(values),
+        *state_checks.checks(values, states),
+        *bigquery_checks.checks(values, states.datasets),
+        *storage_checks.checks(values),
+        *vendor_checks.checks(values),
+        *incident_io_checks.checks(values),
+        *message_checks.checks(values),
+        *dagster_checks.checks(values),
+    ]

@@ -1,0 +1,68 @@
+"""Which datasets the graph is of: those where rows land, and those that dbt builds, from the saved states. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """By the names that they have in the warehouse; of each that is read, one table of it. `built` are made by dbt itself.
+
+    `projects` has the project of each, as far as a manifest says.
+    """
+
+    landed: Mapping[str, str | None]
+    built: frozenset[str]
+    projects: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def path(self, name: str) -> str:
+        """`[project.]dataset`."""
+        return f"{self.projects[name]}.{name}" if name in self.projects else name
+
+
+def of_manifest(manifest: Mapping[str, Any]) -> Datasets:
+    """The datasets of a manifest of dbt (https://schemas.getdbt.com/dbt/manifest/v12.json)."""
+    landed: dict[str, str | None] = {}
+    for node in manifest["sources"].values():
+        landed.setdefault(node["schema"], node["identifier"])
+    made = [node for node in manifest["nodes"].values() if _builds(node)]
+    built = frozenset(node["schema"] for node in made)
+    nodes = (*manifest["sources"].values(), *made)
+    projects = {node["schema"]: node["database"] for node in nodes if node.get("database")}
+    return Datasets({name: table for name, table in landed.items() if name not in built}, built, projects)
+
+
+def _builds(node: Mapping[str, Any]) -> bool:
+    kept = node["resource_type"] in {"model", "seed", "snapshot"}
+    return kept and node["config"].get("materialized") != "ephemeral" and node["config"].get("enabled", True)
+
+
+def of_landed(state: Any) -> Iterator[str]:
+    """Those of `landed.json` which had tables."""
+    yield from (name for name, tables in cast("Mapping[str, Any]", state).items() if tables)
+
+
+def of_fivetran(state: Any) -> Iterator[str]:
+    """Those of `fivetran.json`: dagster_fivetran's own objects, as Dagster writes them down.
+
+    Read as JSON, since reading them as objects takes two seconds of imports.
+    """
+    for schema in _objects(state, "FivetranSchema"):
+        if schema["enabled"] and any(table["enabled"] for table in _objects(schema["tables"], "FivetranTable")):
+            yield schema["name_in_destination"]
+
+
+def _objects(value: Any, kind: str) -> Iterator[dict[str, Any]]:
+    """The objects of a class, wherever they are."""
+    if isinstance(value, list):
+        for one in cast("list[Any]", value):
+            yield from _objects(one, kind)
+    elif isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        if fields.get("__class__") == kind:
+            yield fields
+        for one in fields.values():
+            yield from _objects(one, kind)

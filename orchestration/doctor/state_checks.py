@@ -1,0 +1,150 @@
+"""What this machine has: the saved state of each vendor, dbt's manifest, and the versions of the packages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any, cast
+
+from packaging.requirements import Requirement
+from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
+
+from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
+from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest
+from orchestration.doctor.model import Check, Outcome, failed, ok, warning
+from orchestration.lineage.ages import age
+from orchestration.settings import Settings
+
+DATASETS_OF: Mapping[str, Callable[[Any], Iterator[str]]] = {"fivetran.json": of_fivetran, "landed.json": of_landed}
+STATES = (*DATASETS_OF, "hightouch.json", "omni.json", "explo.json", "hex.json")
+OLD = timedelta(hours=24)
+"""It is read anew every hour; a day is when the platform's own check of it becomes an error."""
+REFRESH = "`dataplatform refresh`"
+STATE_CHECK, MANIFEST_CHECK = "state: saved", "dbt: manifest"
+PACKAGE = "dataplatform"
+SHOWN = ("dagster", "dbt-core", "dbt-bigquery")
+
+
+class Saved(BaseModel):
+    """A file of saved state, as `orchestration.components.saved_state` stamps it, which would import Dagster."""
+
+    read_at: AwareDatetime
+    state: JsonValue
+
+
+@dataclass(frozen=True)
+class States:
+    """The files of a state directory that can be read, and what is wrong with the others."""
+
+    saved: Mapping[str, Saved]
+    manifest: Mapping[str, Any] | None
+    wrong: Mapping[str, str]
+    parsed_at: datetime | None
+
+    @property
+    def datasets(self) -> Datasets | None:
+        """Those of the graph; None where no file tells of any."""
+        found = of_manifest(self.manifest) if self.manifest else Datasets({}, frozenset())
+        more = [name for file, of in DATASETS_OF.items() if file in self.saved for name in of(self.saved[file].state)]
+        landed = dict.fromkeys((name for name in more if name not in found.built), None) | dict(found.landed)
+        return replace(found, landed=landed) if landed or found.built else None
+
+
+def read(folder: Path) -> States:
+    saved, wrong = dict[str, Saved](), dict[str, str]()
+    for name in STATES:
+        try:
+            saved[name] = Saved.model_validate_json((folder / name).read_bytes())
+        except OSError as error:
+            wrong[name] = _unread(error, folder / name)
+        except ValidationError:
+            wrong[name] = "is of another version of this code, or broken"
+    path = folder / FOLDER / MANIFEST
+    manifest, parsed_at = None, None
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        of_manifest(found)
+        manifest, parsed_at = cast("Mapping[str, Any]", found), datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError as error:
+        wrong[MANIFEST] = _unread(error, path)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        wrong[MANIFEST] = "is no manifest of dbt, or is broken"
+    return States(saved, manifest, wrong, parsed_at)
+
+
+def checks(values: Settings, states: States) -> Iterator[Check]:
+    after = (STATE_CHECK,)
+    yield Check(STATE_CHECK, lambda: _any(states, values.dataplatform_state_dir), needs=("dataplatform_state_dir",))
+    for name in STATES:
+        yield Check(f"state: {name}", lambda name=name: _saved(states, name, datetime.now(UTC)), after=after)
+    yield Check(MANIFEST_CHECK, lambda: _manifest(states), after=after)
+    yield Check("versions", lambda: versions(requires(PACKAGE) or [], _version))
+
+
+def _any(states: States, folder: Path) -> Outcome:
+    if len(states.wrong) > len(STATES):  # not one can be read, the manifest neither
+        return failed(f"nothing is saved in {folder}", f"Run {REFRESH}, or see DATAPLATFORM_STATE_DIR")
+    return ok(f"in {folder}")
+
+
+def _saved(states: States, name: str, now: datetime) -> Outcome:
+    if name in states.wrong:
+        return failed(states.wrong[name], f"Run {REFRESH}, without which the code location does not load")
+    return aged(states.saved[name].read_at, now)
+
+
+def aged(read_at: datetime, now: datetime) -> Outcome:
+    found = f"read {age(now - read_at)} ago"
+    if now - read_at <= OLD:
+        return ok(found)
+    return warning(found, f"Run {REFRESH}, and see why the schedule `hourly_refresh_state` does not")
+
+
+def _manifest(states: States) -> Outcome:
+    if states.manifest is None or states.parsed_at is None:
+        return failed(states.wrong[MANIFEST], f"Run {REFRESH}, which parses the project")
+    made_by = str(states.manifest.get("metadata", {}).get("dbt_version", "unknown"))
+    return parsed(made_by, _version("dbt-core") or "none", next(changed_since(states.parsed_at), None))
+
+
+def parsed(made_by: str, installed: str, changed: Path | None) -> Outcome:
+    """A manifest by the version of dbt that made it, and a file that was changed since."""
+    if _minor(made_by) != _minor(installed):
+        return failed(f"made by dbt {made_by}, and {installed} is installed", f"Run {REFRESH}")
+    if changed is not None:
+        return warning(f"older than {changed.name}", f"Run {REFRESH}, and reload the code location")
+    return ok(f"made by dbt {made_by}, and nothing of the project was changed since")
+
+
+def versions(required: list[str], installed: Callable[[str], str | None]) -> Outcome:
+    """The packages that are required (PEP 508) against those that are installed."""
+    parsed_ = [Requirement(text) for text in required]
+    wanted = [one for one in parsed_ if one.marker is None or one.marker.evaluate()]
+    wrong = [
+        f"{one.name} {installed(one.name) or 'is missing'} ({one.specifier} is required)"
+        for one in wanted
+        if not one.specifier.contains(installed(one.name) or "0", prereleases=True) or installed(one.name) is None
+    ]
+    if wrong:
+        return failed("; ".join(wrong), "Run `make install`: uv.lock has the versions that go together")
+    shown = ", ".join(f"{name} {installed(name)}" for name in SHOWN if installed(name))
+    return ok(f"as required: {shown}")
+
+
+def _minor(text: str) -> list[str]:
+    return text.split(".")[:2]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _unread(error: OSError, path: Path) -> str:
+    return f"there is none at {path}" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
