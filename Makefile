@@ -14,10 +14,10 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status docs test test-long chaos lint format clean
+.PHONY: help install demo up down status docs test test-long chaos lint format clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(CURDIR)/.uv/bin/uv:
 	@echo "uv is not on the path: installing it into .uv"
@@ -71,6 +71,36 @@ format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 	@$(RUN) sqlfluff fix dbt_project
+
+# What CI does beside `lint` and `test`: docs/ci.md.
+definitions: $(STAMP) ## Load the code location with production's state, as the bucket has it
+	@$(RUN) dataplatform refresh --from-bucket
+	@$(RUN) dataplatform refresh --if-stale
+	@$(RUN) dg check defs
+	@$(RUN) dagster definitions validate
+
+NUMBER ?= $(notdir $(CIRCLE_PULL_REQUEST))
+pull-request: $(STAMP) ## Build what changed into datasets of its own, and drop them (NUMBER=12)
+	@if [ -z "$(NUMBER)" ]; then echo "no pull request: nothing to build"; else $(RUN) dataplatform dbt ci $(NUMBER); fi
+
+pull-request-drop: $(STAMP) ## Drop the datasets of a pull request, where a job left any (NUMBER=12)
+	@if [ -n "$(NUMBER)" ]; then $(RUN) dataplatform dbt drop --pull-request $(NUMBER); fi
+
+COMMIT ?= $(shell git rev-parse HEAD)
+IMAGE ?= dataplatform
+image: $(STAMP) ## Build the image of this commit with production's state in it, and push it (IMAGE=registry/name)
+	@DATAPLATFORM_STATE_DIR=deploy/state $(RUN) dataplatform refresh --from-bucket
+	docker build --file deploy/Dockerfile --build-arg GOOGLE_CLOUD_PROJECT --build-arg BIGQUERY_LOCATION --build-arg COMMIT=$(COMMIT) --tag $(IMAGE):$(COMMIT) .
+	docker push $(IMAGE):$(COMMIT)
+
+roll-out: $(STAMP) ## Have production run the image of this commit (IMAGE=registry/name DEPLOY_TO=kubernetes or compose)
+	scripts/roll_out.sh $(IMAGE) $(COMMIT)
+
+deployed: $(STAMP) ## Wait until production runs this commit
+	@$(RUN) dataplatform dbt deployed $(COMMIT)
+
+on-call-plan: $(STAMP) ## Compare incident.io with deploy/on_call.yaml
+	@$(RUN) dataplatform on-call plan
 
 clean: down ## Stop everything and delete the sandbox's state and the environments; your own .env is kept
 	@rm -rf .sandbox .state .venv sandbox/warehouse/.venv .uv dbt_project/target

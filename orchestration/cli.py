@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from orchestration.ci import app as ci
 from orchestration.dbt_loop.cli import app as dbt
 from orchestration.doctor.cli import doctor
 from orchestration.incidents import cli as incidents_cli
@@ -19,6 +20,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__, pretty_exceptions_enable=F
 app.add_typer(on_call, name="on-call")
 app.add_typer(incidents_cli.app, name="incidents")
 app.add_typer(dbt, name="dbt")
+app.add_typer(ci, name="ci")
 app.command()(doctor)
 lineage = typer.Typer(no_args_is_help=True, help="Who reads what, as vendors report it and as dbt declares it.")
 app.add_typer(lineage, name="lineage")

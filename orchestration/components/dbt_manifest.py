@@ -5,6 +5,7 @@ from typing import Any, override
 
 import dagster as dg
 
+from orchestration.ci import FOLDER
 from orchestration.components.dbt import DbtModels
 from orchestration.dbt_loop.deploys import commit, publish
 from orchestration.settings import settings
@@ -31,6 +32,7 @@ class ProductionManifest(dg.Component, dg.Resolvable):
             group_name="lineage",
             owners=self.owners,
             kinds={"dbt", "gcs"},
+            deps=[[FOLDER, "deploy"]],
             description="The manifest of the newest deploy: what `mfest` fetches, and pull requests are compared with.",
         )
         def manifest() -> dg.MaterializeResult[Any]:

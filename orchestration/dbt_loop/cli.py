@@ -124,6 +124,29 @@ def publish(
         )
 
 
+@app.command()
+def deployed(
+    commit: Annotated[str, typer.Argument(help="Of the deploy: the whole of its SHA.")],
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds.")] = 900,
+) -> None:
+    """Wait until production has published the manifest of a commit: it then runs that commit. The exit status is 2 where it does not in time."""
+    with _told():
+        import time
+
+        from orchestration.dbt_loop.production import manifests
+        from orchestration.dbt_loop.workspace import Refused
+
+        published, deadline = manifests(_settings()), time.monotonic() + timeout
+        while (latest := published.latest()) is None or latest.commit != commit:
+            if time.monotonic() > deadline:
+                runs = f"commit {latest.commit[:12]}" if latest else "nothing that was published"
+                raise Refused(
+                    f"After {timeout:.0f} s production runs {runs}: see whether the code location has loaded, and the sensor `deployed`."
+                )
+            time.sleep(min(5, timeout))
+        _say(f"production runs commit {commit[:12]}")
+
+
 def _modified(command: str, rest: Sequence[str]) -> None:
     from orchestration.dbt_loop.build import MODIFIED
 

@@ -6,9 +6,10 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+from orchestration.dbt_loop.production import manifests
 from orchestration.dbt_loop.workspace import Refused
-from orchestration.settings import DBT_PROJECT, DbtSettings, SettingsError
-from orchestration.vendors.dbt_manifests import DbtManifests, Published
+from orchestration.settings import DBT_PROJECT, DbtSettings
+from orchestration.vendors.dbt_manifests import Published
 
 
 def publish(values: DbtSettings, manifest: Path) -> Published:
@@ -19,12 +20,9 @@ def publish(values: DbtSettings, manifest: Path) -> Published:
     """
     if values.dbt_target != "prod":
         raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
-    if values.dataplatform_state_bucket is None:
-        raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: it is where `mfest` looks.")
     if not manifest.exists():
         raise Refused(f"{manifest} is not there: run `dataplatform refresh` first.")
-    manifests = DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket)
-    return manifests.publish(manifest, commit(values), values.dbt_target, datetime.now(UTC))
+    return manifests(values).publish(manifest, commit(values), values.dbt_target, datetime.now(UTC))
 
 
 def commit(values: DbtSettings) -> str:

@@ -46,19 +46,24 @@ class Fetched:
         return line if since < OLD else f"{line}\nfetched {age(since)} ago: run `mfest` for a newer one"
 
 
+def manifests(values: DbtSettings) -> DbtManifests:
+    """Where deploys leave theirs. Raises SettingsError without a bucket."""
+    from orchestration.vendors.dbt_manifests import DbtManifests
+
+    if values.dataplatform_state_bucket is None:
+        raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: it is where deploys leave production's manifest.")
+    return DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket)
+
+
 def fetch(values: DbtSettings, folder: Path) -> Fetched:
     """Bring the newest manifest of production into `folder`, unless it is there.
 
     Raises SettingsError without a bucket, NoManifest where nothing was published, and google.api_core's exceptions. What was there stays.
     """
-    from orchestration.vendors.dbt_manifests import DbtManifests
-
-    if values.dataplatform_state_bucket is None:
-        raise SettingsError("DATAPLATFORM_STATE_BUCKET is not set: it is where deploys leave production's manifest.")
-    manifests = DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket)
-    latest = manifests.latest()
+    published = manifests(values)
+    latest = published.latest()
     if latest is None or not (folder / str(latest.generation)).exists():
-        latest = _download(manifests, folder)
+        latest = _download(published, folder)
     here = folder / str(latest.generation)
     (here / FETCHED).touch()
     for old in sorted(_generations(folder))[:-KEPT]:

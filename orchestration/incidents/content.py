@@ -31,6 +31,7 @@ NOUNS = {
     "hightouch": "Hightouch sync",
     "landed": "Look at what landed in",
     "export": "Export of",
+    "ci": "CI job",
     "step": "Step",
     "job": "Job",
 }

@@ -139,3 +139,26 @@ def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=120) != 0
     assert not [name for name in datasets(platform) if name.startswith(OURS)]
+
+
+def test_a_job_of_ci_that_fails_on_main_is_an_incident_like_any_other(platform: Platform) -> None:
+    facts = [
+        "--url",
+        "https://ci.example/1",
+        "--commit",
+        "0123456789abcdef",
+        "--dagster-url",
+        platform.config.url("dagster"),
+    ]
+
+    def told() -> list[str]:
+        return [event["status"] for event in platform.alert_events() if event["metadata"]["unit"] == "ci/deploy"]
+
+    subprocess.run([str(PROGRAM), "ci", "failed", "deploy", *facts], check=True)
+    wait_for(lambda: told() == ["firing"], 90, "an alert")
+    [event] = [event for event in platform.alert_events() if event["metadata"]["unit"] == "ci/deploy"]
+    assert event["title"] == "CI job `deploy` failed"
+    assert (event["metadata"]["customer_facing"], event["metadata"]["owner"]) == (False, "data-engineering@example.com")
+    assert "https://ci.example/1" in event["description"]
+    subprocess.run([str(PROGRAM), "ci", "passed", "deploy", *facts], check=True)
+    wait_for(lambda: told() == ["firing", "resolved"], 90, "its end")
