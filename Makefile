@@ -72,7 +72,7 @@ format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff check --fix .
 	@$(RUN) sqlfluff fix dbt_project
 
-# What CI does beside `lint` and `test`: docs/ci.md.
+# What CI does beside `lint` and `test`: docs/developing.md.
 definitions: $(STAMP) ## Load the code location with production's state, as the bucket has it
 	@$(RUN) dataplatform refresh --from-bucket
 	@$(RUN) dataplatform refresh --if-stale

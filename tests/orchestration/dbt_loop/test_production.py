@@ -133,7 +133,8 @@ def test_mfest_says_what_it_has_and_keeps_it_when_nothing_answers(machine: Machi
     manifests.publish(machine.manifest(), COMMIT, "prod", datetime.now(UTC) - timedelta(hours=3))
     first = machine.dbt("mfest")
     assert (first.returncode, f"production: commit {COMMIT[:12]}, deployed " in first.stderr) == (0, True), first.stderr
-    assert f"(3 h ago), dbt {DBT}" in first.stderr
+    assert "(3 h " in first.stderr
+    assert f"ago), dbt {DBT}\n" in first.stderr
     known = fetched(machine.folder / "state" / "production")
     refused = machine.dbt("mfest", STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{refused_port()}")
     assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
