@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.dbt_loop import deploys
+from orchestration.settings import DbtSettings
 from sandbox.config import REPOSITORY
 from sandbox.env_file import environment
 from sandbox.services.bigquery import client
@@ -162,3 +164,18 @@ def test_a_job_of_ci_that_fails_on_main_is_an_incident_like_any_other(platform: 
     assert "https://ci.example/1" in event["description"]
     subprocess.run([str(PROGRAM), "ci", "passed", "deploy", *facts], check=True)
     wait_for(lambda: told() == ["firing", "resolved"], 90, "its end")
+
+
+@pytest.mark.long
+def test_what_ci_runs_runs_here(platform: Platform) -> None:
+    """The targets that .circleci/config.yml names, but for those that need a Docker engine or a machine to deploy to."""
+    given = variables(platform)
+    commit = deploys.commit(DbtSettings.model_validate({name.lower(): value for name, value in given.items()}))
+    for target in (
+        ["definitions"], ["pull-request", "NUMBER=4"], ["pull-request-drop", "NUMBER=4"], ["pull-request"],
+        ["deployed", f"COMMIT={commit}"], ["on-call-plan"],
+    ):  # fmt: skip
+        done = subprocess.run(
+            ["make", "--silent", *target], cwd=REPOSITORY, env=given, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"make {' '.join(target)}\n{done.stdout}{done.stderr}"
