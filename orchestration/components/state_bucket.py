@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from google.api_core.exceptions import NotFound
 from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
 
 from orchestration.components.saved_state import Stamped, StateMissing, VendorState
 from orchestration.settings import SettingsError, settings
 
 FOLDER = "state/"
 SECONDS = 30
+LOAD_SECONDS = 5
+"""How long a load of the code location waits for one state: it goes on with the one it has."""
 
 
 class StateBucket:
@@ -40,11 +45,12 @@ class StateBucket:
         blob = self._bucket.blob(FOLDER + part.state_name)
         blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS)
 
-    def pull(self, part: VendorState) -> bool:
+    def pull(self, part: VendorState, seconds: float = SECONDS) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
         read_at = part.read_at()
+        retry = DEFAULT_RETRY.with_timeout(seconds)
         try:
-            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=SECONDS)
+            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=seconds, retry=retry)
         except NotFound:
             if read_at is None:
                 raise StateMissing(
@@ -56,3 +62,14 @@ class StateBucket:
             return False
         part.put(stamped)
         return True
+
+
+def take_newer(part: VendorState) -> None:
+    """Take a part's state from the bucket of the settings, where that is newer; where it cannot be had, the one here stays, with a warning.
+
+    A code server that is told to load anew, and a run in a container of its own, have no other way to see what a refresh elsewhere has read.
+    """
+    try:
+        StateBucket.required().pull(part, LOAD_SECONDS)
+    except Exception as error:  # whatever Google's client raises, and what is below it
+        logging.getLogger(__name__).warning("%s was not taken from the bucket: %s", part.state_name, error)
