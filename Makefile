@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status docs test test-long chaos lint format clean
+.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,13 +59,19 @@ SEED ?= 7
 chaos: $(STAMP) ## Break data and platform at random (DURATION=1200 SEED=7), and count what nobody heard (docs/chaos.md)
 	@$(RUN) python -m tests.chaos --duration $(DURATION) --seed $(SEED)
 
-lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
+lint: $(STAMP) lint-deploy ## Format check, lint, types, import rules, SQL style, and what `lint-deploy` does
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports
 	@$(RUN) pyright
 	@$(RUN) sqlfluff lint dbt_project
 	@$(RUN) python -m product_events check
+
+lint-deploy: $(STAMP) ## Dockerfile and shell of the image, Compose against its schema, the instance and Kubernetes' values
+	@$(RUN) hadolint deploy/Dockerfile
+	@for script in deploy/bin/*; do sh -n $$script || exit 1; done
+	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@$(RUN) pytest tests/deploy/test_files.py
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .

@@ -43,7 +43,8 @@ class StateBucket:
 
     def push(self, part: VendorState) -> None:
         blob = self._bucket.blob(FOLDER + part.state_name)
-        blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS)
+        path, retry = str(part.state_path()), DEFAULT_RETRY.with_timeout(SECONDS)
+        blob.upload_from_filename(path, content_type="application/json", timeout=SECONDS, retry=retry)
 
     def pull(self, part: VendorState, seconds: float = SECONDS) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
