@@ -17,7 +17,7 @@ STAMP := .venv/.installed
 .PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(CURDIR)/.uv/bin/uv:
 	@echo "uv is not on the path: installing it into .uv"

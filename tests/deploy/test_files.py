@@ -41,7 +41,9 @@ def test_nothing_is_reached_from_outside_but_by_the_front() -> None:
     assert {name for name, service in SERVICES.items() if "docker.sock" in str(service.get("volumes"))} == {
         "docker-socket"
     }
-    routes = re.findall(r"^\{\$(\w+)\} \{\n\timport signed_in (\S+) (\S+)\n\}$", (DEPLOY / "Caddyfile").read_text(), re.M)
+    routes = re.findall(
+        r"^\{\$(\w+)\} \{\n\timport signed_in (\S+) (\S+)\n\}$", (DEPLOY / "Caddyfile").read_text(), re.M
+    )
     assert routes == [
         ("DATAPLATFORM_HOST", '"/oauth2/auth?allowed_emails={$DATAPLATFORM_OPERATORS}"', "webserver:3000"),
         ("DATAPLATFORM_VIEWER_HOST", "/oauth2/auth", "webserver-read-only:3000"),
@@ -62,7 +64,9 @@ def test_runs_have_what_the_services_have() -> None:
         assert "platform.env" not in str(SERVICES[name]), "neither needs a vendor's key"
     assert launcher["container_kwargs"]["volumes"] == SERVICES["code-location"]["volumes"]
     assert launcher["networks"] == [COMPOSE["networks"]["dataplatform"]["name"]]
-    assert SERVICES["code-location"]["environment"]["DAGSTER_CURRENT_IMAGE"] == OURS == SERVICES["code-location"]["image"]
+    assert (
+        SERVICES["code-location"]["environment"]["DAGSTER_CURRENT_IMAGE"] == OURS == SERVICES["code-location"]["image"]
+    )
 
 
 def test_runs_and_services_find_the_code_location() -> None:
@@ -170,7 +174,9 @@ def test_an_image_has_neither_stand_ins_nor_tests_nor_secrets() -> None:
     assert not [path for path in allowed if path.split("/")[0] in {"sandbox", "tests", "bench", ".env", ".git"}]
     copied = re.findall(r"^COPY (?!--from)(?:--\S+ )*(.+) \S+$", (DEPLOY / "Dockerfile").read_text(), re.M)
     for source in (path.rstrip("/") for paths in copied for path in paths.split()):
-        assert any(source == path or source.startswith(f"{path}/") for path in allowed), f"{source} is not in the context"
+        assert any(source == path or source.startswith(f"{path}/") for path in allowed), (
+            f"{source} is not in the context"
+        )
         assert (REPOSITORY / source).exists()
 
 
@@ -187,7 +193,10 @@ ENTRYPOINT = DEPLOY / "bin" / "entrypoint"
 @pytest.fixture
 def commands(tmp_path: Path) -> Path:
     """A folder with a `dagster` that says how it was called, and a `dataplatform` that notes it."""
-    for name, body in {"dagster": 'echo "dagster $*"', "dataplatform": 'echo "$*" >> asked; exit "${FAILS:-0}"'}.items():
+    for name, body in {
+        "dagster": 'echo "dagster $*"',
+        "dataplatform": 'echo "$*" >> asked; exit "${FAILS:-0}"',
+    }.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     return tmp_path
@@ -195,7 +204,9 @@ def commands(tmp_path: Path) -> Path:
 
 def entered(commands: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     env = {"PATH": f"{commands}:{os.environ['PATH']}", **variables}
-    return subprocess.run([str(ENTRYPOINT), *arguments], cwd=commands, env=env, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        [str(ENTRYPOINT), *arguments], cwd=commands, env=env, capture_output=True, text=True, timeout=30
+    )
 
 
 def test_a_code_server_takes_newer_state_before_it_begins(commands: Path) -> None:

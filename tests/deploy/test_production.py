@@ -191,7 +191,9 @@ def test_runs_in_containers_and_the_queue_outlive_webserver_daemon_and_code_loca
     assert SAID in production.stdout(queued)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", production.config.url("storage"))
-        blobs = cloud_storage.Client(project=PROJECT).list_blobs(storage.BUCKET, prefix=f"compute-logs/storage/{queued}")
+        blobs = cloud_storage.Client(project=PROJECT).list_blobs(
+            storage.BUCKET, prefix=f"compute-logs/storage/{queued}"
+        )
         assert [blob for blob in blobs if SAID in blob.download_as_text()]
 
     assert production.becomes(waiting, "SUCCESS", "FAILURE") == "SUCCESS"
