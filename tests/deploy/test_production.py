@@ -239,7 +239,7 @@ def test_who_may_only_look_can_look_and_launches_nothing(production: Production)
         answers: Callable[[], object] = partial(_or_none, partial(platform.webserver_healthy, viewer))
         wait_for(answers, 90, "the read-only webserver answers")
         assert platform.graphql(viewer, RUNS)["runsOrError"]["results"]
-        with pytest.raises(RuntimeError, match="(?i)unauthorized|permission"):
+        with pytest.raises(RuntimeError, match=r"(?i)unauthorized|permission"):
             dagster_api.launch(viewer, job="speak")
     finally:
         for child in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
