@@ -75,7 +75,8 @@ def unmade(instance: dg.DagsterInstance, read: Collection[dg.AssetKey]) -> list[
 def unwell(instance: dg.DagsterInstance, check: dg.AssetCheckKey, now: datetime) -> str | None:
     """Why the refresh of the check's asset is to be repeated, in words; None where the last one was well, is under way or was just now."""
     record = next(iter(instance.get_asset_records([check.asset_key])), None)
-    ran = instance.get_run_record_by_id(record.asset_entry.last_run_id) if record else None
+    run_id = record.asset_entry.last_run_id if record else None
+    ran = instance.get_run_record_by_id(run_id) if run_id else None
     if ran is None or ran.end_time is None or now - datetime.fromtimestamp(ran.end_time, UTC) < AGAIN:
         return None
     if ran.dagster_run.status is dg.DagsterRunStatus.FAILURE:

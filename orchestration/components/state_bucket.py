@@ -46,7 +46,7 @@ class StateBucket:
         path, retry = str(part.state_path()), DEFAULT_RETRY.with_timeout(SECONDS)
         blob.upload_from_filename(path, content_type="application/json", timeout=SECONDS, retry=retry)
 
-    def pull(self, part: VendorState, seconds: float = SECONDS) -> bool:
+    def pull(self, part: VendorState, seconds: int = SECONDS) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
         read_at = part.read_at()
         retry = DEFAULT_RETRY.with_timeout(seconds)

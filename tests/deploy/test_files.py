@@ -13,7 +13,9 @@ import pytest
 import yaml
 from dagster._core.instance import InstanceRef
 from dagster._core.instance.config import dagster_instance_config
+from dagster_k8s.job import get_user_defined_k8s_config
 
+from orchestration.defs.schedules.schedules import downstream
 from orchestration.settings import Settings
 from sandbox.config import REPOSITORY
 
@@ -146,6 +148,12 @@ def test_every_pod_is_the_image_and_its_user() -> None:
         assert pod["podSecurityContext"]["runAsUser"] == int(user)
     assert VALUES["dagsterWebserver"]["enableReadOnly"]
     assert VALUES["global"]["dagsterHome"] == "/opt/dagster"
+
+
+def test_runs_of_dbt_have_more_room_than_the_others() -> None:
+    usual = VALUES["runLauncher"]["config"]["k8sRunLauncher"]["resources"]
+    asked = get_user_defined_k8s_config(downstream.run_tags).container_config["resources"]
+    assert asked["limits"]["memory"] > usual["limits"]["memory"]
 
 
 def test_values_fit_the_schema_of_the_chart() -> None:

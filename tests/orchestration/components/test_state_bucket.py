@@ -89,7 +89,7 @@ def test_a_load_goes_on_with_the_state_that_is_here_where_the_bucket_cannot_be_r
     shelf = Shelf({"a": []})
     refresh_all([shelf], lambda _line: None)
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{refused_port()}")
-    monkeypatch.setattr(state_bucket, "LOAD_SECONDS", 0.5)
+    monkeypatch.setattr(state_bucket, "LOAD_SECONDS", 1)
     assert loaded(shelf) == {"a"}
     assert "shelf.json was not taken from the bucket" in caplog.text
 
