@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -13,6 +14,8 @@ from orchestration.settings import SettingsError, settings
 
 FOLDER = "state/"
 SECONDS = 30
+RETRY = DEFAULT_RETRY.with_timeout(15)
+"""Google's client would try for two minutes, while the other vendors' states wait to be told."""
 LOAD_SECONDS = 5
 """How long a load of the code location waits for one state: it goes on with the one it has."""
 
@@ -43,13 +46,11 @@ class StateBucket:
 
     def push(self, part: VendorState) -> None:
         blob = self._bucket.blob(FOLDER + part.state_name)
-        path, retry = str(part.state_path()), DEFAULT_RETRY.with_timeout(SECONDS)
-        blob.upload_from_filename(path, content_type="application/json", timeout=SECONDS, retry=retry)
+        blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS, retry=RETRY)
 
-    def pull(self, part: VendorState, seconds: int = SECONDS) -> bool:
+    def pull(self, part: VendorState, seconds: int = SECONDS, retry: Retry = RETRY) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
         read_at = part.read_at()
-        retry = DEFAULT_RETRY.with_timeout(seconds)
         try:
             text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=seconds, retry=retry)
         except NotFound:
@@ -71,6 +72,6 @@ def take_newer(part: VendorState) -> None:
     A code server that is told to load anew, and a run in a container of its own, have no other way to see what a refresh elsewhere has read.
     """
     try:
-        StateBucket.required().pull(part, LOAD_SECONDS)
+        StateBucket.required().pull(part, LOAD_SECONDS, DEFAULT_RETRY.with_timeout(LOAD_SECONDS))
     except Exception as error:  # whatever Google's client raises, and what is below it
         logging.getLogger(__name__).warning("%s was not taken from the bucket: %s", part.state_name, error)
