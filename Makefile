@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status docs test test-long chaos lint format clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
+.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,13 +59,21 @@ SEED ?= 7
 chaos: $(STAMP) ## Break data and platform at random (DURATION=1200 SEED=7), and count what nobody heard (docs/chaos.md)
 	@$(RUN) python -m tests.chaos --duration $(DURATION) --seed $(SEED)
 
-lint: $(STAMP) ## Format check, lint, types, import rules and SQL style
+lint: $(STAMP) lint-deploy ## Format check, lint, types, import rules, SQL style, and what `lint-deploy` does
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports
 	@$(RUN) pyright
 	@$(RUN) sqlfluff lint dbt_project
 	@$(RUN) python -m product_events check
+
+lint-deploy: $(STAMP) ## Dockerfile and shell, Compose and CircleCI against their schemas, the instance and Kubernetes' values
+	@$(RUN) hadolint deploy/Dockerfile
+	@for script in deploy/bin/*; do sh -n $$script || exit 1; done
+	@for script in scripts/*.sh; do bash -n $$script || exit 1; done
+	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	@$(RUN) check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
+	@$(RUN) pytest tests/deploy/test_files.py
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .
@@ -90,7 +98,7 @@ COMMIT ?= $(shell git rev-parse HEAD)
 IMAGE ?= dataplatform
 image: $(STAMP) ## Build the image of this commit with production's state in it, and push it (IMAGE=registry/name)
 	@DATAPLATFORM_STATE_DIR=deploy/state $(RUN) dataplatform refresh --from-bucket
-	docker build --file deploy/Dockerfile --build-arg GOOGLE_CLOUD_PROJECT --build-arg BIGQUERY_LOCATION --build-arg COMMIT=$(COMMIT) --tag $(IMAGE):$(COMMIT) .
+	docker build --file deploy/Dockerfile --build-arg GOOGLE_CLOUD_PROJECT --build-arg BIGQUERY_RAW_PROJECT --build-arg BIGQUERY_LOCATION --build-arg COMMIT=$(COMMIT) --tag $(IMAGE):$(COMMIT) .
 	docker push $(IMAGE):$(COMMIT)
 
 roll-out: $(STAMP) ## Have production run the image of this commit (IMAGE=registry/name DEPLOY_TO=kubernetes or compose)

@@ -110,6 +110,11 @@ class DbtSettings(BaseSettings):
         description="the Cloud Storage bucket of the vendors' state, below state/, and of production's dbt manifests, below dbt/; "
         "leave out where one machine runs all of Dagster and nobody builds models elsewhere",
     )
+    dataplatform_state_on_load: bool = Field(
+        False,
+        description="whether a load of the code location takes newer state from that bucket first; true in the image, whose "
+        "containers share no disk; else a load makes no call",
+    )
     dataplatform_commit: Text | None = Field(
         None, description="the commit that was deployed; set in the image; without it the checkout's own is asked for"
     )

@@ -39,6 +39,7 @@ def customers(explo: Callable[[], Explo], owners: Sequence[str]) -> dg.AssetsDef
         kinds={"explo"},
         owners=owners,
         automation_condition=dg.AutomationCondition.eager(),
+        pool="explo",
         description="A customer in Explo for every organisation: dashboards are embedded for one of them.",
     )
     def explo_customers(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:

@@ -80,6 +80,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
             ],
             config_schema=config_schema(found),
             can_subset=True,
+            pool="fivetran",
         )
         def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
             yield from self.execute(context, found)

@@ -98,7 +98,7 @@ class HexProjects(ConsumerState, dg.Resolvable):
         eager = dg.AutomationCondition.eager()
         runs = [spec.replace_attributes(automation_condition=eager) for spec in specs if spec.key in marked]
 
-        @dg.multi_asset(name="hex", specs=runs, can_subset=True)
+        @dg.multi_asset(name="hex", specs=runs, can_subset=True, pool="hex")
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, marked)
 

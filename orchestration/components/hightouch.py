@@ -97,6 +97,7 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
                 )
             },
             can_subset=True,
+            pool="hightouch",
         )
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, syncs)

@@ -54,7 +54,7 @@ class SchemaModel:
             description="No published document refers to a view or a field that is not there any more.",
         )
 
-        @dg.multi_asset(name="omni_schema_model", specs=[spec], check_specs=[check])
+        @dg.multi_asset(name="omni_schema_model", specs=[spec], check_specs=[check], pool="omni")
         def refresh(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context)
 

@@ -183,6 +183,10 @@ class VendorState(SavedState):
 
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if settings().dataplatform_state_on_load:
+            from orchestration.components.state_bucket import take_newer  # it imports this module
+
+            take_newer(self)
         return self.definitions(self.saved())
 
     @override

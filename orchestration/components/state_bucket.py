@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+
 from google.api_core.exceptions import NotFound
+from google.api_core.retry import Retry
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
@@ -13,6 +16,8 @@ FOLDER = "state/"
 SECONDS = 30
 RETRY = DEFAULT_RETRY.with_timeout(15)
 """Google's client would try for two minutes, while the other vendors' states wait to be told."""
+LOAD_SECONDS = 5
+"""How long a load of the code location waits for one state: it goes on with the one it has."""
 
 
 class StateBucket:
@@ -43,11 +48,11 @@ class StateBucket:
         blob = self._bucket.blob(FOLDER + part.state_name)
         blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS, retry=RETRY)
 
-    def pull(self, part: VendorState) -> bool:
+    def pull(self, part: VendorState, seconds: int = SECONDS, retry: Retry = RETRY) -> bool:
         """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
         read_at = part.read_at()
         try:
-            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=SECONDS, retry=RETRY)
+            text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=seconds, retry=retry)
         except NotFound:
             if read_at is None:
                 raise StateMissing(
@@ -59,3 +64,14 @@ class StateBucket:
             return False
         part.put(stamped)
         return True
+
+
+def take_newer(part: VendorState) -> None:
+    """Take a part's state from the bucket of the settings, where that is newer; where it cannot be had, the one here stays, with a warning.
+
+    A code server that is told to load anew, and a run in a container of its own, have no other way to see what a refresh elsewhere has read.
+    """
+    try:
+        StateBucket.required().pull(part, LOAD_SECONDS, DEFAULT_RETRY.with_timeout(LOAD_SECONDS))
+    except Exception as error:  # whatever Google's client raises, and what is below it
+        logging.getLogger(__name__).warning("%s was not taken from the bucket: %s", part.state_name, error)

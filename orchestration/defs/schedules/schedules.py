@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 
 import dagster as dg
 
 # Once, and then only what failed and what it held up. Errors that are the same when tried again switch it off for their run.
 RETRY = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAILURE"}
+
+# What a pod gets that has dbt's manifest in memory twice, Dagster's and dbt's own; nothing but Kubernetes reads it (deploy/helm/values.yaml).
+ROOM_FOR_DBT = {
+    "dagster-k8s/config": json.dumps(
+        {
+            "container_config": {
+                "resources": {"requests": {"cpu": "500m", "memory": "2Gi"}, "limits": {"memory": "4Gi"}},
+            }
+        }
+    )
+}
 
 HISTORY = dg.AssetSelection.key_prefixes(["dataplatform"], ["incident_io"])
 
@@ -48,7 +60,7 @@ downstream = dg.AutomationConditionSensorDefinition(
     name="downstream",
     target=dg.AssetSelection.all(),
     minimum_interval_seconds=10,
-    run_tags=RETRY,
+    run_tags=RETRY | ROOM_FOR_DBT,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Builds dbt models when what they read has landed, and runs Hightouch syncs when their model has.",
 )

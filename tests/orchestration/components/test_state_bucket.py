@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from orchestration.components import state_bucket
 from orchestration.components.refresh import Line, pull, refresh_all
 from orchestration.settings import SettingsError, settings
 from sandbox.config import SandboxConfig
@@ -30,6 +32,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     settings.cache_clear()
 
 
+def loaded(shelf: Shelf) -> set[str]:
+    """The assets that a load of the code location has."""
+    defs = shelf.build_defs(dg.ComponentTree.for_test().load_context)
+    return {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()} - {"x"}
+
+
 def told(lines: list[Line]) -> list[str]:
     return [line.text for line in lines]
 
@@ -51,6 +59,33 @@ def test_a_machine_takes_the_state_that_another_has_read(monkeypatch: pytest.Mon
     newer = shelf.stamped()
     assert newer is not None
     assert newer.state == {"b": []}, "an older state replaces no newer one"
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_load_takes_what_a_refresh_elsewhere_has_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here, there = tmp_path / "state", tmp_path / "elsewhere"
+    monkeypatch.setenv("DATAPLATFORM_STATE_ON_LOAD", "true")
+    shelf = Shelf({"a": ["x"]})
+    refresh_all([shelf], lambda _line: None)
+    elsewhere(monkeypatch, there)
+    shelf.books = {"b": []}
+    refresh_all([shelf], lambda _line: None)
+    elsewhere(monkeypatch, here)
+    assert loaded(shelf) == {"b"}
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_load_goes_on_with_the_state_that_is_here_where_the_bucket_cannot_be_reached(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf = Shelf({"a": []})
+    refresh_all([shelf], lambda _line: None)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{refused_port()}")
+    monkeypatch.setenv("DATAPLATFORM_STATE_ON_LOAD", "true")
+    settings.cache_clear()
+    monkeypatch.setattr(state_bucket, "LOAD_SECONDS", 1)
+    assert loaded(shelf) == {"a"}
+    assert "shelf.json was not taken from the bucket" in caplog.text
 
 
 @pytest.mark.usefixtures("bucket")
