@@ -45,7 +45,7 @@ HIGHTOUCH = "hightouch/salesforce_account_health"
 def test_the_demo_materializes_the_whole_graph_and_says_what_moved(platform: Platform) -> None:
     assets = platform.assets()
     materializable = [asset for asset in assets.values() if asset.materializable]
-    assert len(materializable) == 122
+    assert len(materializable) == 123
     assert [asset.key for asset in materializable if asset.made_at is None] == []
     assert [asset.key for asset in assets.values() if asset.observable and asset.made_at is None] == []
     assert sorted(key for key in assets if key.startswith("explo/")) == ["explo/customers", *EXPLO]
@@ -114,6 +114,7 @@ def test_schedule_and_sensors_are_switched_on(platform: Platform) -> None:
         "hourly_explo_tenants": True,
         "rebuilt_explo_tenants": True,
         "omni_schema": True,
+        "deployed": True,
     }
 
 
