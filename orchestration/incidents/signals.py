@@ -368,22 +368,27 @@ def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dic
         return after, found
     newest = instance.get_batch_ticks([state.selector_id for state in states], limit=TICKS_LOOKED_AT)
     for state in states:
-        name = state.instigator_name
-        for tick in reversed(newest.get(state.selector_id, ())):
+        name, sensor = state.instigator_name, state.instigator_type == InstigatorType.SENSOR
+        ticks = newest.get(state.selector_id, ())
+        for tick in reversed(ticks):
             if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
                 continue
-            after[name] = tick.timestamp
+            # A schedule that did not reach the code is evaluated again until it does, as the same tick, which keeps its time.
+            unreached = not sensor and tick is ticks[0] and tick.status == TickStatus.FAILURE and not tick.failure_count
+            if not unreached:
+                after[name] = tick.timestamp
             if tick.status == TickStatus.FAILURE:
-                sensor = state.instigator_type == InstigatorType.SENSOR
                 what = "sensor" if sensor else "schedule"
                 unit = FailedUnit(
                     f"tick/{name}", (), f"The {what} `{name}` failed: {_words(tick)}", awaits=(f"tick:{name}",)
                 )
                 id_ = f"tick:{name}:{tick.timestamp}"
                 # A sensor is ticked again soon; a schedule perhaps tomorrow.
-                found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=sensor))
+                retried = sensor or unreached
+                found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=retried))
             else:
-                found.append(Signal(id="", at=tick.timestamp, well={f"tick:{name}": tick.timestamp}))
+                at = max(tick.timestamp, tick.end_timestamp or 0.0)
+                found.append(Signal(id="", at=at, well={f"tick:{name}": at}))
     return after, found
 
 

@@ -120,9 +120,11 @@ class Driver:
                     time.sleep(strike.lasts)
                     self._platform.start(DAEMON)
                 case "code-server":
+                    began = time.time()
                     self._kill_code_server()
                     time.sleep(strike.lasts)
                     self._platform.start(CODE_SERVER)
+                    self._books.add(_unreached(began, time.time()))
                 case "incident-io":
                     self._platform.faults.add("incident_io", kind=strike.how)
                     time.sleep(strike.lasts)
@@ -393,6 +395,12 @@ def raised_from_outside(pages: Iterable[Mapping[str, Any]]) -> list[Told]:
             at = datetime.fromisoformat(page["due_at"]).timestamp()
             found.append(Told(key, key, frozenset(), at, at, "at once", 1, flapping=False))
     return found
+
+
+def _unreached(start: float, end: float) -> Period:
+    """A schedule whose code cannot be reached is evaluated again as the same tick: of its failure Dagster keeps no record."""
+    schedule = f"tick/{names.SCHEDULE}"
+    return Period((schedule,), frozenset(), start, end, "never", frozenset({"later"}), optional=True)
 
 
 def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
