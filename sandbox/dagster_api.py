@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +92,20 @@ UNDER_WAY = """
 
 INSTIGATORS = """
 {repositoriesOrError{... on RepositoryConnection{nodes{
-  schedules{name scheduleState{id status}} sensors{name sensorState{status}}
+  schedules{name scheduleState{id status}} sensors{name sensorState{id status}}
 }}}}
 """
 
 STOP_SCHEDULE = """
 mutation($id: String!){stopRunningSchedule(id: $id){__typename ... on PythonError{message}}}
+"""
+
+STOP_SENSOR = """
+mutation($id: String!){stopSensor(id: $id){__typename ... on PythonError{message}}}
+"""
+
+START_SENSOR = """
+mutation($selector: SensorSelector!){startSensor(sensorSelector: $selector){__typename ... on PythonError{message}}}
 """
 
 BY_HAND = """
@@ -252,6 +261,23 @@ def stop_schedules(config: SandboxConfig) -> None:
             answer = graphql(config, STOP_SCHEDULE, {"id": schedule["scheduleState"]["id"]})["stopRunningSchedule"]
             if answer["__typename"] != "ScheduleStateResult":
                 raise RuntimeError(f"{schedule['name']}: {answer}")
+
+
+@contextmanager
+def switched_off(config: SandboxConfig, sensor: str) -> Generator[None]:
+    """A sensor that does nothing until the end of the block. Raises RuntimeError where Dagster refuses."""
+    nodes = graphql(config, INSTIGATORS)["repositoriesOrError"]["nodes"]
+    [id_] = [one["sensorState"]["id"] for node in nodes for one in node["sensors"] if one["name"] == sensor]
+    stopped = graphql(config, STOP_SENSOR, {"id": id_})["stopSensor"]
+    if stopped["__typename"] != "StopSensorMutationResult":
+        raise RuntimeError(f"{sensor}: {stopped}")
+    try:
+        yield
+    finally:
+        selector = {"repositoryName": "__repository__", "repositoryLocationName": LOCATION, "sensorName": sensor}
+        started = graphql(config, START_SENSOR, {"selector": selector})["startSensor"]
+        if started["__typename"] != "Sensor":
+            raise RuntimeError(f"{sensor}: {started}")
 
 
 def launched_by_hand(config: SandboxConfig) -> set[str]:
