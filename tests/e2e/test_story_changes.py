@@ -121,6 +121,7 @@ def test_a_table_of_mine_that_is_old_does_not_stand_for_productions(platform: Pl
     assert not [name for name in datasets(platform) if name.startswith(OURS)]
 
 
+@pytest.mark.long
 def test_two_pull_requests_at_once_share_nothing_and_leave_nothing(platform: Platform, tmp_path: Path) -> None:
     """The second one is broken."""
     before = modified(platform)
