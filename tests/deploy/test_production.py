@@ -170,6 +170,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Production]
         running.down()
 
 
+@pytest.mark.long
 def test_runs_in_containers_and_the_queue_outlive_webserver_daemon_and_code_location(production: Production) -> None:
     waiting = production.launch("wait")
     production.becomes(waiting, "STARTED")

@@ -85,6 +85,7 @@ def test_ten_faults_are_ten_lines_and_no_other(called: Doctors) -> None:
     assert all(word not in looked.stdout for word in KEYS)
 
 
+@pytest.mark.long
 def test_twelve_others_are_named_too_and_what_only_hurts_later_is_a_warning(called: Doctors) -> None:
     called.faults.add("fivetran", "product", kind="paused")
     (called.home / "hex.json").unlink()
