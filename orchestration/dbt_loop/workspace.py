@@ -79,5 +79,5 @@ def _project(folder: Path) -> Path:
 
 
 def _user() -> str:
-    """Whoever is logged in, as a dataset may be named."""
-    return re.sub(r"[^a-z0-9]+", "_", getpass.getuser().lower()).strip("_")[:LONGEST_USER] or "nobody"
+    """Whoever is logged in, in letters and digits alone: with an underscore, `ada_b`'s datasets would begin as those of `ada` do."""
+    return re.sub(r"[^a-z0-9]+", "", getpass.getuser().lower())[:LONGEST_USER] or "nobody"

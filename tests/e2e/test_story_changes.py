@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.timeout(600)
 
 TICKETS, PIPELINE = "support/tickets.sql", "sales/pipeline.sql"
 OURS = ("dev_", "ci_")
+MINE = "dev_" + re.sub(r"[^a-z0-9]", "", getpass.getuser().lower())
 PROGRAM = Path(sys.executable).with_name("dataplatform")
 
 
@@ -92,9 +94,8 @@ def test_one_mart_is_built_with_what_is_downstream_and_the_rest_is_productions(
     assert said.returncode == 0, said.stdout + said.stderr
     assert built(worktree, "dev") == {"tickets", "support_load_by_week"}
     assert "production: commit " in said.stderr
-    user = getpass.getuser()
-    assert datasets(platform) - known == {f"dev_{user}_support"}
-    made = client(platform.config).get_table(f"dev_{user}_support.tickets")
+    assert datasets(platform) - known == {f"{MINE}_support"}
+    made = client(platform.config).get_table(f"{MINE}_support.tickets")
     assert made.expires is not None
     assert timedelta(days=13) < made.expires - datetime.now(UTC) < timedelta(days=15)
     assert made.num_rows == client(platform.config).get_table("support.tickets").num_rows
@@ -111,11 +112,10 @@ def test_models_and_tags_are_completed(platform: Platform, worktree: Path) -> No
 
 @pytest.mark.long
 def test_a_table_of_mine_that_is_old_does_not_stand_for_productions(platform: Platform, worktree: Path) -> None:
-    user = getpass.getuser()
-    platform.query(f"create or replace table dev_{user}_support.tickets as select * from support.tickets limit 0")
+    platform.query(f"create or replace table {MINE}_support.tickets as select * from support.tickets limit 0")
     command = [str(PROGRAM), "dbt", "drs", "support_load_by_week"]
     subprocess.run(command, cwd=worktree, env=variables(platform), check=True)
-    mine = platform.query(f"select * from dev_{user}_support.support_load_by_week order by 1, 2")
+    mine = platform.query(f"select * from {MINE}_support.support_load_by_week order by 1, 2")
     assert mine == platform.query("select * from support.support_load_by_week order by 1, 2")
     subprocess.run([str(PROGRAM), "dbt", "drop"], cwd=worktree, env=variables(platform), check=True)
     assert not [name for name in datasets(platform) if name.startswith(OURS)]

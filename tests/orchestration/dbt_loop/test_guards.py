@@ -7,6 +7,7 @@ import pytest
 
 from orchestration.dbt_loop.guards import Relation, compatible, own_datasets, relations
 from orchestration.dbt_loop.workspace import Refused, Workspace
+from orchestration.settings import DbtSettings
 
 HERE = Workspace(Path("dbt_project"), "dev", "dev_ada", "acme-dev", Path("production"))
 PRODUCTION = [Relation("incidents", "acme", "core"), Relation("account", "acme-raw", "salesforce")]
@@ -50,6 +51,25 @@ def test_a_workspace_owns_its_prefix_and_what_begins_with_it() -> None:
 def test_nothing_is_built_elsewhere(relation: Relation) -> None:
     with pytest.raises(Refused, match=rf"it would build incidents in {relation.database}.{relation.schema}\. "):
         own_datasets([Relation("fine", "acme-dev", "dev_ada_core"), relation], PRODUCTION, HERE)
+
+
+def test_nobodys_datasets_are_taken_for_those_of_somebody_whose_name_is_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = DbtSettings.model_validate(
+        {"google_cloud_project": "acme-dev", "dbt_target": "prod", "dbt_schema_prefix": None}
+    )
+    names = ["ada", "Ada.B", "ada_c", "ada-core"]
+    found = []
+    for name in names:
+        monkeypatch.setenv("LOGNAME", name)
+        found.append(Workspace.of(values, Path.cwd()))
+    assert [one.prefix for one in found] == ["dev_ada", "dev_adab", "dev_adac", "dev_adacore"]
+    for one in found:
+        owners = [other for other in found if other.owns("acme-dev", f"{one.prefix}_core")]
+        assert owners == [one]
+    assert not any(
+        Workspace.of_pull_request(values, Path.cwd(), 1).owns("acme-dev", name)
+        for name in ("ci_pr_12_core", "ci_pr_10")
+    )
 
 
 def test_a_prefix_that_production_has_datasets_of_is_refused() -> None:
