@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages.
 
-.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
+.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format reference clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .
 	@$(RUN) ruff check --fix .
 	@$(RUN) sqlfluff fix dbt_project
+
+reference: $(STAMP) ## Write the pages of docs/reference that the code says itself
+	@$(RUN) python scripts/reference.py
 
 # What CI does beside `lint` and `test`: docs/developing.md.
 definitions: $(STAMP) ## Load the code location with production's state, as the bucket has it
