@@ -221,7 +221,9 @@ def break_(
     vendor: Annotated[str, typer.Argument(help=f"One of {', '.join(VENDORS)}.")],
     target: Annotated[
         str | None,
-        typer.Argument(help="The name of the sync; for a fault on the wire, a part of the path that it strikes."),
+        typer.Argument(
+            help="The name of the sync; for a fault on the wire, a part of the method and path that it strikes: 'POST /v1'."
+        ),
     ] = None,
     fault: Annotated[str | None, typer.Option(help="The kind of fault.")] = None,
     times: Annotated[int | None, typer.Option(min=1, help="How often it strikes; else until it is mended.")] = None,

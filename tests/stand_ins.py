@@ -102,8 +102,11 @@ class Vendors:
 
     def asked(self, vendor: str, end: str) -> list[str]:
         """The ids in the requests `…/<id>/<end>` that have reached the vendor since its server started, oldest first."""
-        requests = httpx.get(f"{self.config.url(vendor)}/_inspect/requests", timeout=30).raise_for_status().json()
-        return [request.split("/")[-2] for request in requests if request.endswith(f"/{end}")]
+        return [request.split("/")[-2] for request in self.requests(vendor) if request.endswith(f"/{end}")]
+
+    def requests(self, vendor: str) -> list[str]:
+        """The requests that have reached the vendor since its server started, as `GET /path`, oldest first."""
+        return httpx.get(f"{self.config.url(vendor)}/_inspect/requests", timeout=30).raise_for_status().json()
 
     def sync(self, connection: str) -> dict[str, Any]:
         """Sync a Fivetran connection; return its record in the history when it has ended."""

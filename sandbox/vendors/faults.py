@@ -31,6 +31,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {
     "http_500": Kind(VENDORS, "answers 500 with a JSON error", {}, on_the_wire=True),
+    "http_401": Kind(VENDORS, "answers 401: the key is refused", {}, on_the_wire=True),
+    "http_403": Kind(VENDORS, "answers 403: the key may not do that", {}, on_the_wire=True),
     "http_429": Kind(VENDORS, "answers 429 with Retry-After", {"retry_after": 2}, on_the_wire=True),
     "html": Kind(VENDORS, "answers 502 with an HTML page, as a proxy does", {}, on_the_wire=True),
     "truncated": Kind(VENDORS, "answers, but the JSON breaks off half-way", {}, on_the_wire=True),

@@ -22,7 +22,7 @@ WIRE_KINDS = {name for name, kind in KINDS.items() if kind.on_the_wire}
 class FaultMiddleware:
     """Strikes requests of one vendor with its active wire faults; `/_inspect` paths, which are no vendor's, are spared.
 
-    A fault with a target strikes only the requests whose path contains it. Only under `truncated` does the vendor do what it was asked.
+    A fault with a target strikes only the requests whose method and path, `GET /v1/projects`, contain it. Only under `truncated` does the vendor do what it was asked.
     It has to be the outermost app, right under uvicorn, whose connection `reset` closes.
     """
 
@@ -52,8 +52,9 @@ class FaultMiddleware:
     def _strike(self, scope: Scope) -> Fault | None:
         if scope["path"].startswith("/_inspect"):
             return None
+        request = f"{scope['method']} {scope['path']}"
         active = self._faults.active(self._vendor)
-        return next((f for f in active if f.kind in WIRE_KINDS and (not f.target or f.target in scope["path"])), None)
+        return next((f for f in active if f.kind in WIRE_KINDS and (not f.target or f.target in request)), None)
 
     async def _truncated(self, scope: Scope, receive: Receive, send: Send) -> None:
         started: dict[str, Any] = {}
@@ -89,6 +90,10 @@ def _answer(fault: Fault) -> Response:
     match fault.kind:
         case "http_500":
             return JSONResponse({"code": "InternalError", "message": "Internal server error"}, 500)
+        case "http_401":
+            return JSONResponse({"code": "Unauthorized", "message": "The key is refused"}, 401)
+        case "http_403":
+            return JSONResponse({"code": "Forbidden", "message": "The key may not do that"}, 403)
         case "http_429":
             headers = {"Retry-After": str(fault.params["retry_after"])}
             return JSONResponse({"code": "RateLimited", "message": "Too many requests"}, 429, headers)

@@ -19,9 +19,10 @@ import pytest
 from orchestration.dbt_loop import deploys
 from orchestration.settings import DbtSettings
 from sandbox import dagster_api
-from sandbox.config import REPOSITORY
+from sandbox.config import PROJECT, REPOSITORY
 from sandbox.env_file import environment
 from sandbox.services.bigquery import client
+from tests.dbt.project import Dbt
 from tests.e2e.conftest import Platform, wait_for
 from tests.orchestration.processes import only
 
@@ -152,6 +153,41 @@ def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=120) != 0
     assert not [name for name in datasets(platform) if name.startswith("ci_")]
+
+
+@pytest.mark.long
+def test_sources_models_and_developers_have_a_project_each_where_the_settings_say_so(
+    platform: Platform, worktree: Path, tmp_path: Path
+) -> None:
+    before, known = modified(platform), datasets(platform)
+    given = variables(platform) | {
+        "BIGQUERY_RAW_PROJECT": PROJECT,
+        "GOOGLE_CLOUD_PROJECT": "acme-models",
+        "BIGQUERY_DEV_PROJECT": "acme-development",
+        "DATAPLATFORM_STATE_BUCKET": "three-projects",
+        "DATAPLATFORM_STATE_DIR": str(tmp_path / "state"),
+    }
+    (platform.config.root / "storage" / "three-projects").mkdir()
+    subprocess.run([str(PROGRAM), "refresh"], env=given, check=True)
+    production = Dbt(tmp_path / "target", given)
+    done = production.run("build", "--select", "+support_load_by_week", "--exclude", "resource_type:unit_test")
+    assert done.returncode == 0, done.stdout
+    subprocess.run([str(PROGRAM), "dbt", "publish"], env=given, check=True)
+    script = "source scripts/dbt_aliases.sh && mfest && dbm"
+    said = subprocess.run(["bash", "-c", script], cwd=worktree, env=given, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout + said.stderr
+    assert built(worktree, "dev") == {"tickets", "support_load_by_week"}
+
+    def found(project: str) -> set[str]:
+        return {dataset.dataset_id for dataset in client(platform.config).list_datasets(project)}
+
+    assert found("acme-models") == {"staging", "intermediate", "core", "support"}
+    assert found("acme-development") == {f"{MINE}_support"}
+    mine = "select * from `{}`.{}.support_load_by_week order by 1, 2"
+    assert platform.query(mine.format("acme-development", f"{MINE}_support")) == platform.query(
+        mine.format("acme-models", "support")
+    )
+    assert (datasets(platform), modified(platform)) == (known, before)
 
 
 def test_a_job_of_ci_that_fails_on_main_is_an_incident_like_any_other(platform: Platform) -> None:

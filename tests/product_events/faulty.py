@@ -25,13 +25,14 @@ CUT = object()
 class Network:
     """Faults of inserts: `script` gives the next ones in order, None for none, and `judge` looks at a request when none is left.
 
-    `changes` are those of the next changes to a table.
+    `changes` are those of the next changes to a table, and `query` gives that of a query.
     """
 
     target: str
     script: list[Any] = field(default_factory=list)
     judge: Callable[[bytes], Any] = lambda _body: None
     changes: list[Any] = field(default_factory=list)
+    query: Callable[[bytes], Any] = lambda _body: None
     port: int = 0
     inserts: list[tuple[float, list[str]]] = field(default_factory=list)
 
@@ -75,7 +76,10 @@ def network(target: str) -> Iterator[Network]:
 def _carry(handler: BaseHTTPRequestHandler, between: Network) -> None:
     body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
     fault = between.changes.pop(0) if handler.command == "PATCH" and between.changes else None
-    if handler.path.partition("?")[0].endswith("/insertAll"):
+    path = handler.path.partition("?")[0]
+    if handler.command == "POST" and path.endswith(("/queries", "/jobs")):
+        fault = between.query(body)
+    if path.endswith("/insertAll"):
         between.inserts.append((time.monotonic(), [row["insertId"] for row in json.loads(body)["rows"]]))
         fault = between.script.pop(0) if between.script else between.judge(body)
     handler.close_connection = True

@@ -137,7 +137,7 @@ def test_a_port_that_is_taken_while_it_was_closed_is_asked_for_until_it_is_free(
     wait_for(lambda: vendors.listens("fivetran"), 5, "the port opens")
 
 
-@pytest.mark.parametrize("kind", ["http_500", "http_429", "html", "truncated"])
+@pytest.mark.parametrize("kind", ["http_500", "http_401", "http_403", "http_429", "html", "truncated"])
 def test_times_count_down_to_none(vendors, kind):
     vendors.faults.add("fivetran", kind=kind, times=2)
     struck = []
@@ -209,5 +209,5 @@ def test_a_fault_that_cannot_be_is_refused_by_name(vendors, arguments, message):
 
 
 def test_every_kind_on_the_wire_is_tried_above():
-    tried = {"http_500", "http_429", "html", "truncated", "hang", "reset", "refused"}
+    tried = {"http_500", "http_401", "http_403", "http_429", "html", "truncated", "hang", "reset", "refused"}
     assert {name for name, kind in KINDS.items() if kind.on_the_wire} == tried

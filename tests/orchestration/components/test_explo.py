@@ -12,7 +12,6 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
-from google.api_core.exceptions import ServiceUnavailable
 from google.cloud import bigquery
 
 from orchestration.components.explo import ExploDashboards, explo
@@ -23,13 +22,14 @@ from orchestration.lineage import runs
 from orchestration.lineage.asset_graph import graph_of
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
-from orchestration.settings import DBT_PROJECT
-from orchestration.vendors.bigquery_tenants import TenantQueries
+from orchestration.settings import DBT_PROJECT, settings
 from orchestration.vendors.waiting import SyncFailed
 from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.explo import content, state
 from sandbox.vendors.store import Store
+from tests.orchestration.wire import reply
+from tests.product_events.faulty import network
 from tests.stand_ins import Vendors
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -416,17 +416,21 @@ def test_a_dashboard_that_cannot_be_looked_at_has_not_passed_and_holds_up_no_oth
 
 
 def test_a_warehouse_that_does_not_answer_is_no_leak(
-    component: ExploDashboards, monkeypatch: pytest.MonkeyPatch
+    component: ExploDashboards, vendors: Vendors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def down(*_: object) -> None:
-        raise ServiceUnavailable("The warehouse is down.")
-
-    monkeypatch.setattr(TenantQueries, "answer", down)
-    ran = check(component)
-    assert ran.checks == {}
-    assert {unit.asset_keys for unit in ran.failed} == {(key.to_user_string(),) for key in (SPENT, LOAD, THROUGH)}
-    monkeypatch.setattr(TenantQueries, "organisations", down)
-    assert "could not be asked for the organisations: 503 The warehouse is down." in check(component).failed[0].error
+    unavailable = reply(503, {"error": {"code": 503, "message": "The warehouse is down."}})
+    monkeypatch.setenv("BIGQUERY_RETRY_SECONDS", "1")
+    settings.cache_clear()
+    with network(vendors.config.url("bigquery")) as between:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+        between.query = lambda body: None if b"core.organisations" in body else unavailable
+        ran = check(component)
+        assert ran.checks == {}
+        assert {unit.asset_keys for unit in ran.failed} == {(key.to_user_string(),) for key in (SPENT, LOAD, THROUGH)}
+        between.query = lambda _body: unavailable
+        said = check(component).failed[0].error
+    assert "could not be asked for the organisations" in said
+    assert "The warehouse is down." in said
 
 
 def test_a_leak_hurts_customers(component: ExploDashboards, vendors: Vendors) -> None:

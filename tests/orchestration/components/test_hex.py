@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,6 @@ from orchestration.components.hex import HexProjects, HexState, table_of
 from orchestration.components.saved_state import StateIncomplete
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
-from orchestration.vendors.hex import Hex
 from orchestration.vendors.http import VendorError
 from sandbox.config import PROJECT, REPOSITORY
 from sandbox.vendors.context import VendorContext
@@ -25,6 +25,7 @@ from tests.stand_ins import Vendors, fill
 
 pytestmark = pytest.mark.usefixtures("configured")
 CHURN, REVIEW = PROJECTS
+NEVER = "1999-12-31T00:00:00.000Z"
 REVIEW_KEY, CHURN_KEY = dg.AssetKey(["hex", "weekly_reliability_review"]), dg.AssetKey(["hex", "churn_analysis"])
 TABLES = [
     "core.incidents",
@@ -160,44 +161,40 @@ def test_a_project_that_is_renamed_keeps_its_key(component: HexProjects, vendors
 
 
 def test_a_project_whose_tables_hex_keeps_to_itself_stays_and_says_why(
-    component: HexProjects, monkeypatch: pytest.MonkeyPatch
+    component: HexProjects, vendors: Vendors
 ) -> None:
-    def refused(_api: Hex, _id: str) -> list[str]:
-        raise VendorError("Hex: GET … answered 403: not yours", status=403)
-
     last = json.loads(component.saved())
     for one in last["projects"]:
         one["project"]["last_edited_at"] = "2025-01-01T00:00:00.000Z"
     component.save(json.dumps(last))
-    monkeypatch.setattr(Hex, "queried_tables", refused)
+    vendors.faults.add("hex", "/queriedTables", "http_403")
     component.refresh()
+    vendors.faults.remove("hex")
     churn = next(one for one in component.consumers(component.saved()) if one.key == CHURN_KEY)
-    assert (churn.reads, len(churn.unknown), "not yours" in churn.unknown[0]) == ((), 1, True)
-    monkeypatch.undo()
+    assert (churn.reads, len(churn.unknown), "The key may not do that" in churn.unknown[0]) == ((), 1, True)
 
 
-@pytest.mark.parametrize("status", [401, 429, 500, None])
+@pytest.mark.parametrize("fault", ["http_401", "http_500", "reset", "truncated"])
 def test_a_hex_that_breaks_down_half_way_leaves_the_last_state(
-    component: HexProjects, vendors: Vendors, monkeypatch: pytest.MonkeyPatch, status: int | None
+    component: HexProjects, vendors: Vendors, fault: str
 ) -> None:
-    def broken(_api: Hex, id_: str) -> list[str]:
-        raise VendorError("broken", status=status)
-
     before = component.saved()
-    store = VendorContext.of(vendors.config).store
-    store.execute("update hex_project set edited_at = ? where id = ?", (f"2026-06-0{(status or 0) % 9 + 1}", CHURN.id))
-    monkeypatch.setattr(Hex, "queried_tables", broken)
-    with pytest.raises(VendorError, match="broken"):
+    VendorContext.of(vendors.config).store.execute(
+        "update hex_project set edited_at = ? where id = ?", (datetime.now(UTC).isoformat(), CHURN.id)
+    )
+    vendors.faults.add("hex", "/queriedTables", fault)
+    with pytest.raises(VendorError, match="queriedTables"):
         component.refresh()
+    vendors.faults.remove("hex")
     assert component.saved() == before
 
 
-def test_a_hex_that_lists_nothing_any_more_is_not_believed(
-    component: HexProjects, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Hex, "projects", lambda _api: [])
+def test_a_hex_that_lists_nothing_any_more_is_not_believed(component: HexProjects, vendors: Vendors) -> None:
+    store = VendorContext.of(vendors.config).store
+    store.execute("update hex_project set trashed_at = ? where trashed_at is null", (NEVER,))
     with pytest.raises(StateIncomplete):
         component.refresh()
+    store.execute("update hex_project set trashed_at = null where trashed_at = ?", (NEVER,))
 
 
 def test_a_run_completes(component: HexProjects, vendors: Vendors, marts: None) -> None:
@@ -234,23 +231,14 @@ def test_a_table_that_is_not_there_fails_the_run(component: HexProjects, vendors
 
 
 def test_a_run_whose_trigger_gets_half_an_answer_runs_once(
-    component: HexProjects, vendors: Vendors, marts: None, monkeypatch: pytest.MonkeyPatch
+    component: HexProjects, vendors: Vendors, marts: None
 ) -> None:
-    before = len(runs(vendors, REVIEW.id))
-    looked: list[str] = []
-    really = Hex._triggered
-
-    def look(api: Hex, id_: str) -> Any:
-        found = really(api, id_)
-        if not looked:  # the next request is the trigger
-            vendors.faults.add("hex", "/runs", "truncated", times=1)
-        looked.append(id_)
-        return found
-
-    monkeypatch.setattr(Hex, "_triggered", look)
+    before, asked = len(runs(vendors, REVIEW.id)), len(vendors.requests("hex"))
+    vendors.faults.add("hex", "POST /api/v1/projects", "truncated", times=1)
     metadata, failed, _again = run(component)
     assert (failed, metadata["hex"]) == ([], runs(vendors, REVIEW.id)[0]["runUrl"])
-    assert (len(looked), len(runs(vendors, REVIEW.id)) - before) == (2, 1)
+    made = [one.split()[0] for one in vendors.requests("hex")[asked:] if one.endswith(f"/{REVIEW.id}/runs")]
+    assert (made, len(runs(vendors, REVIEW.id)) - before) == (["GET", "POST", "GET"], 1)
 
 
 def test_a_run_that_takes_too_long_is_cancelled_at_hex(component: HexProjects, vendors: Vendors, marts: None) -> None:

@@ -20,7 +20,6 @@ from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
-from orchestration.vendors.omni import Omni
 from orchestration.vendors.omni_payloads import Broken, Query
 from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
@@ -247,32 +246,29 @@ def test_an_omni_that_lists_nothing_any_more_is_not_believed(component: OmniDocu
     assert HEALTH in specs(component)
 
 
-def test_users_that_may_not_be_read_leave_the_owners_as_they_were(
-    component: OmniDocuments, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_api: Omni) -> dict[str, str]:
-        raise VendorError("not an organisation's key", status=403)
-
-    monkeypatch.setattr(Omni, "emails", refuse)
+def test_users_that_may_not_be_read_leave_the_owners_as_they_were(component: OmniDocuments, vendors: Vendors) -> None:
+    vendors.faults.add("omni", "/scim/", "http_403", times=1)
     component.refresh()
+    assert not vendors.faults.active("omni"), "Omni was asked"
     assert specs(component)[HEALTH].owners == ["revops@example.com"]
 
 
 def test_a_document_that_omni_keeps_to_itself_stays_with_what_was_known(
-    component: OmniDocuments, monkeypatch: pytest.MonkeyPatch, store: Store
+    component: OmniDocuments, vendors: Vendors, store: Store
 ) -> None:
-    def refuse(_api: Omni, _identifier: str) -> list[Query]:
-        raise VendorError("no permission", status=403)
-
-    monkeypatch.setattr(Omni, "queries", refuse)
+    vendors.faults.add("omni", "/queries", "http_403")
     store.execute("update omni_document set updated_at = null")
     try:
         came = component.refresh()
     finally:
+        vendors.faults.remove("omni")
         store.execute("update omni_document set updated_at = ?", (DOCUMENTS[0].updated_at,))
     assert not came.changed
     [health] = [one for one in component.consumers(component.saved()) if one.key == HEALTH]
-    assert (len(health.reads), health.unknown) == (1, ("Omni does not say what it reads: no permission",))
+    assert len(health.reads) == 1
+    [why] = health.unknown
+    assert why.startswith("Omni does not say what it reads: Omni: GET ")
+    assert why.endswith("answered 403: The key may not do that")
 
 
 # The schema model
