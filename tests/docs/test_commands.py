@@ -38,7 +38,7 @@ ELSEWHERE = {
     "make up": "tests/e2e/test_story_delivery.py",
     "make test-long": ".circleci/config.yml",
     "make lint": ".ci/run",
-    "make lint-deploy": ".ci/run",
+    "make lint-deploy": "Makefile",
     "make definitions": "tests/e2e/test_story_changes.py",
     "make pull-request": "tests/e2e/test_story_changes.py",
     "make pull-request-drop": "tests/e2e/test_story_changes.py",
@@ -154,7 +154,7 @@ def test_every_command_there_is_is_run() -> None:
 
 
 def test_what_is_said_of_commands_that_no_page_runs_is_so() -> None:
-    assert [path for path in ELSEWHERE.values() if not (REPOSITORY / path).exists()] == []
+    assert [name for name, path in ELSEWHERE.items() if name.split()[-1] not in (REPOSITORY / path).read_text()] == []
     assert sorted((ELSEWHERE.keys() | NOT_RUN.keys()) & run_by_pages()) == []
     help_ = subprocess.run(["make", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in help_.splitlines()} == targets()

@@ -4,6 +4,7 @@ import http.client
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -142,3 +143,14 @@ def test_free_ports_are_distinct_and_no_outgoing_connections(config, monkeypatch
 
 def test_ports_stay_the_same_once_chosen(config):
     assert SandboxConfig.load().ports == config.ports
+
+
+def test_reset_deletes_what_the_sandbox_holds_once_somebody_has_agreed(tmp_path: Path) -> None:
+    root = tmp_path / "sandbox"
+    (root / "storage").mkdir(parents=True)
+    command = [str(Path(sys.executable).with_name("sandbox")), "reset"]
+    environment = os.environ | {"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free"}
+    refused = subprocess.run(command, env=environment, input="n\n", capture_output=True, text=True)
+    assert (refused.returncode, root.exists()) == (1, True)
+    subprocess.run([*command, "--yes"], env=environment, check=True, capture_output=True)
+    assert not root.exists()
