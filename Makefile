@@ -48,7 +48,7 @@ docs: $(STAMP) ## Generate dbt's documentation and serve it (the sandbox has to 
 
 # The end-to-end ones by themselves: beside others on two cores, their dozen processes took twice as long, and all together longer.
 test: $(STAMP) ## Run the tests
-	@$(RUN) pytest -m "not long" --ignore tests/e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(RUN) pytest -m "not long" --ignore tests/e2e --numprocesses 3 --dist loadfile --no-loadscope-reorder
 	@$(RUN) pytest -m "not long" tests/e2e
 
 test-long: $(STAMP) ## Run the tests that `test` leaves out: each signal, storms of alerts, dbt alone, events end to end, rare ways
@@ -73,7 +73,7 @@ lint-deploy: $(STAMP) ## Dockerfile and shell, Compose and CircleCI against thei
 	@for script in scripts/*.sh; do bash -n $$script || exit 1; done
 	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(RUN) check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
-	@$(RUN) pytest tests/deploy/test_files.py
+	@$(RUN) pytest --basetemp .pytest_cache/lint-deploy tests/deploy/test_files.py
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .

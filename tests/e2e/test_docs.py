@@ -49,8 +49,9 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
             if name and (REPOSITORY / name).is_file():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(REPOSITORY / name, folder / name)
-        for environment in (".venv", "sandbox/warehouse/.venv"):
-            (folder / environment).symlink_to(REPOSITORY / environment)
+        for installed in (".venv", "sandbox/warehouse/.venv", ".uv"):
+            if (REPOSITORY / installed).exists():
+                (folder / installed).symlink_to(REPOSITORY / installed)
         yield folder
     finally:
         subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "remove", "--force", str(folder)], check=True)
@@ -78,16 +79,19 @@ def test_a_page_does_what_it_says(platform: Platform, checkout: Path, page: Path
 def reader(platform: Platform, checkout: Path) -> dict[str, str]:
     """The environment of somebody who has activated the environment of a checkout, with the sandbox's settings."""
     programs = Path(sys.executable).parent
-    given = only(platform_environment(platform.config)) | {
-        "SANDBOX_DIR": platform.environment["SANDBOX_DIR"],
-        "SANDBOX_PORTS": platform.environment["SANDBOX_PORTS"],
-        # Ahead of the package that is installed, which is the other checkout's.
-        "PYTHONPATH": str(checkout),
-        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        # What a refresh of a page finds is its own: the code location's state stays as it is.
-        "DATAPLATFORM_STATE_DIR": str(checkout / ".state"),
-        "COLUMNS": "160",
-    }
+    own = {name: value for name, value in platform.environment.items() if name.startswith("SANDBOX_")}
+    given = (
+        only(platform_environment(platform.config))
+        | own
+        | {
+            # Ahead of the package that is installed, which is the other checkout's.
+            "PYTHONPATH": str(checkout),
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            # What a refresh of a page finds is its own: the code location's state stays as it is.
+            "DATAPLATFORM_STATE_DIR": str(checkout / ".state"),
+            "COLUMNS": "160",
+        }
+    )
     shutil.copytree(platform.config.root / "state", checkout / ".state")
     return given
 
