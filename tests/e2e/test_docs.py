@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,40 +22,29 @@ from sandbox.config import REPOSITORY
 from sandbox.services.platform import platform_environment
 from tests.docs.pages import PAGES, SHELL, Step, steps
 from tests.e2e.conftest import Platform, wait_for
+from tests.e2e.worktrees import worktree
 from tests.orchestration.processes import only
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.long]
 
 RUN = [page for page in PAGES if any(step.kind == SHELL for step in steps(page))]
 FAILS = ", which fails"
+TELL_OF_IT = {"README.md", "tutorial.md"}
 
 
 @pytest.fixture(autouse=True)
-def quiet(platform: Platform) -> Iterator[None]:
-    """Nothing is under way from the page before, and nothing that it has broken is left."""
-    idle(platform)
-    yield
-    platform.sandbox("mend")
-    platform.sandbox("clock", "reset")
+def quiet(platform: Platform, page: Path) -> Iterator[None]:
+    """Nothing is under way from the page before."""
+    # Production itself follows each sync for minutes, which only the pages that tell of it wait for.
+    with nullcontext() if page.name in TELL_OF_IT else dagster_api.switched_off(platform.config, "downstream"):
+        wait_for(lambda: not dagster_api.under_way(platform.config), 600, "the runs end")
+        yield
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
-    """A git worktree with this checkout's files as they are, and its environments."""
-    folder = tmp_path / "data-platform"
-    subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "add", "--quiet", "--detach", str(folder)], check=True)
-    try:
-        asked = ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        for name in subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split("\0"):
-            if name and (REPOSITORY / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(REPOSITORY / name, folder / name)
-        for installed in (".venv", "sandbox/warehouse/.venv", ".uv"):
-            if (REPOSITORY / installed).exists():
-                (folder / installed).symlink_to(REPOSITORY / installed)
+    with worktree(tmp_path / "data-platform") as folder:
         yield folder
-    finally:
-        subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "remove", "--force", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("page", RUN, ids=lambda page: str(page.relative_to(REPOSITORY)))
@@ -140,7 +130,3 @@ def expect(platform: Platform, step: Step, said: str) -> None:
         wait_for(lambda: any(title in one["name"] for one in platform.open_incidents()), 120, f"{step.where}: {title}")
     else:
         assert re.sub(r"\s+", " ", step.text) in re.sub(r"\s+", " ", said), f"{step.where}: {said}"
-
-
-def idle(platform: Platform) -> None:
-    wait_for(lambda: not dagster_api.under_way(platform.config), 600, "the runs end")

@@ -6,7 +6,6 @@ import getpass
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from sandbox.env_file import environment
 from sandbox.services.bigquery import client
 from tests.dbt.project import Dbt
 from tests.e2e.conftest import Platform, wait_for
+from tests.e2e.worktrees import worktree
 from tests.orchestration.processes import only
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,23 +43,33 @@ def still(platform: Platform) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def worktree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def branch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A git worktree with a mart that was edited."""
-    folder = tmp_path_factory.mktemp("branch") / "worktree"
-    subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "add", "--quiet", "--detach", str(folder)], check=True)
-    checkout(folder, TICKETS)
-    yield folder
-    subprocess.run(["git", "-C", str(REPOSITORY), "worktree", "remove", "--force", str(folder)], check=True)
+    with worktree(tmp_path_factory.mktemp("branch") / "worktree") as folder:
+        edit(folder, TICKETS)
+        yield folder
 
 
-def checkout(folder: Path, edited: str, text: str = "{# A change. #}\n") -> Path:
-    """Put the dbt project as it is here into a folder, with a mart that begins with `text`."""
-    left = shutil.ignore_patterns("target", "logs")
-    shutil.copytree(REPOSITORY / "dbt_project", folder / "dbt_project", ignore=left, dirs_exist_ok=True)
-    shutil.copytree(REPOSITORY / "scripts", folder / "scripts", dirs_exist_ok=True)
-    mart = folder / "dbt_project" / "models" / "marts" / edited
-    mart.write_text(text + mart.read_text())
-    return folder
+@pytest.fixture
+def pull_request(tmp_path: Path) -> Iterator[Path]:
+    """Another one, with the same edit."""
+    with worktree(tmp_path / "pull_request") as folder:
+        edit(folder, TICKETS)
+        yield folder
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Iterator[Path]:
+    """One with a mart that cannot be built."""
+    with worktree(tmp_path / "broken") as folder:
+        edit(folder, PIPELINE, "{{ config(pre_hook='select * from nowhere.at_all') }}\n")
+        yield folder
+
+
+def edit(folder: Path, mart: str, text: str = "{# A change. #}\n") -> None:
+    """Have a mart of a checkout begin with `text`."""
+    path = folder / "dbt_project" / "models" / "marts" / mart
+    path.write_text(text + path.read_text())
 
 
 def variables(platform: Platform) -> dict[str, str]:
@@ -84,16 +94,16 @@ def built(checkout: Path, target: str) -> set[str]:
 
 
 def test_one_mart_is_built_with_what_is_downstream_and_the_rest_is_productions(
-    platform: Platform, worktree: Path
+    platform: Platform, branch: Path
 ) -> None:
     assert platform.assets()["dbt/manifest"].made_at is not None, "the deploy was published"
     before, known = modified(platform), datasets(platform)
     said = subprocess.run(
         ["bash", "-c", "source scripts/dbt_aliases.sh && mfest && dbm"],
-        cwd=worktree, env=variables(platform), capture_output=True, text=True, check=False,
+        cwd=branch, env=variables(platform), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert said.returncode == 0, said.stdout + said.stderr
-    assert built(worktree, "dev") == {"tickets", "support_load_by_week"}
+    assert built(branch, "dev") == {"tickets", "support_load_by_week"}
     assert "production: commit " in said.stderr
     assert datasets(platform) - known == {f"{MINE}_support"}
     made = client(platform.config).get_table(f"{MINE}_support.tickets")
@@ -103,33 +113,30 @@ def test_one_mart_is_built_with_what_is_downstream_and_the_rest_is_productions(
     assert modified(platform) == before
 
 
-def test_models_and_tags_are_completed(platform: Platform, worktree: Path) -> None:
+def test_models_and_tags_are_completed(platform: Platform, branch: Path) -> None:
     script = """source scripts/dbt_aliases.sh
     for line in "dbs support_load" "drs stg_stripe__inv" "dbs tickets +pipel"; do
       COMP_LINE="$line" COMP_POINT=${#line}; _dbt_complete; echo "${COMPREPLY[@]}"; done"""
-    said = subprocess.run(["bash", "-c", script], cwd=worktree, capture_output=True, text=True, check=True)
+    said = subprocess.run(["bash", "-c", script], cwd=branch, capture_output=True, text=True, check=True)
     assert said.stdout.splitlines() == ["support_load_by_week", "stg_stripe__invoices", "+pipeline"]
 
 
 @pytest.mark.long
-def test_a_table_of_mine_that_is_old_does_not_stand_for_productions(platform: Platform, worktree: Path) -> None:
+def test_a_table_of_mine_that_is_old_does_not_stand_for_productions(platform: Platform, branch: Path) -> None:
     platform.query(f"create or replace table {MINE}_support.tickets as select * from support.tickets limit 0")
     command = [str(PROGRAM), "dbt", "drs", "support_load_by_week"]
-    subprocess.run(command, cwd=worktree, env=variables(platform), check=True)
+    subprocess.run(command, cwd=branch, env=variables(platform), check=True)
     mine = platform.query(f"select * from {MINE}_support.support_load_by_week order by 1, 2")
     assert mine == platform.query("select * from support.support_load_by_week order by 1, 2")
-    subprocess.run([str(PROGRAM), "dbt", "drop"], cwd=worktree, env=variables(platform), check=True)
+    subprocess.run([str(PROGRAM), "dbt", "drop"], cwd=branch, env=variables(platform), check=True)
     assert not [name for name in datasets(platform) if name.startswith(OURS)]
 
 
 @pytest.mark.long
-def test_two_pull_requests_at_once_share_nothing_and_leave_nothing(platform: Platform, tmp_path: Path) -> None:
-    """The second one is broken."""
-    before = modified(platform)
-    folders = [
-        checkout(tmp_path / "one", TICKETS),
-        checkout(tmp_path / "two", PIPELINE, "{{ config(pre_hook='select * from nowhere.at_all') }}\n"),
-    ]
+def test_two_pull_requests_at_once_share_nothing_and_leave_nothing(
+    platform: Platform, pull_request: Path, broken: Path
+) -> None:
+    before, folders = modified(platform), [pull_request, broken]
     running = [
         subprocess.Popen(
             [str(PROGRAM), "dbt", "ci", str(number)],
@@ -146,9 +153,8 @@ def test_two_pull_requests_at_once_share_nothing_and_leave_nothing(platform: Pla
 
 
 @pytest.mark.long
-def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform, tmp_path: Path) -> None:
-    folder = checkout(tmp_path / "one", TICKETS)
-    process = subprocess.Popen([str(PROGRAM), "dbt", "ci", "3"], cwd=folder, env=variables(platform))
+def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform, pull_request: Path) -> None:
+    process = subprocess.Popen([str(PROGRAM), "dbt", "ci", "3"], cwd=pull_request, env=variables(platform))
     wait_for(lambda: "ci_pr_3_support" in datasets(platform), 200, "it builds")
     os.kill(process.pid, signal.SIGTERM)
     assert process.wait(timeout=120) != 0
@@ -157,7 +163,7 @@ def test_a_pull_requests_job_that_is_cancelled_leaves_nothing(platform: Platform
 
 @pytest.mark.long
 def test_sources_models_and_developers_have_a_project_each_where_the_settings_say_so(
-    platform: Platform, worktree: Path, tmp_path: Path
+    platform: Platform, branch: Path, tmp_path: Path
 ) -> None:
     before, known = modified(platform), datasets(platform)
     given = variables(platform) | {
@@ -174,9 +180,9 @@ def test_sources_models_and_developers_have_a_project_each_where_the_settings_sa
     assert done.returncode == 0, done.stdout
     subprocess.run([str(PROGRAM), "dbt", "publish"], env=given, check=True)
     script = "source scripts/dbt_aliases.sh && mfest && dbm"
-    said = subprocess.run(["bash", "-c", script], cwd=worktree, env=given, capture_output=True, text=True, check=False)
+    said = subprocess.run(["bash", "-c", script], cwd=branch, env=given, capture_output=True, text=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
-    assert built(worktree, "dev") == {"tickets", "support_load_by_week"}
+    assert built(branch, "dev") == {"tickets", "support_load_by_week"}
 
     def found(project: str) -> set[str]:
         return {dataset.dataset_id for dataset in client(platform.config).list_datasets(project)}
