@@ -9,8 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from sandbox.company.marts import marts
+from sandbox.company.marts import marts, with_column
 from sandbox.vendors.context import VendorContext
+from sandbox.vendors.hightouch.content import KEY
 from sandbox.vendors.store import Store
 
 Add = Callable[[Store, int, Sequence[str], int], Mapping[str, Sequence[str]]]
@@ -32,11 +33,12 @@ class Wanted(BaseModel):
 
 def add(store: Store, wanted: Wanted) -> dict[str, dict[str, list[str]]]:
     """Add what is wanted; return the tables that each piece reads, by the vendor and by the vendor's own name for it."""
-    tables = marts()
     truth: dict[str, dict[str, list[str]]] = {}
     for vendor, name in MAKERS.items():
         if count := getattr(wanted, vendor):
             maker: Add = getattr(importlib.import_module(f"sandbox.vendors.{vendor}.content"), name)
+            # A sync needs a key, where the others read whatever there is.
+            tables = with_column(KEY) if vendor == "hightouch" else marts()
             truth[vendor] = {piece: sorted(read) for piece, read in maker(store, count, tables, wanted.seed).items()}
     return truth
 
