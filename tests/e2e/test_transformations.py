@@ -72,7 +72,7 @@ def test_what_the_official_clients_send_is_in_the_product_marts_to_the_row(
 
     assert platform.ingest() == "SUCCESS"
     sent = {"feature_used": 9, "screen_viewed": 4, "slack_command_invoked": 6, "insight_viewed": 2}
-    wait_for(lambda: _of_today(platform) - before == Counter(sent), 400, f"{sent} more events are in the mart", every=2)
+    wait_for(lambda: _of_today(platform) - before == Counter(sent), 900, f"{sent} more events are in the mart", every=2)
     known = "select count(*) from intermediate.int_activity where event_id like 'e2e-%'"
     assert platform.query(known) == [(sum(sent.values()),)]
 
