@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -81,6 +82,13 @@ class Platform:
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""
         return [tuple(row.values()) for row in client(self.config).query_and_wait(statement)]
+
+    @contextmanager
+    def still(self) -> Generator[None]:
+        """Production itself builds nothing until the end of the block: what is written to then, a test has written to."""
+        with dagster_api.switched_off(self.config, "downstream"):
+            wait_for(lambda: not dagster_api.under_way(self.config), 900, "the runs before end")
+            yield
 
     def supervisor(self):
         return stack(self.config)

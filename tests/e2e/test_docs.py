@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,10 +34,13 @@ TELL_OF_IT = {"README.md", "tutorial.md"}
 @pytest.fixture(autouse=True)
 def quiet(platform: Platform, page: Path) -> Iterator[None]:
     """Nothing is under way from the page before."""
-    # Production itself follows each sync for minutes, which only the pages that tell of it wait for.
-    with nullcontext() if page.name in TELL_OF_IT else dagster_api.switched_off(platform.config, "downstream"):
-        wait_for(lambda: not dagster_api.under_way(platform.config), 600, "the runs end")
+    # Production follows each sync for minutes, which only the pages that tell of it wait for.
+    if page.name in TELL_OF_IT:
+        wait_for(lambda: not dagster_api.under_way(platform.config), 900, "the runs before end")
         yield
+    else:
+        with platform.still():
+            yield
 
 
 @pytest.fixture

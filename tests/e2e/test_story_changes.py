@@ -17,7 +17,6 @@ import pytest
 
 from orchestration.dbt_loop import deploys
 from orchestration.settings import DbtSettings
-from sandbox import dagster_api
 from sandbox.config import PROJECT, REPOSITORY
 from sandbox.env_file import environment
 from sandbox.services.bigquery import client
@@ -36,9 +35,7 @@ PROGRAM = Path(sys.executable).with_name("dataplatform")
 
 @pytest.fixture(scope="module", autouse=True)
 def still(platform: Platform) -> Iterator[None]:
-    """Production itself builds nothing meanwhile: what is written to, the tests here have written to."""
-    with dagster_api.switched_off(platform.config, "downstream"):
-        wait_for(lambda: not dagster_api.under_way(platform.config), 300, "the runs before end")
+    with platform.still():
         yield
 
 
