@@ -73,7 +73,7 @@ lint-deploy: $(STAMP) ## Dockerfile and shell, Compose and CircleCI against thei
 	@for script in scripts/*.sh; do bash -n $$script || exit 1; done
 	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(RUN) check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
-	@$(RUN) pytest --basetemp .pytest_cache/lint-deploy tests/deploy/test_files.py
+	@$(RUN) pytest --basetemp .venv/.lint-deploy tests/deploy/test_files.py
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .
