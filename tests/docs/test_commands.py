@@ -156,7 +156,9 @@ def test_every_command_there_is_is_run() -> None:
 def test_what_is_said_of_commands_that_no_page_runs_is_so() -> None:
     assert [name for name, path in ELSEWHERE.items() if name.split()[-1] not in (REPOSITORY / path).read_text()] == []
     assert sorted((ELSEWHERE.keys() | NOT_RUN.keys()) & run_by_pages()) == []
-    help_ = subprocess.run(["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    help_ = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
     assert {line.split()[0] for line in help_.splitlines()} == targets()
 
 
