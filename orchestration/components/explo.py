@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
 from orchestration.components.consumers import ConsumerState
-from orchestration.components.explo_customers import CUSTOMERS, customers
+from orchestration.components.explo_customers import CUSTOMERS, ORGANISATIONS, customers
 from orchestration.components.explo_tenants import Sampling, TenantChecks, Watched
 from orchestration.components.saved_state import Lineage
 from orchestration.lineage import keys, tenants
@@ -113,6 +113,7 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
             name="hourly_explo_tenants",
             job=job,
             cron_schedule=self.cron,
+            should_execute=_has_tenants,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             description="Checks that customers see nothing but their own rows, since anybody may have changed a dashboard in Explo.",
         )
@@ -125,6 +126,11 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
             description="Checks the dashboards when what they read has been rebuilt.",
         )
         return dg.Definitions(asset_checks=[checks], jobs=[job], schedules=[schedule], sensors=[sensor])
+
+
+def _has_tenants(context: dg.ScheduleEvaluationContext) -> bool:
+    """Whether the organisations were ever made: before that there is nobody to look as, and no page is earned."""
+    return context.instance.get_latest_materialization_event(ORGANISATIONS) is not None
 
 
 def consumer(known: KnownDashboard) -> Consumer:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -431,6 +432,22 @@ def test_a_warehouse_that_does_not_answer_is_no_leak(
         said = check(component).failed[0].error
     assert "could not be asked for the organisations" in said
     assert "The warehouse is down." in said
+
+
+def test_before_there_are_organisations_the_schedule_looks_at_nothing(
+    component: ExploDashboards, tmp_path: Path
+) -> None:
+    [schedule] = [one for one in definitions(component).schedules or [] if isinstance(one, dg.ScheduleDefinition)]
+    repository = definitions(component).get_repository_def()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+
+        def launched() -> int:
+            context = dg.build_schedule_context(instance, repository_def=repository)
+            return len(schedule.evaluate_tick(context).run_requests or [])
+
+        assert launched() == 0
+        instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(["core", "organisations"])))
+        assert launched() == 1
 
 
 def test_a_leak_hurts_customers(component: ExploDashboards, vendors: Vendors) -> None:
