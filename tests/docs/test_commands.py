@@ -22,8 +22,6 @@ from tests.docs.pages import PAGES, Step, commands, inline, steps
 
 APPS = {"dataplatform": dataplatform, "sandbox": sandbox, "product_events": product_events}
 ALIASES = ("mfest", "dbm", "drm", "dbs", "drs")
-STAND_FOR = re.compile(r"<[a-z ]+>|\bMODELS\b|\bFILE\b")
-"""What stands for something in a command within the text."""
 ELSEWHERE = {
     "dataplatform ci failed": "tests/e2e/test_story_changes.py",
     "dataplatform ci passed": "tests/e2e/test_story_changes.py",
@@ -118,7 +116,7 @@ def run_by_pages() -> set[str]:
 def named(page: Path) -> Iterator[tuple[int, list[str]]]:
     """Commands of ours that a page names, in its text and in blocks, with their lines."""
     for line, text in inline(page):
-        for words in commands(STAND_FOR.sub("x", text.replace("`", ""))):
+        for words in commands(text):
             yield line, words
     for step in steps(page):
         if step.kind in {"sh", "tested by", "not run"}:
