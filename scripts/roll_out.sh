@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Have production run an image: `scripts/roll_out.sh <image> <tag>`. DEPLOY_TO says where:
 #   kubernetes   by Dagster's chart, with kubectl's current context
-#   compose      on DEPLOY_HOST, by ssh; docs/production.md has what lies there
+#   compose      on DEPLOY_HOST, by ssh, below DEPLOY_FOLDER (/opt/dataplatform); docs/production.md has what lies there
 set -euo pipefail
 image="${1:?the image, without its tag}" tag="${2:?the tag}"
 case "${DEPLOY_TO:?is not set: kubernetes or compose}" in
@@ -13,10 +13,16 @@ case "${DEPLOY_TO:?is not set: kubernetes or compose}" in
       --set "dagster-user-deployments.deployments[0].image.repository=$image,dagster-user-deployments.deployments[0].image.tag=$tag"
     ;;
   compose)
-    # The file that Compose reads the image's name from is the machine's; runs that are under way go on with the image before it.
+    # The image's name is in a file of the machine; runs that are under way go on with the image before it. Caddy reads its file at its start.
     # shellcheck disable=SC2029
-    ssh "${DEPLOY_HOST:?is not set}" "sudo sed -i 's|^DATAPLATFORM_IMAGE=.*|DATAPLATFORM_IMAGE=$image:$tag|' /etc/dataplatform/stack.env \
-      && cd ${DEPLOY_FOLDER:-/opt/dataplatform} && sudo docker compose -f deploy/compose.yaml --env-file /etc/dataplatform/stack.env up -d --wait --pull always"
+    tar --create deploy/compose.yaml deploy/Caddyfile | ssh "${DEPLOY_HOST:?is not set}" "set -e
+      sudo mkdir -p ${DEPLOY_FOLDER:=/opt/dataplatform}
+      sudo tar --extract --directory $DEPLOY_FOLDER
+      sudo sed -i 's|^DATAPLATFORM_IMAGE=.*|DATAPLATFORM_IMAGE=$image:$tag|' /etc/dataplatform/stack.env
+      cd $DEPLOY_FOLDER
+      compose='sudo docker compose -f deploy/compose.yaml --env-file /etc/dataplatform/stack.env'
+      \$compose up -d --wait --pull always
+      \$compose restart caddy"
     ;;
   *)
     echo "DEPLOY_TO is $DEPLOY_TO: kubernetes or compose" >&2

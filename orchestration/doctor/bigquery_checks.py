@@ -21,13 +21,13 @@ CALL_SECONDS = 10.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 GOOGLE = ("google_cloud_project", "google_application_credentials")
 NEEDS = (*GOOGLE, "bigquery_emulator_host", "bigquery_location")
-CREDENTIALS_CHECK, ACCESS = "google: credentials", "bigquery: access"
+CREDENTIALS_CHECK, ACCESS, QUERIES = "google: credentials", "bigquery: access", "bigquery: queries"
 PROBE = "dataplatform_doctor"
 """What the table is called that no dry run makes."""
 
 ADDRESS = "BIGQUERY_EMULATOR_HOST"
 VIEWER = "the role BigQuery Metadata Viewer in the project of GOOGLE_CLOUD_PROJECT"
-JOB_USER = "the role BigQuery Job User (bigquery.jobs.create) in the project of GOOGLE_CLOUD_PROJECT"
+JOB_USER = "the role BigQuery Job User (bigquery.jobs.create) in the project"
 READER = "the role BigQuery Data Viewer (bigquery.tables.getData) in"
 EDITOR = "the role BigQuery Data Editor (bigquery.tables.create) in"
 
@@ -48,8 +48,9 @@ class Warehouse:
         """How many datasets the credentials may see in the project."""
         return sum(1 for _ in self._client().list_datasets(retry=None, timeout=CALL_SECONDS))
 
-    def query(self) -> None:
-        job = self._client().query("select 1", retry=None, job_retry=None, timeout=CALL_SECONDS)
+    def query(self, project: str) -> None:
+        """Run a query that is billed to a project."""
+        job = self._client().query("select 1", project=project, retry=None, job_retry=None, timeout=CALL_SECONDS)
         job.result(timeout=CALL_SECONDS)
 
     def place(self, dataset: str) -> str | None:
@@ -68,19 +69,21 @@ class Warehouse:
     def would_create(self, dataset: str) -> None:
         """Ask what making a table would come to."""
         self._client().query(
-            f"create or replace table `{self._datasets.path(dataset)}.{PROBE}` as select 1 as one",
+            f"create or replace table `{self._path(dataset)}.{PROBE}` as select 1 as one",
             job_config=bigquery.QueryJobConfig(dry_run=True), retry=None, job_retry=None, timeout=CALL_SECONDS,
         )  # fmt: skip
 
     def may_read(self, dataset: str, table: str) -> bool:
-        wanted, path = "bigquery.tables.getData", f"{self._datasets.path(dataset)}.{table}"
-        whole = path if path.count(".") == 2 else f"{self._values.raw_project}.{path}"
-        answer = self._client().test_iam_permissions(whole, [wanted], retry=None, timeout=CALL_SECONDS)
+        wanted, path = "bigquery.tables.getData", f"{self._path(dataset)}.{table}"
+        answer = self._client().test_iam_permissions(path, [wanted], retry=None, timeout=CALL_SECONDS)
         return wanted in cast("dict[str, list[str]]", answer).get("permissions", [])
+
+    def _path(self, dataset: str) -> str:
+        return self._datasets.path(dataset, self._values.raw_project)
 
     def _place(self, dataset: str) -> str | None:
         try:
-            found = self._client().get_dataset(self._datasets.path(dataset), retry=None, timeout=CALL_SECONDS)
+            found = self._client().get_dataset(self._path(dataset), retry=None, timeout=CALL_SECONDS)
         except NotFound:
             return None
         return str(found.location)
@@ -94,19 +97,23 @@ def checks(values: Settings, datasets: Datasets | None) -> Iterator[Check]:
     def access() -> str:
         return f"{warehouse.visible()} datasets are visible"
 
-    def query() -> str:
-        warehouse.query()
+    def query(project: str) -> str:
+        warehouse.query(project)
         return "a query ran"
 
     yield _asking(ACCESS, access, VIEWER, after=(CREDENTIALS_CHECK,), needs=NEEDS)
-    yield _asking("bigquery: queries", query, JOB_USER, after=(ACCESS,), needs=NEEDS)
+    modelled, raw = values.modelled_project, values.raw_project
+    yield _asking(QUERIES, lambda: query(modelled), f"{JOB_USER} {modelled}", after=(ACCESS,), needs=NEEDS)
+    if raw != modelled:
+        needs = (*NEEDS, "bigquery_raw_project")
+        yield _asking(f"{QUERIES} in {raw}", lambda: query(raw), f"{JOB_USER} {raw}", after=(ACCESS,), needs=needs)
     if datasets is None:
         return
     wanted = dict.fromkeys(datasets.landed, False) | dict.fromkeys(datasets.built, True)
     location = values.bigquery_location
     yield Check("bigquery: location", lambda: located(warehouse.there(), location), after=(ACCESS,))
     yield Check("bigquery: reading", lambda: _reading(warehouse, datasets), after=(ACCESS,))
-    yield Check("bigquery: writing", lambda: _writing(warehouse, datasets), after=("bigquery: queries",))
+    yield Check("bigquery: writing", lambda: _writing(warehouse, datasets), after=(QUERIES,))
     for name, built in sorted(wanted.items()):
         yield Check(
             f"dataset: {name}", lambda name=name, built=built: _dataset(warehouse, name, built), after=(ACCESS,)

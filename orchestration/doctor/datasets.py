@@ -18,9 +18,9 @@ class Datasets:
     built: frozenset[str]
     projects: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def path(self, name: str) -> str:
-        """`[project.]dataset`."""
-        return f"{self.projects[name]}.{name}" if name in self.projects else name
+    def path(self, name: str, raw_project: str) -> str:
+        """`project.dataset`. What no manifest tells of has landed, without a model that reads it."""
+        return f"{self.projects.get(name, raw_project)}.{name}"
 
 
 def of_manifest(manifest: Mapping[str, Any]) -> Datasets:

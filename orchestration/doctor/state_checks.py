@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
 from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest
 from orchestration.doctor.model import Check, Outcome, failed, ok, warning
 from orchestration.lineage.ages import age
-from orchestration.settings import Settings
+from orchestration.settings import REPOSITORY, Settings
 
 DATASETS_OF: Mapping[str, Callable[[Any], Iterator[str]]] = {"fivetran.json": of_fivetran, "landed.json": of_landed}
 STATES = (*DATASETS_OF, "hightouch.json", "omni.json", "explo.json", "hex.json")
@@ -25,7 +26,6 @@ OLD = timedelta(hours=24)
 """It is read anew every hour; a day is when the platform's own check of it becomes an error."""
 REFRESH = "`dataplatform refresh`"
 STATE_CHECK, MANIFEST_CHECK = "state: saved", "dbt: manifest"
-PACKAGE = "dataplatform"
 SHOWN = ("dagster", "dbt-core", "dbt-bigquery")
 
 
@@ -82,7 +82,7 @@ def checks(values: Settings, states: States) -> Iterator[Check]:
     for name in STATES:
         yield Check(f"state: {name}", lambda name=name: _saved(states, name, datetime.now(UTC)), after=after)
     yield Check(MANIFEST_CHECK, lambda: _manifest(states), after=after)
-    yield Check("versions", lambda: versions(requires(PACKAGE) or [], _version))
+    yield Check("versions", lambda: versions(required(REPOSITORY / "pyproject.toml"), _version))
 
 
 def _any(states: States, folder: Path) -> Outcome:
@@ -118,6 +118,11 @@ def parsed(made_by: str, installed: str, changed: Path | None) -> Outcome:
     if changed is not None:
         return warning(f"older than {changed.name}", f"Run {REFRESH}, and reload the code location")
     return ok(f"made by dbt {made_by}, and nothing of the project was changed since")
+
+
+def required(project: Path) -> list[str]:
+    """What a pyproject.toml requires (PEP 508). Read from there because the image has the project's code without installing it."""
+    return tomllib.loads(project.read_text("utf-8"))["project"]["dependencies"]
 
 
 def versions(required: list[str], installed: Callable[[str], str | None]) -> Outcome:

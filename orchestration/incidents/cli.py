@@ -15,7 +15,7 @@ from rich.console import Console
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dagster import AssetKey, DagsterInstance
+    from dagster import AssetKey, DagsterInstance, RepositoryDefinition
     from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 
     from orchestration.incidents.mutes import Mute
@@ -28,7 +28,9 @@ app = typer.Typer(
 UNITS = {"d": 86400, "h": 3600, "m": 60}
 MOST_SHOWN = 500
 """Assets on whose pages a mute is shown."""
-NAMED = ("tick/", "job/", "run/", "step/", "cause/")
+TICK = "tick/"
+"""What the name of a failed schedule's or sensor's alert begins with."""
+NAMED = (TICK, "job/", "run/", "step/", "cause/")
 QUEUE = "queue"
 """What the names of alerts begin with that may have no assets, and the name of one: such an alert is muted by its name."""
 
@@ -36,7 +38,7 @@ Selection = Annotated[
     str,
     typer.Argument(
         help="An asset key, patterns such as 'insights/*' with commas between, or Dagster's selection syntax: 'group:ingestion'. "
-        "Of an alert that has no assets its name, such as 'tick/export_history_hourly' or 'queue'."
+        "Of an alert that has no assets its name, such as 'tick/hourly_export_history' or 'queue'."
     ),
 ]
 From = Annotated[
@@ -257,7 +259,30 @@ def _matched(instance: DagsterInstance, selection: str) -> tuple[str, list[Asset
         keys, names, unknown = _parts({*instance.all_asset_keys(), *known}, selection)
         if unknown:
             _fail(f"{unknown[0]!r} matches no asset and is no alert's name{_like(unknown[0], known)}.")
+    _tick(instance, names)
     return selection, keys, names
+
+
+def _tick(instance: DagsterInstance, names: Iterable[str]) -> None:
+    """Fail where a name is of a schedule or sensor that there is not: a mute of it would look like one, and mute nothing."""
+    from orchestration.incidents.mutes import matching
+
+    ticks = [name for name in names if name.startswith(TICK)]
+    known = _ticks(state.instigator_name for state in instance.all_instigator_state()) if ticks else []
+    if not all(matching(known, tick) for tick in ticks):
+        # One that was never switched on or off is in the definitions alone.
+        defined = _repository()
+        known += _ticks(each.name for each in (*defined.schedule_defs, *defined.sensor_defs))
+    for tick in ticks:
+        if not matching(known, tick):
+            _fail(f"{tick!r} is no schedule and no sensor{_like(tick, known)}.")
+
+
+def _ticks(names: Iterable[str]) -> list[AssetKey]:
+    """What alerts of schedules and sensors are called, in the form that patterns are compared with."""
+    from dagster import AssetKey
+
+    return [AssetKey(["tick", name]) for name in names]
 
 
 def _parts(known: Iterable[AssetKey], selection: str) -> tuple[list[AssetKey], list[str], list[str]]:
@@ -282,11 +307,15 @@ def _defined() -> list[AssetKey]:
 
 
 def _graph() -> AssetGraph:
+    return _repository().asset_graph
+
+
+def _repository() -> RepositoryDefinition:
     from orchestration.definitions import defs
     from orchestration.settings import SettingsError
 
     try:
-        return defs().get_repository_def().asset_graph
+        return defs().get_repository_def()
     except SettingsError as error:
         _fail(str(error))
 

@@ -197,3 +197,9 @@ def test_what_is_loaded_needs_nothing_else(image: Image, state: dict[str, str]) 
     assert found["strangers"] == []
     assert found["assets"] > 100
     assert {"dbt", "fivetran", "hightouch", "omni", "explo"} <= set(found["pools"])
+
+
+def test_the_doctor_of_a_container_finds_the_packages_that_are_required(image: Image, state: dict[str, str]) -> None:
+    looked = image.run("dataplatform", "doctor", "--json", **state)
+    [versions] = [line for line in json.loads(looked.stdout) if line["name"] == "versions"]
+    assert versions["status"] == "ok", versions

@@ -25,6 +25,8 @@ from sandbox.stack import stack
 from tests import stand_ins
 
 SCALE = "0.2"
+EXPLO = ["explo/on_call_load", "explo/post_incident_follow_through", "explo/time_spent_on_incidents"]
+"""The dashboards that customers see."""
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

@@ -18,7 +18,7 @@ import pytest
 
 from sandbox import dagster_api
 from sandbox.config import REPOSITORY
-from sandbox.services.platform import platform_environment
+from sandbox.env_file import environment
 from tests.docs.pages import PAGES, SHELL, Step, steps
 from tests.e2e.conftest import Platform, wait_for
 from tests.e2e.worktrees import worktree
@@ -73,7 +73,7 @@ def reader(platform: Platform, checkout: Path) -> dict[str, str]:
     programs = Path(sys.executable).parent
     own = {name: value for name, value in platform.environment.items() if name.startswith("SANDBOX_")}
     given = (
-        only(platform_environment(platform.config))
+        only(environment(platform.config))
         | own
         | {
             # Ahead of the package that is installed, which is the other checkout's.

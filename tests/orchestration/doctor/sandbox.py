@@ -103,7 +103,12 @@ def manifest(dbt: str) -> dict[str, Any]:
         "metadata": {"dbt_version": dbt, "adapter_type": "bigquery"},
         "sources": {f"source.p.{name}": {"schema": name, "identifier": "t"} for name in LANDED},
         "nodes": {
-            f"model.p.{name}": {"resource_type": "model", "schema": name, "config": {"materialized": "table"}}
+            f"model.p.{name}": {
+                "resource_type": "model",
+                "database": PROJECT,
+                "schema": name,
+                "config": {"materialized": "table"},
+            }
             for name in BUILT
         },
     }

@@ -423,7 +423,7 @@ def test_datasets_are_read_from_the_states_as_they_are_written() -> None:
     }
     found = datasets.of_manifest({"nodes": nodes, "sources": sources})
     assert found == datasets.Datasets({"stripe": "t"}, frozenset({"core"}), {"stripe": "raw"})
-    assert (found.path("stripe"), found.path("core")) == ("raw.stripe", "core")
+    assert [found.path(name, "else") for name in ("stripe", "core")] == ["raw.stripe", "else.core"]
 
 
 def test_people_read_a_line_each_with_its_remedy_below(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.orchestration.doctor.sandbox import Doctors, another_clock, beat, doctors
+from tests.orchestration.doctor.sandbox import LANDED, Doctors, another_clock, beat, doctors
 
 KEYS = ("local-", "wrong-")
 """How every secret begins that a test gives."""
@@ -117,3 +117,16 @@ def test_twelve_others_are_named_too_and_what_only_hurts_later_is_a_warning(call
         "state: omni.json": "warning",
     }
     assert all(word not in looked.stdout for word in KEYS)
+
+
+@pytest.mark.long
+def test_sources_in_a_project_of_their_own_are_looked_for_there(called: Doctors) -> None:
+    for dataset in LANDED:
+        called.warehouse.create_dataset(f"acme-sources.{dataset}")
+    looked = called.look("--json", BIGQUERY_RAW_PROJECT="acme-sources")
+    assert wrong(looked) == {}
+    lines = {line["name"]: line for line in json.loads(looked.stdout)}
+    assert lines["bigquery: queries in acme-sources"]["found"] == "a query ran"
+    assert lines["dataset: product_public"]["status"] == "ok"
+    called.warehouse.delete_dataset("acme-sources.product_public")
+    assert wrong(called.look("--json", BIGQUERY_RAW_PROJECT="acme-sources")).keys() == {"dataset: product_public"}

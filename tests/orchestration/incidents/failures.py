@@ -188,17 +188,17 @@ QUEUE = Failure(
     last_seen=SINCE,
 )
 TICK = Failure(
-    name="tick/export_history_hourly",
+    name="tick/hourly_export_history",
     kind="tick",
     units=(
         FailedUnit(
-            "tick/export_history_hourly",
+            "tick/hourly_export_history",
             (),
-            "The schedule `export_history_hourly` failed: KeyError: 'x'",
-            awaits=("tick:export_history_hourly",),
+            "The schedule `hourly_export_history` failed: KeyError: 'x'",
+            awaits=("tick:hourly_export_history",),
         ),
     ),
-    deduplication_key="tick/export_history_hourly:tick:export_history_hourly:1",
+    deduplication_key="tick/hourly_export_history:tick:hourly_export_history:1",
     since=SINCE,
     last_seen=SINCE,
     count=4,
@@ -213,9 +213,9 @@ REFUSED_TICKS = Failure(
             f"The schedule `{name}` failed: google.auth.exceptions.RefreshError: invalid_grant",
             awaits=(f"tick:{name}",),
         )
-        for name in ("export_history_hourly", "daily_warnings_digest")
+        for name in ("hourly_export_history", "daily_warnings_digest")
     ),
-    deduplication_key="cause/bigquery-credentials:tick:export_history_hourly:1",
+    deduplication_key="cause/bigquery-credentials:tick:hourly_export_history:1",
     since=SINCE,
     last_seen=SINCE,
 )

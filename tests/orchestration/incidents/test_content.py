@@ -64,7 +64,7 @@ from tests.orchestration.incidents.failures import (
         (KILLED, "Run of 12 assets failed"),
         (JOB, "Run of job `transform` failed"),
         (QUEUE, "Runs hang in the queue: 2 assets wait"),
-        (TICK, "Schedule `export_history_hourly` fails"),
+        (TICK, "Schedule `hourly_export_history` fails"),
         (WAREHOUSE, "BigQuery cannot be reached: 42 assets not made, 3 customer dashboards hurt"),
         (replace(WAREHOUSE, consumers=()), "BigQuery cannot be reached: 42 assets not made"),
         (SAME_WORDS, "6 assets failed with the same error"),
@@ -148,7 +148,7 @@ def test_where_it_is_run_again() -> None:
         f"{URL}/asset-groups~%28key%3A%22insights%2Ftime_spent_on_incidents_v2%22%29"
         "/insights%2Ftime_spent_on_incidents_v2"
     )
-    assert of(TICK, URL).rerun.url == f"{URL}/locations/orchestration/schedules/export_history_hourly"
+    assert of(TICK, URL).rerun.url == f"{URL}/locations/orchestration/schedules/hourly_export_history"
     assert of(JOB, URL).rerun.url == of(WAREHOUSE, URL).rerun.url == f"{URL}/runs/{RUN}"
     assert of(QUEUE, URL).rerun.url == f"{URL}/runs?q%5B0%5D=status%3AQUEUED"
     assert all(of(failure, URL).rerun.command is None for failure in (TICK, JOB, WAREHOUSE, QUEUE))

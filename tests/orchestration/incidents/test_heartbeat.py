@@ -8,11 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
 from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
@@ -21,7 +16,6 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )  # fmt: skip
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import SerializableErrorInfo
 
 from orchestration.incidents.heartbeat import QUIET_SECONDS, heartbeat, trouble
@@ -34,6 +28,7 @@ from sandbox import beat
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
+from tests.orchestration.incidents.instigators import origin
 from tests.stand_ins import wait_for
 
 ERROR = SerializableErrorInfo("no", [], "Error")
@@ -75,11 +70,9 @@ def instance(on_call: OnCall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def alerts(status: InstigatorStatus) -> InstigatorState:
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(
-        LoadableTargetOrigin(module_name="orchestration"), "orchestration"
+    return InstigatorState(
+        origin("incident_alerts"), InstigatorType.SENSOR, status, SensorInstigatorData(min_interval=1)
     )
-    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), "incident_alerts")
-    return InstigatorState(origin, InstigatorType.SENSOR, status, SensorInstigatorData(min_interval=1))
 
 
 def ticked(instance: dg.DagsterInstance, status: TickStatus, seconds_ago: float) -> None:

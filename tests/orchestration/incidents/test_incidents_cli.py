@@ -21,6 +21,7 @@ from orchestration.incidents import mutes
 from orchestration.incidents.cli import end_of, moment_of
 from orchestration.settings import Settings, settings
 from sandbox.env_file import environment
+from tests.orchestration.incidents.instigators import HOURLY
 from tests.orchestration.processes import python
 from tests.stand_ins import Vendors
 
@@ -154,6 +155,7 @@ def test_a_span_is_as_long_as_it_says_when_the_clocks_change() -> None:
 
 
 def test_an_alert_without_assets_is_muted_by_its_name(shell: Shell) -> None:
+    shell.instance.add_instigator_state(HOURLY)
     done = shell.types("mute", "tick/hourly, queue", "--for", "1h", "--reason", "x")
     assert done.returncode == 0, done.stderr
     assert "Alerts named tick/hourly, queue muted until" in done.stderr
@@ -249,6 +251,9 @@ def test_groups_owners_and_assets_that_never_ran_are_looked_up_in_the_definition
     half = shell.types("mute", "explo/*, tikc/hourly", "--for", "1h", "--reason", "x", **configured)
     assert half.returncode == 1
     assert "'tikc/hourly' matches no asset and is no alert's name" in half.stderr
+    schedule = shell.types("mute", "queue, tick/hourly_ingets", "--for", "1h", "--reason", "x", **configured)
+    assert schedule.returncode == 1
+    assert "'tick/hourly_ingets' is no schedule and no sensor; perhaps tick/hourly_ingest" in schedule.stderr
     typo = shell.types("mute", "insights/tme_spent", "--for", "1h", "--reason", "x", **configured)
     assert typo.returncode == 1
     assert "'insights/tme_spent' matches no asset and is no alert's name; perhaps " in typo.stderr
@@ -260,9 +265,13 @@ def test_groups_owners_and_assets_that_never_ran_are_looked_up_in_the_definition
     assert (empty.returncode, "'group:nothing' selects no asset." in empty.stderr) == (1, True)
     assert shell.muted() == []
 
+    off = shell.types("mute", "tick/hourly_ingest", "--for", "1h", "--reason", "x", **configured)
+    assert off.returncode == 0, off.stderr
+    assert shell.types("unmute", "tick/hourly_ingest").returncode == 0
+
     never_ran = shell.types("mute", "explo/*", "--for", "1h", "--reason", "x", **configured)
     assert never_ran.returncode == 0, never_ran.stderr
-    assert "3 assets muted until" in never_ran.stderr
+    assert "4 assets muted until" in never_ran.stderr
     selected = shell.types("mute", "key:salesforce/* and group:ingestion", "--for", "2h", "--reason", "x", **configured)
     assert selected.returncode == 0, selected.stderr
     kept = next(name for mute in shell.muted() if "salesforce" in (name := mute["selection"] or ""))

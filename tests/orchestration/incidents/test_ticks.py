@@ -9,20 +9,11 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import (
-    ManagedGrpcPythonEnvCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
 from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
     InstigatorTick,
-    ScheduleInstigatorData,
     TickData,
     TickStatus,
 )
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import SerializableErrorInfo
 
 from orchestration.incidents.model import Failure, Recovery
@@ -30,12 +21,8 @@ from orchestration.incidents.signals import listen
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import TICK_SECONDS, triage
 from orchestration.lineage.graph import Graph
+from tests.orchestration.incidents.instigators import HOURLY
 
-LOCATION = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="orchestration"), "orchestration")
-ORIGIN = RemoteInstigatorOrigin(RemoteRepositoryOrigin(LOCATION, "__repository__"), "hourly")
-HOURLY = InstigatorState(
-    ORIGIN, InstigatorType.SCHEDULE, InstigatorStatus.RUNNING, ScheduleInstigatorData("0 * * * *", 1.0)
-)
 ERROR = SerializableErrorInfo("Unable to reach the user code server for schedule hourly.", [], None)
 
 
