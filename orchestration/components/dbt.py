@@ -151,6 +151,8 @@ class DbtModels(SavedState, DbtProjectComponent):
     @override
     def refresh(self) -> Refreshed:
         """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
+        from orchestration.components.dbt_exposures import read  # it imports this module
+
         folder = self.state_path()
         folder.mkdir(parents=True, exist_ok=True)
         before = lineage(folder / MANIFEST)
@@ -158,6 +160,8 @@ class DbtModels(SavedState, DbtProjectComponent):
             if (folder / PARTIAL_PARSE).exists():
                 shutil.copy(folder / PARTIAL_PARSE, new)
             self.write_state_to_path(Path(new))
+            # A manifest with an exposure that is no asset would take the whole location down, and its alerts with it.
+            read(Path(new) / MANIFEST)
             for name in (PARTIAL_PARSE, MANIFEST):
                 (Path(new) / name).replace(folder / name)
         return Refreshed.of(before, lineage(folder / MANIFEST))

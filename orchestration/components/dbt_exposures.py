@@ -30,6 +30,11 @@ def declared() -> Mapping[dg.AssetKey, Exposure]:
 
 @lru_cache(maxsize=4)
 def _declared(path: Path, _changed: int) -> Mapping[dg.AssetKey, Exposure]:
+    return read(path)
+
+
+def read(path: Path) -> Mapping[dg.AssetKey, Exposure]:
+    """The exposures of a manifest's file. Raises ExposureError."""
     manifest = json.loads(path.read_text("utf-8"))
     found = (exposure(manifest, node) for node in manifest["exposures"].values())
     return {one.key: one for one in found}

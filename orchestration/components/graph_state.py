@@ -1,5 +1,6 @@
 """The graph itself as an asset: what vendors run and who reads what, as of the last refresh."""
 
+import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,8 @@ from orchestration.lineage.consumers import KINDS, Finding, reconcile
 
 KEY = dg.AssetKey(["lineage", "state"])
 READ, JOINED = "read", "joined"
+LOADED = "loaded"
+"""The metadata with the checksum of what the code server has loaded."""
 RELOAD_SECONDS = 180
 
 
@@ -46,12 +49,13 @@ class GraphState(dg.Component, dg.Resolvable):
             parts = components()
             vendors = [part for part in parts if isinstance(part, VendorState)]
             lines = refresh_all(vendors, lambda line: context.log.info(line.text))
+            loaded, now = last_loaded(context.instance), checksum(vendors)
+            if now != loaded and _reload(context):
+                loaded = now
             yield dg.MaterializeResult(
-                metadata=_metadata(lines),
+                metadata=_metadata(lines) | ({LOADED: loaded} if loaded else {}),
                 check_results=[_read(lines, datetime.now(UTC), self.fail_hours), _joined(findings(parts))],
             )
-            if any(line.refreshed and line.refreshed.changed for line in lines):
-                _reload(context)
 
         job = dg.define_asset_job("refresh_state", selection=[state], description="Reads every vendor anew.")
         schedule = dg.ScheduleDefinition(
@@ -62,6 +66,20 @@ class GraphState(dg.Component, dg.Resolvable):
             description="Reads what every vendor runs, and loads the code location anew where something changed.",
         )
         return dg.Definitions(assets=[state], jobs=[job], schedules=[schedule])
+
+
+def checksum(vendors: Collection[VendorState]) -> str:
+    """Of the graph that the saved states make; another one where a code location has to be loaded anew to show it. Raises StateMissing."""
+    described = {part.state_name: part.described() for part in vendors if part.stamped() is not None}
+    return hashlib.sha256(repr(sorted(described.items())).encode()).hexdigest()
+
+
+def last_loaded(instance: dg.DagsterInstance) -> str | None:
+    """The checksum of the graph that a refresh has last had loaded, whoever has refreshed the states since."""
+    event = instance.get_latest_materialization_event(KEY)
+    made = event.asset_materialization if event else None
+    value = made.metadata.get(LOADED) if made else None
+    return value.value if isinstance(value, dg.TextMetadataValue) else None
 
 
 def findings(parts: Collection[SavedState]) -> list[Finding]:
@@ -111,14 +129,17 @@ def _joined(found: Sequence[Finding]) -> dg.AssetCheckResult:
     )
 
 
-def _reload(context: dg.AssetExecutionContext) -> None:
-    """Have the code server that this run was launched from load its definitions anew; one that does not, goes on with those it has."""
+def _reload(context: dg.AssetExecutionContext) -> bool:
+    """Have the code server that this run was launched from load its definitions anew, and return whether it has; one that has not goes on
+    with those it has, and is asked again by the next refresh."""
     origin = context.run.remote_job_origin
     location = origin.repository_origin.code_location_origin if origin else None
     if not isinstance(location, GrpcServerCodeLocationOrigin):
         context.log.warning("The graph has changed: reload the code location to see it.")
-        return
+        return False
     try:
         location.create_client().reload_code(timeout=RELOAD_SECONDS)
     except Exception as error:  # whatever gRPC raises: the state is read and saved
         context.log.warning(f"The graph has changed, but the code location was not reloaded: {error}")
+        return False
+    return True

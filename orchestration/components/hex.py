@@ -179,7 +179,10 @@ def _read(api: Hex, project: Project, slug: str, before: HexProject | None) -> H
     except VendorError as error:
         if error.status not in NOT_TOLD:
             raise
-        return HexProject(project=project, slug=slug, tables=[], problem=f"Hex does not say what it queries: {error}")
+        known = before.tables if before else []
+        return HexProject(
+            project=project, slug=slug, tables=known, problem=f"Hex does not say what it queries: {error}"
+        )
 
 
 def _version(project: Project) -> tuple[str | None, str | None]:

@@ -102,7 +102,9 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
         def run(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             yield from self.execute(context, syncs)
 
-        return dg.Definitions(assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(_last_ends, syncs))])
+        return dg.Definitions(
+            assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(self._last_ends, syncs))]
+        )
 
     def _run_when(self, spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
         cron = self.cron_of.get(spec.key.path[-1])
@@ -139,23 +141,27 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
                 failed.add(f"hightouch/{sync.slug}", [key], error, _url(sync))
             else:
                 synced = future.result()
-                check = rejected_rows(key, sync, synced.run, self.rejected_rows_of.get(sync.slug, 0))
+                check = rejected_rows(key, sync, synced.run, self._allowed(sync))
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(sync, synced), check_results=[check])
         failed.raise_any()
 
+    def _last_ends(self, syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Ended]:
+        api = hightouch()
+        for key, sync in syncs.items():
+            run = api.newest_run(sync.id)
+            if run is not None and run.finished_at is not None and run.status in ENDED:
+                problem = _problem(sync, run, self._allowed(sync))
+                yield Ended(f"hightouch/{sync.slug}", (key,), run.finished_at, problem, _url(sync))
 
-def _last_ends(syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Ended]:
-    api = hightouch()
-    for key, sync in syncs.items():
-        run = api.newest_run(sync.id)
-        if run is not None and run.finished_at is not None and run.status in ENDED:
-            yield Ended(f"hightouch/{sync.slug}", (key,), run.finished_at, _problem(sync, run), _url(sync))
+    def _allowed(self, sync: Sync) -> int:
+        """How many rows a destination may reject."""
+        return self.rejected_rows_of.get(sync.slug, 0)
 
 
-def _problem(sync: Sync, run: SyncRun) -> str | None:
+def _problem(sync: Sync, run: SyncRun, allowed: int) -> str | None:
     if run.status not in SENT:
         return f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}"
-    if run.rejected:
+    if run.rejected > allowed:
         return _rejection(sync, run)
     return None
 

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,21 +35,17 @@ Lineage = Mapping[str, frozenset[str]]
 
 @dataclass(frozen=True)
 class Refreshed:
-    """What a refresh has brought: how many assets there are now, and which are new since the one before, or gone, by key.
-
-    `changed` says that the graph is another one, be it only by what is upstream of an asset.
-    """
+    """What a refresh has brought: how many assets there are now, and which are new since the one before, or gone, by key."""
 
     assets: int
     new: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
-    changed: bool = True
 
     @classmethod
     def of(cls, before: Lineage, after: Lineage) -> Refreshed:
         """The first time all is new, which is no news."""
         new = tuple(sorted(after.keys() - before.keys())) if before else ()
-        return cls(len(after), new, tuple(sorted(before.keys() - after.keys())), before != after)
+        return cls(len(after), new, tuple(sorted(before.keys() - after.keys())))
 
 
 class SavedState(StateBackedComponent):
@@ -200,8 +196,30 @@ class VendorState(SavedState):
 
     def lineage(self, state: str) -> Lineage:
         """The assets that a state makes. Raises what `definitions` raises."""
+        return {spec.key.to_user_string(): frozenset(_upstream(spec)) for spec, _ in self._specs(state)}
+
+    def described(self) -> list[str]:
+        """The saved state as a code location that has loaded it knows it: a line for each asset, another one where Dagster would do
+        or show something else. Raises StateMissing, and what `definitions` raises."""
+        return sorted(
+            repr(
+                (
+                    spec.key.to_user_string(), sorted(_upstream(spec)), sorted(spec.owners), sorted(spec.tags.items()),
+                    spec.description, executable, spec.automation_condition is not None,
+                )
+            )
+            for spec, executable in self._specs(self.saved())
+        )  # fmt: skip
+
+    def _specs(self, state: str) -> Iterator[tuple[dg.AssetSpec, bool]]:
+        """Each asset of a state, and whether it is made here."""
         assets: Any = self.definitions(state).assets or []
-        specs = [spec for one in assets for spec in ([one] if isinstance(one, dg.AssetSpec) else one.specs)]
-        return {
-            spec.key.to_user_string(): frozenset(dep.asset_key.to_user_string() for dep in spec.deps) for spec in specs
-        }
+        for one in assets:
+            if isinstance(one, dg.AssetSpec):
+                yield one, False
+            else:
+                yield from ((spec, True) for spec in one.specs)
+
+
+def _upstream(spec: dg.AssetSpec) -> Iterator[str]:
+    return (dep.asset_key.to_user_string() for dep in spec.deps)

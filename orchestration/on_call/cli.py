@@ -49,7 +49,8 @@ def apply(file: File = None, adopt: Adopt = None) -> None:
     def done(change: Change, name: str) -> None:
         _say(f"{DONE[change.action]} {change.kind.replace('_', ' ')} {change.shown!r} ({name})")
         if change.kind == "alert_source" and change.action == "create":
-            _say(f"  its token is in incident.io, Alerts, Sources; alerts need it and the id {name} in the environment")
+            variable = "INCIDENT_IO_HEARTBEAT" if change.name == "heartbeat" else "INCIDENT_IO_ALERT_SOURCE"
+            _say(f"  its token is in incident.io, Alerts, Sources: {variable}_ID={name}, and {variable}_TOKEN")
 
     with _planned(file, adopt) as (planned, api):
         carry_out(planned, api, done)

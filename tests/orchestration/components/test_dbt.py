@@ -4,12 +4,14 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, override
 
 import dagster as dg
 import pytest
+from dagster_dbt import DbtProject
 
-from orchestration.components.dbt import linked, partition_arguments
+from orchestration.components.dbt import MANIFEST as MANIFEST_FILE
+from orchestration.components.dbt import PARTIAL_PARSE, DbtModels, linked, partition_arguments
 from orchestration.components.dbt_events import NodeLog, of_statement, skipped
 from orchestration.components.dbt_exposures import ExposureError, exposure
 from orchestration.components.dbt_failures import failed_units
@@ -225,3 +227,26 @@ def test_a_model_is_linked_to_its_file_in_the_repository(code_url: str, link: st
     [found] = linked([a], code_url)
     [reference] = found.metadata_by_key[dg.AssetKey("a")]["dagster/code_references"].code_references
     assert reference.url == link
+
+
+class Parsed(DbtModels):
+    """dbt's models, whose parse leaves `manifest`."""
+
+    manifest: ClassVar[dict[str, Any]]
+
+    @override
+    def write_state_to_path(self, state_path: Path) -> None:
+        (state_path / MANIFEST_FILE).write_text(json.dumps(self.manifest))
+        (state_path / PARTIAL_PARSE).touch()
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_parse_with_an_exposure_that_is_no_asset_leaves_the_last_manifest() -> None:
+    dbt, good = Parsed(project=DbtProject(REPOSITORY / "dbt_project")), {"nodes": {}, "sources": {}, "exposures": {}}
+    Parsed.manifest = good
+    dbt.refresh()
+    load = {"name": "load", "original_file_path": "models/e.yml", "owner": {}, "depends_on": {"nodes": []}}
+    Parsed.manifest = good | {"exposures": {"exposure.p.load": load}}
+    with pytest.raises(ExposureError, match="`load` in models/e"):
+        dbt.refresh()
+    assert json.loads(DbtModels.manifest_path().read_text()) == good

@@ -84,7 +84,7 @@ def test_every_sync_is_joined_however_its_model_says_what_it_reads(component: Hi
     before = {spec.key for spec in definitions(component).resolve_all_asset_specs()}
     truth = add_syncs(VendorContext.of(vendors.config).store, 40, TABLES, seed=1)
     came = component.refresh()
-    assert (len(came.new), came.gone, came.changed) == (40, (), True)
+    assert (len(came.new), came.gone) == (40, ())
     specs = {spec.key: spec for spec in definitions(component).resolve_all_asset_specs()}
     new = specs.keys() - before
     found = {key.path[-1]: upstream(specs[key]) for key in new if key.path[0] == "hightouch"}
@@ -232,6 +232,21 @@ def test_rows_that_a_sync_outside_of_dagster_had_rejected_are_a_failure(
     [unit] = watch.told()
     assert f"rejected 1 of {len(mart.rows)} rows" in unit.error
     assert watch.instance.get_latest_materialization_event(KEY) is None
+
+
+def test_so_many_rejected_rows_as_a_sync_may_have_are_none_outside_of_dagster_either(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    component.rejected_rows_of = {KEY.path[-1]: 1}
+    watch = Watch(component)
+    watch.look()
+    vendors.faults.add("hightouch", "salesforce_account_health", "rejected_rows", {"count": 1}, times=1)
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 98
+    mart.write()
+    assert vendors.run()["status"] == "warning"
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health succeeded."
+    assert watch.told() == []
 
 
 def test_a_sync_that_a_run_of_dagster_asked_for_is_its_own(

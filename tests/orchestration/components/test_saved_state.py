@@ -57,7 +57,7 @@ def test_what_is_new_and_what_is_gone_is_told_but_for_the_first_time() -> None:
     assert shelf.stale()
     assert refreshed(shelf).refreshed == Refreshed(2)
     assert not shelf.stale()
-    assert shelf.refresh() == Refreshed(2, changed=False)
+    assert shelf.refresh() == Refreshed(2)
     shelf.books = {"a": ["x", "y"], "c": [], "d": []}
     line = refreshed(shelf)
     assert line.refreshed == Refreshed(3, ("c", "d"), ("b",))
@@ -97,7 +97,7 @@ def test_a_vendor_that_is_down_keeps_its_last_state_and_its_age_is_told() -> Non
 
 def test_a_vendor_that_lists_nothing_any_more_takes_nothing_out_of_the_graph() -> None:
     shelf = Shelf({})
-    assert shelf.refresh() == Refreshed(0, changed=False)
+    assert shelf.refresh() == Refreshed(0)
     shelf.books = {"a": []}
     shelf.refresh()
     shelf.books = {}
