@@ -174,7 +174,9 @@ def test_sources_models_and_developers_have_a_project_each_where_the_settings_sa
     (platform.config.root / "storage" / "three-projects").mkdir()
     subprocess.run([str(PROGRAM), "refresh"], env=given, check=True)
     production = Dbt(tmp_path / "target", given)
-    done = production.run("build", "--select", "+support_load_by_week", "--exclude", "resource_type:unit_test")
+    # Tests that read a model which is not selected would look for it in a project that has it not.
+    selected = ("--select", "+support_load_by_week", "--indirect-selection", "cautious")
+    done = production.run("build", *selected, "--exclude", "resource_type:unit_test")
     assert done.returncode == 0, done.stdout
     subprocess.run([str(PROGRAM), "dbt", "publish"], env=given, check=True)
     script = "source scripts/dbt_aliases.sh && mfest && dbm"
