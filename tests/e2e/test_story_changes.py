@@ -187,7 +187,7 @@ def test_sources_models_and_developers_have_a_project_each_where_the_settings_sa
     def found(project: str) -> set[str]:
         return {dataset.dataset_id for dataset in client(platform.config).list_datasets(project)}
 
-    assert found("acme-models") == {"staging", "intermediate", "core", "support"}
+    assert found("acme-models") == {"staging", "intermediate", "support"}
     assert found("acme-development") == {f"{MINE}_support"}
     mine = "select * from `{}`.{}.support_load_by_week order by 1, 2"
     assert platform.query(mine.format("acme-development", f"{MINE}_support")) == platform.query(
