@@ -158,16 +158,16 @@ def test_documents_that_nobody_has_edited_are_not_asked_for_again(
     add_documents(store, 30, TABLES, seed=2)
     component.refresh()
     never = store.execute("select identifier from omni_document where updated_at is null and deleted = 0")
-    earlier = len(asked(vendors))
-    came = component.refresh()
-    assert not came.changed
+    before, earlier = component.saved(), len(asked(vendors))
+    component.refresh()
+    assert component.saved() == before
     # Of those without a time nobody knows.
     assert sorted(asked(vendors)[earlier:]) == sorted(row["identifier"] for row in never)
     earlier = len(asked(vendors))
     [edited] = [document for document in DOCUMENTS if document.name == "Account health"]
     memory.change_queries(store, edited.identifier, [OmniQuery.of("Other", "sales.pipeline", "amount")])
     try:
-        assert component.refresh().changed
+        component.refresh()
         assert edited.identifier in asked(vendors)[earlier:]
         assert upstream(specs(component)[HEALTH]) == ["sales/pipeline"]
     finally:
@@ -263,7 +263,7 @@ def test_a_document_that_omni_keeps_to_itself_stays_with_what_was_known(
     finally:
         vendors.faults.remove("omni")
         store.execute("update omni_document set updated_at = ?", (DOCUMENTS[0].updated_at,))
-    assert not came.changed
+    assert (came.new, came.gone) == ((), ())
     [health] = [one for one in component.consumers(component.saved()) if one.key == HEALTH]
     assert len(health.reads) == 1
     [why] = health.unknown
