@@ -64,6 +64,7 @@ lint: $(STAMP) lint-deploy ## Format check, lint, types, import rules, SQL style
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports
 	@$(RUN) pyright
+	@$(RUN) pyright --project pyrightconfig.tests.json
 	@$(RUN) sqlfluff lint dbt_project
 	@$(RUN) python -m product_events check
 

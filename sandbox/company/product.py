@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from sandbox.company.history import Rows
 
@@ -23,7 +23,7 @@ class Product:
 
 def read(dsn: str) -> Product:
     """The seed, the hour and the rows, by table and id. The history has to be there: see `seed`."""
-    with psycopg.connect(dsn, row_factory=dict_row) as connection:
+    with psycopg.Connection[DictRow].connect(dsn, row_factory=dict_row) as connection:
         clock = connection.execute("select seed, now from company_state.clock").fetchone()
         assert clock is not None
         rows = {table: connection.execute(f"select * from {table} order by id".encode()).fetchall() for table in READ}

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from sandbox.company import office
 from sandbox.company.history import TABLES, Row, Rows, alert
@@ -27,7 +27,7 @@ def tick(dsn: str, hours: int = 1) -> Ticked:
     Every row that changes gets the company's new hour as `updated_at`, so that a cursor meets it. Raises NotSeeded.
     """
     result = Ticked()
-    with psycopg.connect(dsn, row_factory=dict_row) as connection:
+    with psycopg.Connection[DictRow].connect(dsn, row_factory=dict_row) as connection:
         if connection.execute("select to_regclass('company_state.clock') as clock").fetchone()["clock"] is None:
             raise NotSeeded("the product database has no history yet: run `sandbox up`")
         office.prepare(connection)

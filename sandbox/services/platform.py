@@ -89,7 +89,9 @@ def code_server_healthy(config: SandboxConfig) -> None:
 
     with grpc.insecure_channel(f"{HOST}:{config.port('code_server')}") as channel:
         request = health_pb2.HealthCheckRequest(service="DagsterApi")
-        answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
+        # gRPC gives a stub its methods as it is made.
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(request, timeout=5)
     if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise RuntimeError("the code server is still loading")
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import ParseError, TokenError
 
 UNDERSTOOD = {"expressions", "from_", "from", "where", "order", "limit", "offset", "kind"}
 TOKENS = re.compile(
@@ -41,7 +42,7 @@ def translate(text: str, objects: Mapping[str, Mapping[str, str]]) -> Query:
     """Read a query on one of the objects, given with their fields. Raises SoqlError."""
     try:
         tree = sqlglot.parse_one(TOKENS.sub(_literal, text), dialect="sqlite")
-    except (sqlglot.errors.ParseError, sqlglot.errors.TokenError) as error:
+    except (ParseError, TokenError) as error:
         raise SoqlError("MALFORMED_QUERY", f"unexpected token in: {text}") from error
     if not isinstance(tree, exp.Select) or {name for name, value in tree.args.items() if value} - UNDERSTOOD:
         raise SoqlError("MALFORMED_QUERY", f"only one object a query is understood here: {text}")

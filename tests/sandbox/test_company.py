@@ -64,7 +64,7 @@ AROUND = tuple(
 
 def dump(dsn: str, tables: tuple[str, ...] = TABLES) -> dict[str, list]:
     with psycopg.connect(dsn) as connection:
-        return {t: connection.execute(f"select * from {t} order by id").fetchall() for t in tables}
+        return {t: connection.execute(f"select * from {t} order by id".encode()).fetchall() for t in tables}
 
 
 def one(dsn: str, query: str, **values: object) -> tuple:
@@ -223,7 +223,7 @@ def test_hours_change_billing_and_support_of_the_reported_organisations_only(dat
 
 def _pairs(dsn: str, table: str, columns: str) -> list[tuple]:
     with psycopg.connect(dsn) as connection:
-        return connection.execute(f"select {columns} from company_state.{table}").fetchall()
+        return connection.execute(f"select {columns} from company_state.{table}".encode()).fetchall()
 
 
 def test_a_tick_before_the_seed_says_what_to_run(database):

@@ -47,7 +47,7 @@ def organisation(org: Salesforce) -> str:
     return org.query(f"SELECT {KEY} FROM Account WHERE {KEY} != null ORDER BY {KEY} LIMIT 1")["records"][0][KEY]
 
 
-def account(org: Salesforce, organisation: str) -> dict[str, Any]:
+def account(org: Any, organisation: str) -> dict[str, Any]:
     return org.Account.get_by_custom_id(KEY, organisation)
 
 

@@ -277,7 +277,7 @@ def test_good_dashboards_pass(component: ExploDashboards, store: Store) -> None:
     ran = check(component)
     assert [one.description for one in ran.checks.values() if not one.passed] == []
     assert (ran.failed, len(ran.checks)) == ([], 3 + len(made))
-    metadata = {name: value.value for name, value in ran.checks[LOAD].metadata.items()}
+    metadata: dict[str, Any] = {name: value.value for name, value in ran.checks[LOAD].metadata.items()}
     assert metadata["seconds"].keys() == {"Pages by month", "Pages and what they were for"}
     assert len(metadata["tenants"]) == 2
 

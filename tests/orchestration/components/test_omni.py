@@ -334,7 +334,7 @@ def test_a_renamed_column_fails_the_check_which_names_the_documents_and_fields(
         "Account health: Accounts to call: Field 'sales__account_health.health_score' not found in model"
     )
     print(check.description)
-    said = {name: value.value for name, value in check.metadata.items()}
+    said: dict[str, Any] = {name: value.value for name, value in check.metadata.items()}
     assert (said["documents"], said["issues"]) == (1, 1)
     assert said["broken"][0]["name"] == "Account health"
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-import sqlglot
+from sqlglot.errors import ParseError
 
 from orchestration.lineage import keys
 
@@ -48,7 +48,7 @@ def test_the_tables_of_a_query(sql: str, read: list[str]) -> None:
 
 
 def test_sql_that_cannot_be_parsed_is_an_error() -> None:
-    with pytest.raises(sqlglot.errors.ParseError):
+    with pytest.raises(ParseError):
         keys.tables_read("select from where")
 
 
