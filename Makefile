@@ -91,12 +91,13 @@ definitions: $(STAMP) ## Load the code location with production's state, as the 
 	@$(RUN) dg check defs
 	@$(RUN) dagster definitions validate
 
-NUMBER ?= $(notdir $(CIRCLE_PULL_REQUEST))
-pull-request: $(STAMP) ## Build what changed into datasets of its own, and drop them (NUMBER=12)
-	@if [ -z "$(NUMBER)" ]; then echo "no pull request: nothing to build"; else $(RUN) dataplatform dbt ci $(NUMBER); fi
+# A branch may be built before its pull request is opened, which starts no other pipeline.
+NUMBER ?= $(or $(CIRCLE_PULL_REQUEST),$(CIRCLE_BRANCH))
+pull-request: $(STAMP) ## Build what changed into datasets of its own, and drop them (NUMBER=12, or the name of a branch)
+	@$(RUN) dataplatform dbt ci "$(NUMBER)"
 
-pull-request-drop: $(STAMP) ## Drop the datasets of a pull request, where a job left any (NUMBER=12)
-	@if [ -n "$(NUMBER)" ]; then $(RUN) dataplatform dbt drop --pull-request $(NUMBER); fi
+pull-request-drop: $(STAMP) ## Drop the datasets of a pull request, where a job left any (NUMBER=12, or the name of a branch)
+	@$(RUN) dataplatform dbt drop --pull-request "$(NUMBER)"
 
 COMMIT ?= $(shell git rev-parse HEAD)
 IMAGE ?= dataplatform

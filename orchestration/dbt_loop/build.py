@@ -41,8 +41,7 @@ def build(command: str, select: Sequence[str], workspace: Workspace, known: Fetc
 
     `extra` is given to dbt as it is. Raises Refused before anything is written.
     """
-    options = {argument.split("=", 1)[0] for argument in extra if argument.startswith("-")}
-    if taken := sorted(options & OURS):
+    if taken := sorted({option for argument in extra for option in _options(argument) if option in OURS}):
         raise Refused(
             f"{', '.join(taken)} cannot be given here: this command always reads from production, and writes to {workspace.prefix}."
         )
@@ -56,6 +55,14 @@ def build(command: str, select: Sequence[str], workspace: Workspace, known: Fetc
     if result.exception:
         raise Refused(f"dbt did not run: {result.exception}") from result.exception
     return result.success
+
+
+def _options(argument: str) -> Iterator[str]:
+    """What an argument may give: `--target=prod` is `--target`; `-xtprod` is `-x`, and `-t` with a value, by the letters alone."""
+    if argument.startswith("--"):
+        yield argument.split("=", 1)[0]
+    elif argument.startswith("-"):
+        yield from (f"-{letter}" for letter in argument[1:])
 
 
 def told(workspace: Workspace, known: Fetched) -> str:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help=__doc__)
 err = Console(stderr=True)
 REST = {"allow_extra_args": True, "ignore_unknown_options": True}
+Build = Annotated[
+    int | None,
+    typer.Option(
+        envvar="CIRCLE_BUILD_NUM",
+        min=1,
+        help="The number of CI's job, so that two of one pull request share no dataset.",
+    ),
+]
 OPTIONS = "Options after it go to dbt as they are: `--full-refresh`, `--exclude a`, `--vars '{…}'`."
 
 
@@ -63,22 +71,28 @@ def drs(context: typer.Context) -> None:
 
 @app.command()
 def drop(
-    pull_request: Annotated[int | None, typer.Option(min=1, help="Those of a pull request, by its number.")] = None,
+    pull_request: Annotated[
+        str | None, typer.Option(help="Those of a pull request, by its number or address, or by its branch.")
+    ] = None,
+    build: Build = None,
 ) -> None:
-    """Drop your own datasets, with all that is in them."""
+    """Drop your own datasets, with all that is in them; of a pull request those of every build, where no build is named."""
     with _told():
         from orchestration.dbt_loop.workspace import Workspace
 
         values, workspace = _here()
-        if pull_request:
-            workspace = Workspace.of_pull_request(values, Path.cwd(), pull_request)
+        if pull_request is not None:
+            workspace = Workspace.of_pull_request(values, Path.cwd(), pull_request, build)
         _drop(workspace, values)
 
 
 @app.command(context_settings=REST, epilog=OPTIONS)
 def ci(
     context: typer.Context,
-    number: Annotated[int, typer.Argument(min=1, help="The pull request's number.")],
+    pull_request: Annotated[
+        str, typer.Argument(help="The pull request's number or address, or its branch where there is none yet.")
+    ],
+    build: Build = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the datasets for a look; `drop` drops them.")] = False,
 ) -> None:
     """What a pull request is checked by: fetch production's manifest, build what changed into datasets of its own, drop them.
@@ -86,18 +100,18 @@ def ci(
     They are dropped whatever the build does, also where it is interrupted.
     """
     with _told():
-        from orchestration.dbt_loop.build import MODIFIED, build, told
+        from orchestration.dbt_loop import build as dbt
         from orchestration.dbt_loop.production import fetch
         from orchestration.dbt_loop.workspace import Workspace
 
         values = _settings()
-        workspace = Workspace.of_pull_request(values, Path.cwd(), number)
+        workspace = Workspace.of_pull_request(values, Path.cwd(), pull_request, build)
         known = fetch(values, workspace.production)
-        _say(told(workspace, known))
+        _say(dbt.told(workspace, known))
         # A job that is cancelled gets SIGTERM, at which Python would end at once.
         signal.signal(signal.SIGTERM, _interrupted)
         try:
-            well = build("build", [MODIFIED], workspace, known, context.args)
+            well = dbt.build("build", [dbt.MODIFIED], workspace, known, context.args)
         finally:
             if not keep:
                 _drop(workspace, values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from orchestration.settings import DBT_PROJECT, DbtSettings
 
 PROJECT_FILE = "dbt_project.yml"
 LONGEST_USER = 40
+LONGEST_BRANCH = 30
 
 
 class Refused(RuntimeError):
@@ -35,9 +37,13 @@ class Workspace:
         return cls._of(values, folder, "ci" if values.dbt_target == "ci" else "dev", values.dbt_schema_prefix)
 
     @classmethod
-    def of_pull_request(cls, values: DbtSettings, folder: Path, number: int) -> Workspace:
-        """With datasets of the pull request's own."""
-        return cls._of(values, folder, "ci", f"ci_pr_{number}")
+    def of_pull_request(cls, values: DbtSettings, folder: Path, which: str, build: int | None = None) -> Workspace:
+        """With datasets of the pull request's own, and of one build of it where its number is given.
+
+        `which` is the pull request's number or address, or the name of a branch that has none yet. Raises Refused where it is empty.
+        """
+        of_build = "" if build is None else f"_b{build}"
+        return cls._of(values, folder, "ci", f"ci_{_pull_request(which)}{of_build}")
 
     @classmethod
     def _of(cls, values: DbtSettings, folder: Path, target: str, prefix: str | None) -> Workspace:
@@ -78,6 +84,19 @@ def _project(folder: Path) -> Path:
     return DBT_PROJECT
 
 
+def _pull_request(which: str) -> str:
+    """Of a branch with a digest, since of no two the words may be the same, nor one's the beginning of another's."""
+    if not which:
+        raise Refused("Name the pull request by its number, or by its branch where it has none yet.")
+    if number := re.fullmatch(r"(?:https?://.*/)?0*([1-9]\d*)", which):
+        return f"pr_{number[1]}"
+    return f"branch_{_word(which)[:LONGEST_BRANCH]}{hashlib.sha256(which.encode()).hexdigest()[:8]}"
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "", text.lower())
+
+
 def _user() -> str:
     """Whoever is logged in, in letters and digits alone: with an underscore, `ada_b`'s datasets would begin as those of `ada` do."""
-    return re.sub(r"[^a-z0-9]+", "", getpass.getuser().lower())[:LONGEST_USER] or "nobody"
+    return _word(getpass.getuser())[:LONGEST_USER] or "nobody"

@@ -225,7 +225,7 @@ def test_what_ci_runs_runs_here(platform: Platform) -> None:
     given = variables(platform)
     commit = deploys.commit(DbtSettings.model_validate({name.lower(): value for name, value in given.items()}))
     for target in (
-        ["definitions"], ["pull-request", "NUMBER=4"], ["pull-request-drop", "NUMBER=4"], ["pull-request"],
+        ["definitions"], ["pull-request", "NUMBER=4"], ["pull-request-drop", "NUMBER=4"],
         ["deployed", f"COMMIT={commit}"], ["on-call-plan"],
     ):  # fmt: skip
         done = subprocess.run(

@@ -66,10 +66,24 @@ def test_nobodys_datasets_are_taken_for_those_of_somebody_whose_name_is_longer(m
     for one in found:
         owners = [other for other in found if other.owns("acme-dev", f"{one.prefix}_core")]
         assert owners == [one]
-    assert not any(
-        Workspace.of_pull_request(values, Path.cwd(), 1).owns("acme-dev", name)
-        for name in ("ci_pr_12_core", "ci_pr_10")
+
+
+def test_no_two_pull_requests_and_no_two_builds_share_a_dataset() -> None:
+    values = DbtSettings.model_validate({"google_cloud_project": "acme-dev", "dbt_target": "ci"})
+
+    def of(which: str, build: int | None = None) -> Workspace:
+        return Workspace.of_pull_request(values, Path.cwd(), which, build)
+
+    assert of("12") == of("https://github.com/acme/data/pull/12")
+    every = [of("1"), of("12", 3), of("12", 31), of("add-a-source"), of("add/a.source"), of("add"), of("12-days")]
+    assert [one.prefix for one in every[:3]] == ["ci_pr_1", "ci_pr_12_b3", "ci_pr_12_b31"]
+    for one in every:
+        assert [other for other in every if other.owns("acme-dev", f"{one.prefix}_core")] == [one]
+    assert of("12").owns("acme-dev", "ci_pr_12_b3_core"), (
+        "whoever drops a pull request's by hand drops those of each build"
     )
+    longest = of("x" * 300, 1234567).prefix
+    assert (len(longest) < 70, longest.isidentifier()) == (True, True)
 
 
 def test_a_prefix_that_production_has_datasets_of_is_refused() -> None:

@@ -183,6 +183,8 @@ def test_a_build_without_a_manifest_or_with_another_minors_is_refused_before_dbt
         (["dbs"], "Name what to build first"),
         (["drs", "--full-refresh"], "Name what to build first"),
         (["dbm", "--target", "prod"], "--target cannot be given here"),
+        (["dbm", "-xtprod"], "-t cannot be given here"),
+        (["ci", ""], "Name the pull request by its number"),
         (["dbs", "tickets", "--state=elsewhere", "--no-defer"], "--no-defer, --state cannot be given here"),
     ],
 )
