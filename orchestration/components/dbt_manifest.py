@@ -12,7 +12,8 @@ from orchestration.settings import settings
 
 KEY = dg.AssetKey(["dbt", "manifest"])
 INTERVAL_SECONDS = 60
-RETRY = {"dagster/max_retries": "1"}
+TAGS = {"dagster/max_retries": "1", "dagster/priority": "1"}
+"""Before what waits for a pool: CI waits for it, and everybody who builds against production."""
 
 
 @dataclass
@@ -35,8 +36,14 @@ class ProductionManifest(dg.Component, dg.Resolvable):
             deps=[[FOLDER, "deploy"]],
             description="The manifest of the newest deploy: what `mfest` fetches, and pull requests are compared with.",
         )
-        def manifest() -> dg.MaterializeResult[Any]:
-            published = publish(settings(), DbtModels.manifest_path())
+        def manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+            # When it was asked for: a run that has waited, or is tried again, is not of the newest deploy for that.
+            first = context.instance.get_run_record_by_id(context.run.root_run_id or context.run_id)
+            if first is None:
+                raise dg.DagsterInvariantViolationError(
+                    f"The run {context.run.root_run_id} was deleted: launch a new one."
+                )
+            published = publish(settings(), DbtModels.manifest_path(), first.create_timestamp)
             return dg.MaterializeResult(
                 metadata={
                     "commit": published.commit,
@@ -59,6 +66,6 @@ class ProductionManifest(dg.Component, dg.Resolvable):
             if context.cursor == this:
                 return dg.SkipReason("Published already.")
             context.update_cursor(this)
-            return dg.RunRequest(tags=RETRY)
+            return dg.RunRequest(tags=TAGS)
 
         return dg.Definitions(assets=[manifest], sensors=[deployed])

@@ -128,11 +128,14 @@ def publish(
 ) -> None:
     """Leave the manifest of this deploy in Cloud Storage, where `mfest` finds it. The asset dbt/manifest does so after each deploy."""
     with _told():
+        from datetime import UTC, datetime
+
         from orchestration.dbt_loop.deploys import publish as leave
         from orchestration.vendors.dbt_manifests import MANIFEST
 
         values = _settings()
-        now = leave(values, manifest or values.dataplatform_state_dir / "dbt" / MANIFEST)
+        path = manifest or values.dataplatform_state_dir / "dbt" / MANIFEST
+        now = leave(values, path, datetime.now(UTC))
         _say(
             f"production's manifest: commit {now.commit[:12]}, deployed {now.deployed_at:%Y-%m-%d %H:%M:%S} UTC, dbt {now.dbt_version}"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from orchestration.dbt_loop.production import manifests
@@ -12,8 +12,8 @@ from orchestration.settings import DBT_PROJECT, DbtSettings
 from orchestration.vendors.dbt_manifests import Published
 
 
-def publish(values: DbtSettings, manifest: Path) -> Published:
-    """Leave a manifest where `mfest` looks, and return the one that is the newest now.
+def publish(values: DbtSettings, manifest: Path, deployed_at: datetime) -> Published:
+    """Leave a manifest where `mfest` looks, and return the one that is the newest now: of a later deploy, if there is one.
 
     Raises Refused for another target than prod and where the commit is not known, SettingsError without a bucket, ManifestInvalid, and
     google.api_core's exceptions.
@@ -22,7 +22,7 @@ def publish(values: DbtSettings, manifest: Path) -> Published:
         raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
     if not manifest.exists():
         raise Refused(f"{manifest} is not there: run `dataplatform refresh` first.")
-    return manifests(values).publish(manifest, commit(values), values.dbt_target, datetime.now(UTC))
+    return manifests(values).publish(manifest, commit(values), values.dbt_target, deployed_at)
 
 
 def commit(values: DbtSettings) -> str:

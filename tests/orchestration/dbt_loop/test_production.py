@@ -11,12 +11,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
 from google.cloud.storage import Bucket, Client
 
+from orchestration.components.dbt_manifest import ProductionManifest
 from orchestration.dbt_loop.production import fetch, fetched
 from orchestration.dbt_loop.workspace import Refused
-from orchestration.settings import DbtSettings
+from orchestration.settings import DbtSettings, settings
 from orchestration.vendors.dbt_manifests import DbtManifests, ManifestInvalid
 from sandbox.config import PROJECT, SandboxConfig
 from sandbox.env_file import environment
@@ -104,6 +108,39 @@ def test_a_deploy_that_was_slower_than_a_later_one_does_not_replace_it(
     path = machine.manifest()
     later = manifests.publish(path, "b" * 40, "prod", T + timedelta(hours=1))
     assert manifests.publish(path, "a" * 40, "prod", T) == later == manifests.latest()
+
+
+def test_a_run_that_waited_or_is_tried_again_is_of_the_deploy_that_asked_for_it(
+    machine: Machine, manifests: DbtManifests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in machine.variables.items():
+        monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    parsed = machine.folder / "state" / "dbt"
+    parsed.mkdir(parents=True)
+    machine.manifest().rename(parsed / "manifest.json")
+    defs = ProductionManifest().build_defs(dg.ComponentTree.for_test().load_context)
+    job = dg.Definitions.merge(
+        defs, dg.Definitions(jobs=[dg.define_asset_job("job", executor_def=dg.in_process_executor)])
+    ).resolve_job_def("job")
+    instance = dg.DagsterInstance.ephemeral()
+
+    def queued(retry_of: str | None = None) -> dg.DagsterRun:
+        return instance.create_run_for_job(job, parent_run_id=retry_of, root_run_id=retry_of)
+
+    def published(run: dg.DagsterRun) -> str:
+        execute_run(InMemoryJob(job), run, instance)
+        latest = manifests.latest()
+        assert latest is not None
+        return latest.commit
+
+    waited = queued()
+    later = "b" * 40
+    manifests.publish(machine.manifest("later.json", deploy=2), later, "prod", datetime.now(UTC))
+    assert published(waited) == later
+    assert published(queued(retry_of=waited.run_id)) == later
+    assert published(queued()) == COMMIT, "a rollback is a deploy"
+    settings.cache_clear()
 
 
 def history(bucket: Bucket) -> list[str]:
