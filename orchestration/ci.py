@@ -67,3 +67,7 @@ def _post(dagster_url: str, event: str, job: str, metadata: dict[str, Any]) -> N
 def _fail(text: str) -> NoReturn:
     typer.secho(text, fg=typer.colors.RED, err=True)
     raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

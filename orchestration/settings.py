@@ -115,6 +115,10 @@ class DbtSettings(BaseSettings):
         description="whether a load of the code location takes newer state from that bucket first; true in the image, whose "
         "containers share no disk; else a load makes no call",
     )
+    dagster_compute_logs_bucket: Text | None = Field(
+        None,
+        description="the Cloud Storage bucket of what runs print, as production's instance has it; here for the doctor alone",
+    )
     dataplatform_commit: Text | None = Field(
         None, description="the commit that was deployed; set in the image; without it the checkout's own is asked for"
     )

@@ -5,7 +5,6 @@
 #   GKE_CLUSTER        for kubernetes: projects/<project>/locations/<location>/clusters/<name>, whose control plane CI reaches
 #   DEPLOY_HOST_KEY    for compose: what `ssh-keyscan -t ed25519 <host>` prints on a network that you trust
 set -euo pipefail
-helm_version=v3.19.0
 
 token() {
   .venv/bin/python -c '
@@ -39,9 +38,7 @@ if [[ $registry == *-docker.pkg.dev ]]; then
 fi
 case "${DEPLOY_TO:?is not set: kubernetes or compose}" in
   kubernetes)
-    if ! command -v helm >/dev/null; then
-      curl -fsSL https://raw.githubusercontent.com/helm/helm/main/scripts/get-helm-3 | DESIRED_VERSION="$helm_version" bash
-    fi
+    "$(dirname "$0")/ci_helm.sh"
     access="$(token)" config="$(mktemp)"
     curl -fsS --retry 3 --header @- "${GKE_API_URL:-https://container.googleapis.com/v1}/${GKE_CLUSTER:?is not set}" \
       <<<"Authorization: Bearer $access" | ACCESS="$access" kubeconfig >"$config"

@@ -21,7 +21,9 @@ case "${DEPLOY_TO:?is not set: kubernetes or compose}" in
       sudo sed -i 's|^DATAPLATFORM_IMAGE=.*|DATAPLATFORM_IMAGE=$image:$tag|' /etc/dataplatform/stack.env
       cd $DEPLOY_FOLDER
       compose='sudo docker compose -f deploy/compose.yaml --env-file /etc/dataplatform/stack.env'
-      \$compose up -d --wait --pull always
+      # Not of PostgreSQL and what stands in front: a minor of theirs that came out since would restart them under runs that are under way.
+      \$compose pull code-location daemon webserver webserver-read-only
+      \$compose up -d --wait
       \$compose restart caddy"
     ;;
   *)

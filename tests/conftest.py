@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -26,6 +28,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # The `.env` that `make demo` has left in this checkout would fill in what a test takes away.
 os.environ["PYTHON_DOTENV_DISABLED"] = "true"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a session of root's a folder of its own.
+
+    PostgreSQL then runs as another user, to whom every further session of pytest would close the folder that they share.
+    """
+    if os.geteuid() == 0 and config.option.basetemp is None:
+        config.option.basetemp = tempfile.mkdtemp(prefix="dataplatform-tests-")
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    folder = session.config.option.basetemp
+    if exitstatus == 0 and Path(folder or "").name.startswith("dataplatform-tests-"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

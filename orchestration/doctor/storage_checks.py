@@ -1,9 +1,10 @@
-"""Cloud Storage: the bucket of the vendors' state, and production's dbt manifest in it."""
+"""Cloud Storage: the bucket of the vendors' state, production's dbt manifest in it, and the bucket of the compute logs."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, cast
@@ -18,39 +19,71 @@ from orchestration.lineage.ages import age
 from orchestration.settings import Settings
 from orchestration.vendors.dbt_manifests import DbtManifests, Published
 
-PERMISSIONS = ("storage.objects.get", "storage.objects.list", "storage.objects.create", "storage.objects.delete")
+OBJECTS = ("storage.objects.get", "storage.objects.list", "storage.objects.create", "storage.objects.delete")
 """To write an object anew is to delete the one before it (https://cloud.google.com/storage/docs/access-control/iam-permissions)."""
 FOLDER = "doctor/"
 ADDRESS = "STORAGE_EMULATOR_HOST"
-ROLE = "the role Storage Object User in the bucket of DATAPLATFORM_STATE_BUCKET"
-
-
 BUCKET_CHECK = "storage: bucket"
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket that a setting names, and what this account has to be permitted there."""
+
+    setting: str
+    name: str | None
+    permissions: tuple[str, ...] = OBJECTS
+    roles: str = "the role Storage Object User"
+
+    @property
+    def role(self) -> str:
+        return f"{self.roles} in the bucket of {self.setting}"
+
+    def permitted(self, given: Collection[str]) -> Outcome:
+        if lacking := [one for one in self.permissions if one not in given]:
+            return failed(f"{', '.join(lacking)} not permitted", f"Give this account {self.role}")
+        return ok("objects may be read, listed, written and deleted")
+
+
+def state_bucket(values: Settings) -> Bucket:
+    return Bucket("DATAPLATFORM_STATE_BUCKET", values.dataplatform_state_bucket)
+
+
+def compute_logs_bucket(values: Settings) -> Bucket:
+    """Dagster asks whether it exists, which is more than to use its objects."""
+    roles = "the roles Storage Object User and Storage Legacy Bucket Reader"
+    return Bucket(
+        "DAGSTER_COMPUTE_LOGS_BUCKET", values.dagster_compute_logs_bucket, (*OBJECTS, "storage.buckets.get"), roles
+    )
 
 
 def checks(values: Settings) -> Iterator[Check]:
     needs, wants = (*GOOGLE, "storage_emulator_host"), ("dataplatform_state_bucket",)
-    yield Check(BUCKET_CHECK, lambda: _bucket(values), needs, wants, (CREDENTIALS_CHECK,))
+    yield Check(BUCKET_CHECK, lambda: _bucket(values, state_bucket(values)), needs, wants, (CREDENTIALS_CHECK,))
+    logs = ("dagster_compute_logs_bucket",)
+    yield Check(
+        "storage: compute logs", lambda: _bucket(values, compute_logs_bucket(values)), needs, logs, (CREDENTIALS_CHECK,)
+    )
     yield Check("dbt: production's manifest", lambda: _published(values), needs, wants, (BUCKET_CHECK,))
 
 
-def _bucket(values: Settings) -> Outcome:
+def _bucket(values: Settings, wanted: Bucket) -> Outcome:
     client = storage.Client(project=values.google_cloud_project)
-    bucket: Any = client.bucket(values.dataplatform_state_bucket)
+    bucket: Any = client.bucket(wanted.name)
     try:
         try:
-            given = cast("list[str]", bucket.test_iam_permissions(PERMISSIONS, timeout=CALL_SECONDS, retry=None))
+            given = cast("list[str]", bucket.test_iam_permissions(wanted.permissions, timeout=CALL_SECONDS, retry=None))
         except NotFound:
             # There is no such bucket, or the service knows no permissions: a small object tells which.
             return _written(bucket)
     except NotFound:
         return failed(
-            f"there is no bucket {values.dataplatform_state_bucket}",
-            "See DATAPLATFORM_STATE_BUCKET, or make it in the project of GOOGLE_CLOUD_PROJECT",
+            f"there is no bucket {wanted.name}",
+            f"See {wanted.setting}, or make it in the project of GOOGLE_CLOUD_PROJECT",
         )
     except ERRORS as error:
-        return explained(error, ROLE, ADDRESS)
-    return permitted(given)
+        return explained(error, wanted.role, ADDRESS)
+    return wanted.permitted(given)
 
 
 def _published(values: Settings) -> Outcome:
@@ -58,7 +91,7 @@ def _published(values: Settings) -> Outcome:
     try:
         return published(manifests.latest(), version("dbt-core"), datetime.now(UTC))
     except ERRORS as error:
-        return explained(error, ROLE, ADDRESS)
+        return explained(error, state_bucket(values).role, ADDRESS)
 
 
 def published(latest: Published | None, installed: str, now: datetime) -> Outcome:
@@ -71,12 +104,6 @@ def published(latest: Published | None, installed: str, now: datetime) -> Outcom
     if latest.dbt_version.split(".")[:2] != installed.split(".")[:2]:
         return failed(f"{found}, and {installed} is installed", "Run `make install` at the commit that was deployed")
     return ok(found)
-
-
-def permitted(given: list[str]) -> Outcome:
-    if lacking := [one for one in PERMISSIONS if one not in given]:
-        return failed(f"{', '.join(lacking)} not permitted", f"Give this account {ROLE}")
-    return ok("objects may be read, listed, written and deleted")
 
 
 def _written(bucket: Any) -> Outcome:

@@ -26,6 +26,7 @@ from sandbox.services import platform, postgres, storage
 from sandbox.supervisor import Service, Supervisor
 from tests.deploy.docker_engine import DockerEngine
 from tests.deploy.location import GATE, SAID
+from tests.orchestration.processes import python
 from tests.stand_ins import wait_for
 
 IMAGE = "registry.example.com/dataplatform:tested"
@@ -190,6 +191,7 @@ def test_runs_in_containers_and_the_queue_outlive_webserver_daemon_and_code_loca
     launcher = yaml.safe_load(INSTANCE.read_text())["run_launcher"]["config"]
     assert wanted["HostConfig"]["Binds"] == launcher["container_kwargs"]["volumes"]
     assert wanted["HostConfig"]["Memory"] == 2 * 2**30
+    assert wanted["Healthcheck"]["Test"] == ["NONE"], "else the image's, of a code server"
     assert {pair.split("=")[0] for pair in wanted["Env"]} == {*launcher["env_vars"], "DAGSTER_RUN_JOB_NAME"}
     assert SAID in production.stdout(queued)
     with pytest.MonkeyPatch.context() as patch:
@@ -200,6 +202,20 @@ def test_runs_in_containers_and_the_queue_outlive_webserver_daemon_and_code_loca
         assert [blob for blob in blobs if SAID in blob.download_as_text()]
 
     assert production.becomes(waiting, "SUCCESS", "FAILURE") == "SUCCESS"
+
+
+@pytest.mark.long
+def test_a_pod_of_the_code_location_has_the_instance_by_the_storages_address_alone(production: Production) -> None:
+    """What docs/production.md has of Kubernetes: its chart mounts the instance into every pod but this one."""
+    bare = {"DAGSTER_HOME": production._of_instance()["DAGSTER_HOME"]}
+    mutes = ("-m", "orchestration.cli", "incidents", "mutes")
+    without = python(production.root, bare, *mutes)
+    assert (without.returncode, "DAGSTER_POSTGRES_URL" in without.stdout + without.stderr) == (1, True), without
+    address = bare | {"DAGSTER_POSTGRES_URL": production._of_instance()["DAGSTER_POSTGRES_URL"]}
+    given = python(production.root, address, *mutes)
+    assert given.returncode == 0, given.stdout + given.stderr
+    pools = python(production.root, address, "-m", "dagster", "instance", "concurrency", "set", "hightouch", "2")
+    assert pools.returncode == 0, pools.stdout + pools.stderr
 
 
 @pytest.mark.long

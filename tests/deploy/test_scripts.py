@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import dagster
 import pytest
+import yaml
 
 from sandbox.config import REPOSITORY
 from tests.orchestration.wire import refused_port
 
 IMAGE = "europe-docker.pkg.dev/acme/data/dataplatform"
+COMPOSE = yaml.safe_load((REPOSITORY / "deploy" / "compose.yaml").read_text())
 CLUSTER = "projects/acme/locations/europe-west1/clusters/data"
 
 
@@ -173,6 +179,10 @@ def test_one_machine_gets_the_files_of_the_commit_and_its_image(desk: Desk) -> N
     for name in ("compose.yaml", "Caddyfile"):
         assert (machine / "opt" / "deploy" / name).read_bytes() == (REPOSITORY / "deploy" / name).read_bytes()
     assert (desk.asked("docker") or [])[-2:] == ["restart", "caddy"]
+    pulled = re.search(r"compose pull (.*)$", script, re.M)
+    assert pulled is not None
+    ours = {name for name, service in COMPOSE["services"].items() if "DATAPLATFORM_IMAGE" in service["image"]}
+    assert set(pulled[1].split()) == ours - {"migrate"}, "and by that no newer PostgreSQL"
 
 
 def test_kubernetes_gets_the_chart_of_this_dagster_and_the_image_thrice(desk: Desk) -> None:
@@ -193,13 +203,59 @@ def test_where_to_is_asked_for(google: Desk, script: str) -> None:
     assert (odd.returncode, odd.stderr) == (1, "DEPLOY_TO is moon: kubernetes or compose\n")
 
 
+def test_lint_has_the_schema_of_the_chart_of_this_dagster(desk: Desk) -> None:
+    (desk.folder / "env").touch()
+    done = desk.run("ci_chart.sh", BASH_ENV=str(desk.folder / "env"))
+    assert done.returncode == 0, done.stderr
+    asked = desk.asked("helm")
+    assert asked is not None
+    assert asked[asked.index("--version") + 1] == dagster.__version__
+    [line] = (desk.folder / "env").read_text().splitlines()
+    assert line == f"export HELM_SCHEMA='{asked[-1]}/dagster/values.schema.json'"
+    steps = yaml.safe_load((REPOSITORY / ".circleci" / "config.yml").read_text())["jobs"]["lint"]["steps"]
+    commands = [step["run"]["command"] for step in steps if "run" in step]
+    assert commands.index("scripts/ci_chart.sh") < commands.index("make lint")
+
+
+FACTS = {"CIRCLE_JOB": "lint", "CIRCLE_BUILD_URL": "https://ci.example/1", "CIRCLE_SHA1": "0123456789ab"}
+
+
+def test_a_job_whose_installation_fails_is_told_of(tmp_path: Path) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+
+    class Dagster(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    # A checkout without an environment; what pip would bring is this Python's own.
+    for name in ("scripts/ci_report.sh", "orchestration/__init__.py", "orchestration/ci.py", "orchestration/lineage"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy)(REPOSITORY / name, tmp_path / name)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dagster) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        own = {"PYTHON": sys.executable, "DATAPLATFORM_URL": f"http://127.0.0.1:{server.server_address[1]}"}
+        done = subprocess.run(
+            ["scripts/ci_report.sh", "failed"],
+            cwd=tmp_path, env=os.environ | FACTS | own | {"CIRCLE_BRANCH": "main"}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        server.shutdown()
+    assert (done.returncode, "Dagster was not told" in done.stderr) == (0, False), done.stderr
+    [(path, event)] = told
+    assert path == "/report_asset_observation/ci/lint"
+    [unit] = event["metadata"]["failed_units"]
+    assert (unit["unit"], unit["error"]) == (
+        "ci/lint",
+        "The job `lint` of CI failed on main, at commit 0123456789ab.",
+    )
+
+
 def test_a_dagster_that_is_down_fails_no_job(desk: Desk) -> None:
-    facts = {
-        "CIRCLE_JOB": "lint",
-        "CIRCLE_BUILD_URL": "https://ci.example/1",
-        "CIRCLE_SHA1": "0123456789ab",
-        "DATAPLATFORM_URL": f"http://127.0.0.1:{refused_port()}",
-    }
+    facts = FACTS | {"DATAPLATFORM_URL": f"http://127.0.0.1:{refused_port()}"}
     main = desk.run("ci_report.sh", "passed", CIRCLE_BRANCH="main", **facts)
     assert main.returncode == 0
     assert "Dagster was not told" in main.stderr

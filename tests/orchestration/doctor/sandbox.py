@@ -141,7 +141,8 @@ def doctors(root: Path) -> Iterator[Doctors]:
         addresses = {"ALERT_MAIL_FROM": "dagster@example.com", "ALERT_MAIL_TO": "ada@example.com"}
         state = root / "state"
         state.mkdir()
-        made = Doctors(config, on_call, environment(config) | mail | addresses | {"DATAPLATFORM_STATE_BUCKET": BUCKET})
+        buckets = {"DATAPLATFORM_STATE_BUCKET": BUCKET, "DAGSTER_COMPUTE_LOGS_BUCKET": BUCKET}
+        made = Doctors(config, on_call, environment(config) | mail | addresses | buckets)
         made.furnish(anew=False)
         made.publish()
         made.warehouse.load_table_from_json([{"id": 1}], f"{PROJECT}.{LANDED[0]}.t").result()

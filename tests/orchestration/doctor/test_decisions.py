@@ -312,9 +312,11 @@ def test_a_dataset_of_dbts_own_may_be_missing_before_the_first_build() -> None:
 
 
 def test_a_permission_that_is_lacking_is_named() -> None:
-    assert storage_checks.permitted(list(storage_checks.PERMISSIONS)).status == "ok"
-    outcome = storage_checks.permitted(["storage.objects.get", "storage.objects.list", "storage.objects.create"])
+    bucket = storage_checks.Bucket("DATAPLATFORM_STATE_BUCKET", "a-bucket")
+    assert bucket.permitted(storage_checks.OBJECTS).status == "ok"
+    outcome = bucket.permitted(["storage.objects.get", "storage.objects.list", "storage.objects.create"])
     assert outcome.found == "storage.objects.delete not permitted"
+    assert outcome.remedy == "Give this account the role Storage Object User in the bucket of DATAPLATFORM_STATE_BUCKET"
 
 
 @pytest.mark.parametrize(("hours", "status"), [(1, "ok"), (23, "ok"), (25, "warning")])

@@ -86,7 +86,7 @@ def test_ten_faults_are_ten_lines_and_no_other(called: Doctors) -> None:
 
 
 @pytest.mark.long
-def test_twelve_others_are_named_too_and_what_only_hurts_later_is_a_warning(called: Doctors) -> None:
+def test_thirteen_others_are_named_too_and_what_only_hurts_later_is_a_warning(called: Doctors) -> None:
     called.faults.add("fivetran", "product", kind="paused")
     (called.home / "hex.json").unlink()
     called.save("omni.json", datetime.now(UTC) - timedelta(days=3))
@@ -101,6 +101,7 @@ def test_twelve_others_are_named_too_and_what_only_hurts_later_is_a_warning(call
         INCIDENT_IO_SCHEDULE="Nobody's",
         SLACK_ALERTS_CHANNEL="C00000009",
         SMTP_PASSWORD="wrong-password",
+        DAGSTER_COMPUTE_LOGS_BUCKET="another-bucket",
     )
     assert {name: line["status"] for name, line in wrong(looked).items()} == {
         "bigquery: location": "failed",
@@ -115,6 +116,7 @@ def test_twelve_others_are_named_too_and_what_only_hurts_later_is_a_warning(call
         "slack: alerts channel": "failed",
         "state: hex.json": "failed",
         "state: omni.json": "warning",
+        "storage: compute logs": "failed",
     }
     assert all(word not in looked.stdout for word in KEYS)
 
