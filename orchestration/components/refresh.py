@@ -29,6 +29,8 @@ class Line:
     refreshed: Refreshed | None = None
     read_at: datetime | None = None
     """When the state was read that the part has now; None where it has none."""
+    only_here: bool = False
+    """Whether the state that was read is in the part's own folder alone, and not in the bucket from which others take it."""
 
 
 Say = Callable[[Line], None]
@@ -43,7 +45,7 @@ def components() -> Sequence[SavedState]:
 def refresh_all(found: Sequence[SavedState], say: Say, *, only_stale: bool = False) -> list[Line]:
     """Read every part, or only those that have no state or an outdated one; each is told as soon as it is read.
 
-    What is read is kept in Cloud Storage too, where there is a bucket for it.
+    What production reads is kept in Cloud Storage too, where there is a bucket for it.
     """
     lines: list[Line] = []
 
@@ -55,7 +57,8 @@ def refresh_all(found: Sequence[SavedState], say: Say, *, only_stale: bool = Fal
     for part in found:
         if part not in due:
             tell(Line(part.state_name, f"{part.state_name}: up to date", read_at=part.read_at()))
-    bucket = StateBucket.configured()
+    # What a developer's keys see is not what production runs.
+    bucket = StateBucket.configured() if settings().dbt_target == "prod" else None
     with ThreadPoolExecutor(len(due) or 1) as pool:
         began = time.monotonic()
         started = {pool.submit(_refresh, part, bucket): part for part in due}
@@ -102,7 +105,7 @@ def _refresh(part: SavedState, bucket: StateBucket | None) -> Refreshed:
 def _kept(part: SavedState, error: BaseException) -> Line:
     read_at = part.read_at()
     if isinstance(error, NotKept):
-        return Line(part.state_name, f"{part.state_name}: {error}", failed=True, read_at=read_at)
+        return Line(part.state_name, f"{part.state_name}: {error}", failed=True, read_at=read_at, only_here=True)
     kept = (
         f"its last state, {age(datetime.now(UTC) - read_at)} old, is kept"
         if read_at

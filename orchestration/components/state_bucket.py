@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
+import dagster as dg
 from google.api_core.exceptions import NotFound
 from google.api_core.retry import Retry
 from google.cloud import storage
 from google.cloud.storage.retry import DEFAULT_RETRY
 
-from orchestration.components.saved_state import Stamped, StateMissing, VendorState
+from orchestration.components.saved_state import Stamped, StateIncomplete, StateMissing, VendorState
 from orchestration.settings import SettingsError, settings
 
 FOLDER = "state/"
@@ -49,7 +51,10 @@ class StateBucket:
         blob.upload_from_filename(str(part.state_path()), content_type="application/json", timeout=SECONDS, retry=RETRY)
 
     def pull(self, part: VendorState, seconds: int = SECONDS, retry: Retry = RETRY) -> bool:
-        """Take the state, where it is newer than the one here; return whether it was. Raises StateMissing where neither is there."""
+        """Take the state, where it is newer than the one here; return whether it was.
+
+        Raises StateMissing where neither is there, and StateIncomplete where this version of the code makes no assets of it.
+        """
         read_at = part.read_at()
         try:
             text = self._bucket.blob(FOLDER + part.state_name).download_as_bytes(timeout=seconds, retry=retry)
@@ -62,6 +67,12 @@ class StateBucket:
         stamped = Stamped.model_validate_json(text)
         if read_at is not None and stamped.read_at <= read_at:
             return False
+        try:
+            part.lineage(json.dumps(stamped.state))
+        except (ValueError, KeyError, TypeError, dg.DagsterError) as error:
+            raise StateIncomplete(
+                f"{FOLDER}{part.state_name} in the bucket is of another version of this code, or broken: {error}"
+            ) from error
         part.put(stamped)
         return True
 

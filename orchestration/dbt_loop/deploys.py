@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from orchestration.dbt_loop.guards import BUILT
 from orchestration.dbt_loop.production import manifests
 from orchestration.dbt_loop.workspace import Refused
 from orchestration.settings import DBT_PROJECT, DbtSettings
@@ -15,14 +19,29 @@ from orchestration.vendors.dbt_manifests import Published
 def publish(values: DbtSettings, manifest: Path, deployed_at: datetime) -> Published:
     """Leave a manifest where `mfest` looks, and return the one that is the newest now: of a later deploy, if there is one.
 
-    Raises Refused for another target than prod and where the commit is not known, SettingsError without a bucket, ManifestInvalid, and
+    Raises Refused for another target than prod, of the settings or of the manifest, and where the commit is not known, SettingsError without a bucket, ManifestInvalid, and
     google.api_core's exceptions.
     """
     if values.dbt_target != "prod":
         raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
     if not manifest.exists():
         raise Refused(f"{manifest} is not there: run `dataplatform refresh` first.")
+    if other := next(_of_others(manifest), None):
+        raise Refused(
+            f"{manifest} was parsed for another target than prod: it builds {other}. Run `DBT_TARGET=prod dataplatform refresh` first."
+        )
     return manifests(values).publish(manifest, commit(values), values.dbt_target, deployed_at)
+
+
+def _of_others(manifest: Path) -> Iterator[str]:
+    """The relations of a manifest that are not production's: dbt does not say in it for which target it was parsed.
+
+    In prod a schema is the configured one as it is (macros/generate_schema_name.sql). A file that is no manifest is refused later.
+    """
+    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+        for node in json.loads(manifest.read_bytes())["nodes"].values():
+            if node["resource_type"] in BUILT and node["schema"] != node["config"]["schema"]:
+                yield f"{node['database']}.{node['schema']}.{node['name']}"
 
 
 def commit(values: DbtSettings) -> str:

@@ -52,7 +52,7 @@ class Workspace:
             target=target,
             prefix=prefix or f"{target}_{_user()}",
             database=values.bigquery_dev_project or values.google_cloud_project,
-            production=values.dataplatform_state_dir / "production",
+            production=values.dataplatform_state_dir / "production" / (values.dataplatform_state_bucket or "no-bucket"),
         )
 
     @property

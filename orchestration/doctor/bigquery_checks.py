@@ -147,7 +147,7 @@ def missing(name: str, *, built: bool) -> Outcome:
         )
     return failed(
         "does not exist, and models of dbt or assets read it",
-        f"Run what lands `{name}` (`ingest`, `export_history`, or Segment), or see GOOGLE_CLOUD_PROJECT; where it is gone for good, take it out of what reads it",
+        f"Run what lands `{name}` (`ingest`, `export_history`, or Segment), or see BIGQUERY_RAW_PROJECT (without it GOOGLE_CLOUD_PROJECT); where it is gone for good, take it out of what reads it",
     )
 
 

@@ -35,6 +35,12 @@ def of_manifest(manifest: Mapping[str, Any]) -> Datasets:
     return Datasets({name: table for name, table in landed.items() if name not in built}, built, projects)
 
 
+def projects(manifest: Mapping[str, Any]) -> tuple[set[str], set[str]]:
+    """Those of a manifest's sources, and those that it builds in."""
+    sources = {node["database"] for node in manifest["sources"].values()}
+    return sources, {node["database"] for node in manifest["nodes"].values() if _builds(node)}
+
+
 def _builds(node: Mapping[str, Any]) -> bool:
     kept = node["resource_type"] in {"model", "seed", "snapshot"}
     return kept and node["config"].get("materialized") != "ephemeral" and node["config"].get("enabled", True)

@@ -24,7 +24,7 @@ def explained(error: Exception, permission: str, address: str) -> Outcome:
         case Forbidden():
             return failed(f"not permitted: {said}", f"Give this account {permission}")
         case NotFound():
-            return failed(f"not found: {said}", "See GOOGLE_CLOUD_PROJECT")
+            return failed(f"not found: {said}", "See GOOGLE_CLOUD_PROJECT, and BIGQUERY_RAW_PROJECT where it is set")
         case TransportError() | OSError() | RetryError():
             return failed(f"could not connect: {said}", f"See whether this machine may connect there, and {address}")
         case _:

@@ -15,8 +15,10 @@ from packaging.requirements import Requirement
 from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
-from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest
+from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest, projects
+from orchestration.doctor.google_errors import ERRORS, explained
 from orchestration.doctor.model import Check, Outcome, failed, ok, warning
+from orchestration.doctor.storage_checks import ADDRESS, kept_at, state_bucket
 from orchestration.lineage.ages import age
 from orchestration.settings import REPOSITORY, Settings
 
@@ -80,8 +82,8 @@ def checks(values: Settings, states: States) -> Iterator[Check]:
     after = (STATE_CHECK,)
     yield Check(STATE_CHECK, lambda: _any(states, values.dataplatform_state_dir), needs=("dataplatform_state_dir",))
     for name in STATES:
-        yield Check(f"state: {name}", lambda name=name: _saved(states, name, datetime.now(UTC)), after=after)
-    yield Check(MANIFEST_CHECK, lambda: _manifest(states), after=after)
+        yield Check(f"state: {name}", lambda name=name: _saved(values, states, name, datetime.now(UTC)), after=after)
+    yield Check(MANIFEST_CHECK, lambda: _manifest(values, states), after=after)
     yield Check("versions", lambda: versions(required(REPOSITORY / "pyproject.toml"), _version))
 
 
@@ -91,10 +93,17 @@ def _any(states: States, folder: Path) -> Outcome:
     return ok(f"in {folder}")
 
 
-def _saved(states: States, name: str, now: datetime) -> Outcome:
+def _saved(values: Settings, states: States, name: str, now: datetime) -> Outcome:
     if name in states.wrong:
         return failed(states.wrong[name], f"Run {REFRESH}, without which the code location does not load")
-    return aged(states.saved[name].read_at, now)
+    read_at = states.saved[name].read_at
+    if now - read_at > OLD and values.dataplatform_state_on_load and values.dataplatform_state_bucket:
+        # The files of a container are those of its last load, which comes when the graph has changed.
+        try:
+            read_at = max(read_at, kept_at(values, name) or read_at)
+        except ERRORS as error:
+            return explained(error, state_bucket(values).role, ADDRESS)
+    return aged(read_at, now)
 
 
 def aged(read_at: datetime, now: datetime) -> Outcome:
@@ -104,11 +113,22 @@ def aged(read_at: datetime, now: datetime) -> Outcome:
     return warning(found, f"Run {REFRESH}, and see why the schedule `hourly_refresh_state` does not")
 
 
-def _manifest(states: States) -> Outcome:
+def _manifest(values: Settings, states: States) -> Outcome:
     if states.manifest is None or states.parsed_at is None:
         return failed(states.wrong[MANIFEST], f"Run {REFRESH}, which parses the project")
+    if other := elsewhere(states.manifest, values.modelled_project, values.raw_project):
+        return failed(other, f"Run {REFRESH}, or build the image for these projects: they are fixed in it")
     made_by = str(states.manifest.get("metadata", {}).get("dbt_version", "unknown"))
     return parsed(made_by, _version("dbt-core") or "none", next(changed_since(states.parsed_at), None))
+
+
+def elsewhere(manifest: Mapping[str, Any], modelled: str, raw: str) -> str | None:
+    """What a manifest has in other projects than those of the settings; None where it has what it should. Some of it may be in a third."""
+    sources, built = projects(manifest)
+    for what, found, wanted in (("models", built, modelled), ("sources", sources, raw)):
+        if found and wanted not in found:
+            return f"parsed for {what} in {', '.join(sorted(found))}, and the settings say {wanted}"
+    return None
 
 
 def parsed(made_by: str, installed: str, changed: Path | None) -> Outcome:

@@ -17,11 +17,11 @@ from orchestration.doctor.google_errors import ERRORS, explained
 from orchestration.doctor.model import Check, Outcome, failed, ok
 from orchestration.lineage.ages import age
 from orchestration.settings import Settings
-from orchestration.vendors.dbt_manifests import DbtManifests, Published
+from orchestration.vendors.dbt_manifests import DbtManifests, ManifestInvalid, Published
 
 OBJECTS = ("storage.objects.get", "storage.objects.list", "storage.objects.create", "storage.objects.delete")
 """To write an object anew is to delete the one before it (https://cloud.google.com/storage/docs/access-control/iam-permissions)."""
-FOLDER = "doctor/"
+FOLDER, STATES_FOLDER = "doctor/", "state/"
 ADDRESS = "STORAGE_EMULATOR_HOST"
 BUCKET_CHECK = "storage: bucket"
 
@@ -86,10 +86,19 @@ def _bucket(values: Settings, wanted: Bucket) -> Outcome:
     return wanted.permitted(given)
 
 
+def kept_at(values: Settings, state: str) -> datetime | None:
+    """When the bucket was last given a vendor's state; None where it has none. Raises what `ERRORS` has."""
+    bucket: Any = storage.Client(project=values.google_cloud_project).bucket(values.dataplatform_state_bucket)
+    blob = bucket.get_blob(f"{STATES_FOLDER}{state}", timeout=CALL_SECONDS, retry=None)
+    return blob.updated if blob else None
+
+
 def _published(values: Settings) -> Outcome:
     manifests = DbtManifests.of(values.google_cloud_project, values.dataplatform_state_bucket or "")
     try:
         return published(manifests.latest(), version("dbt-core"), datetime.now(UTC))
+    except ManifestInvalid as error:
+        return failed(str(error), "Run `dataplatform dbt publish`")
     except ERRORS as error:
         return explained(error, state_bucket(values).role, ADDRESS)
 

@@ -48,9 +48,15 @@ class Published:
 
     @classmethod
     def of(cls, metadata: dict[str, str], generation: int) -> Published:
-        """Raises KeyError where something is missing: another tool has written the object."""
-        kept = {name: metadata[name] for name in ("commit", "dbt_version", "adapter", "target", "checksum")}
-        return cls(deployed_at=datetime.fromisoformat(metadata["deployed_at"]), generation=generation, **kept)
+        """Raises ManifestInvalid where something is missing: another tool has written the object."""
+        try:
+            kept = {name: metadata[name] for name in ("commit", "dbt_version", "adapter", "target", "checksum")}
+            return cls(deployed_at=datetime.fromisoformat(metadata["deployed_at"]), generation=generation, **kept)
+        except (KeyError, ValueError) as error:
+            raise ManifestInvalid(
+                f"The newest manifest in the bucket lacks what a deploy writes with it ({error}): another tool has put it there. "
+                "The next deploy replaces it, as `dataplatform dbt publish` does now."
+            ) from error
 
 
 class DbtManifests:
@@ -64,12 +70,12 @@ class DbtManifests:
         return cls(storage.Client(project=project).bucket(bucket))
 
     def latest(self, target: str = "prod") -> Published | None:
-        """The newest, by its metadata alone; None where there is none."""
+        """The newest, by its metadata alone; None where there is none. Raises ManifestInvalid where another tool has put it there."""
         blob = self._bucket.get_blob(_name(target), timeout=SECONDS, retry=RETRY)
         return Published.of(cast(Any, blob.metadata or {}), blob.generation or 0) if blob else None
 
     def fetch(self, path: Path, target: str = "prod") -> Published:
-        """Put the newest at `path`, whole or not at all. Raises NoManifest."""
+        """Put the newest at `path`, whole or not at all. Raises NoManifest, and ManifestInvalid where another tool has put it there."""
         blob = self._bucket.get_blob(_name(target), timeout=SECONDS, retry=RETRY)
         if blob is None:
             raise NoManifest(
@@ -88,18 +94,20 @@ class DbtManifests:
         """Keep the manifest for good, and make it the newest; return what is the newest now.
 
         An upload that breaks off leaves the newest as it was: Cloud Storage shows an object when it is whole. Where a later deploy
-        has published meanwhile, its manifest stays the newest. The same manifest of the same commit is published once.
+        has published meanwhile, its manifest stays the newest. The same manifest of the same commit is published once. What
+        another tool has put there is replaced.
         Raises ManifestInvalid for a file that is no manifest.
         """
         wanted = _described(manifest.read_bytes(), commit, target, deployed_at)
         for _ in range(TRIES):
-            latest = self.latest(target)
+            blob = self._bucket.get_blob(_name(target), timeout=SECONDS, retry=RETRY)
+            latest = _of_a_deploy(blob)
             same = latest and (latest.commit, latest.checksum) == (wanted.commit, wanted.checksum)
             if latest and (same or latest.deployed_at > wanted.deployed_at):
                 return latest
             self._upload(_kept(wanted), manifest, wanted)
             try:
-                generation = self._upload(_name(target), manifest, wanted, replaces=latest.generation if latest else 0)
+                generation = self._upload(_name(target), manifest, wanted, replaces=blob.generation if blob else 0)
             except PreconditionFailed:
                 continue  # another deploy was faster
             return replace(wanted, generation=generation)
@@ -113,6 +121,15 @@ class DbtManifests:
             str(manifest), content_type="application/json", if_generation_match=replaces, timeout=SECONDS, retry=RETRY
         )
         return blob.generation or 0
+
+
+def _of_a_deploy(blob: storage.Blob | None) -> Published | None:
+    if blob is None:
+        return None
+    try:
+        return Published.of(cast(Any, blob.metadata or {}), blob.generation or 0)
+    except ManifestInvalid:
+        return None
 
 
 def _name(target: str) -> str:

@@ -92,6 +92,7 @@ def test_elsewhere_every_schema_has_the_developers_prefix(tmp_path: Path) -> Non
     assert {node["schema"] for node in built} == {
         f"ada_{schema}" for schema in {"staging", "intermediate", "snapshots"} | MARTS
     }
+    assert [node["name"] for node in built if node["config"]["hours_to_expiration"] != 336] == []
     # What is read is production's, in every environment.
     assert {source["schema"] for source in elsewhere["sources"].values()} == LANDED
 

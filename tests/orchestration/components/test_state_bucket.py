@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from typing import override
 
 import dagster as dg
 import pytest
@@ -89,6 +91,48 @@ def test_a_load_goes_on_with_the_state_that_is_here_where_the_bucket_cannot_be_r
 
 
 @pytest.mark.usefixtures("bucket")
+def test_a_state_of_another_version_of_the_code_replaces_none_that_loads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Newer(Shelf):
+        """Keeps its books as a list, and had the same name before."""
+
+        @override
+        def read(self, last: str | None) -> str:
+            return json.dumps(["b"])
+
+        @override
+        def definitions(self, state: str) -> dg.Definitions:
+            return dg.Definitions(assets=[dg.AssetSpec([name]) for name in json.loads(state)])
+
+    here = tmp_path / "state"
+    monkeypatch.setenv("DATAPLATFORM_STATE_ON_LOAD", "true")
+    shelf = Shelf({"a": []})
+    refresh_all([shelf], lambda _line: None)
+    elsewhere(monkeypatch, tmp_path / "elsewhere")
+    refresh_all([Newer()], lambda _line: None)
+    elsewhere(monkeypatch, here)
+    assert loaded(shelf) == {"a"}
+    assert "state/shelf.json in the bucket is of another version of this code, or broken" in caplog.text
+    [line] = pull([shelf], lambda _line: None)
+    assert (line.failed, "its last state" in line.text) == (True, True)
+
+
+@pytest.mark.usefixtures("bucket")
+def test_what_a_developers_keys_see_is_not_left_for_production(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refresh_all([Shelf({"a": []})], lambda _line: None)
+    elsewhere(monkeypatch, tmp_path / "elsewhere")
+    monkeypatch.setenv("DBT_TARGET", "dev")
+    settings.cache_clear()
+    refresh_all([Shelf({"b": []})], lambda _line: None)
+    monkeypatch.setenv("DBT_TARGET", "prod")
+    elsewhere(monkeypatch, tmp_path / "third")
+    shelf = Shelf()
+    assert not pull([shelf], lambda _line: None)[0].failed
+    assert json.loads(shelf.saved()) == {"a": []}
+
+
+@pytest.mark.usefixtures("bucket")
 def test_a_bucket_that_has_no_state_yet_says_what_makes_it() -> None:
     class Other(Shelf):
         state_name = "other.json"
@@ -110,4 +154,5 @@ def test_a_bucket_that_does_not_answer_is_told_and_the_state_is_there(monkeypatc
     [line] = refresh_all([shelf], lambda _line: None)
     assert line.failed
     assert "shelf.json: read, but not kept in the bucket" in line.text
+    assert line.only_here
     assert shelf.stamped() is not None

@@ -19,7 +19,7 @@ from google.cloud.storage import Bucket, Client
 
 from orchestration.components.dbt_manifest import ProductionManifest
 from orchestration.dbt_loop.production import fetch, fetched
-from orchestration.dbt_loop.workspace import Refused
+from orchestration.dbt_loop.workspace import Refused, Workspace
 from orchestration.settings import DbtSettings, settings
 from orchestration.vendors.dbt_manifests import DbtManifests, ManifestInvalid
 from sandbox.config import PROJECT, SandboxConfig
@@ -172,10 +172,10 @@ def test_mfest_says_what_it_has_and_keeps_it_when_nothing_answers(machine: Machi
     assert (first.returncode, f"production: commit {COMMIT[:12]}, deployed " in first.stderr) == (0, True), first.stderr
     assert "(3 h " in first.stderr
     assert f"ago), dbt {DBT}\n" in first.stderr
-    known = fetched(machine.folder / "state" / "production")
+    known = fetched(machine.folder / "state" / "production" / BUCKET)
     refused = machine.dbt("mfest", STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{refused_port()}")
     assert (refused.returncode, "Traceback" in refused.stderr) == (2, False), refused.stderr
-    assert fetched(machine.folder / "state" / "production") == known
+    assert fetched(machine.folder / "state" / "production" / BUCKET) == known
 
 
 def test_the_newest_is_fetched_and_older_ones_are_not_kept_for_ever(machine: Machine, manifests: DbtManifests) -> None:
@@ -208,7 +208,7 @@ def test_a_build_without_a_manifest_or_with_another_minors_is_refused_before_dbt
     none = machine.dbt("dbm")
     assert (none.returncode, "run `mfest`" in none.stderr) == (2, True), none.stderr
     manifests.publish(machine.manifest(dbt="1.10.4"), COMMIT, "prod", T)
-    fetch(DbtSettings.model_validate(lower(machine.variables)), machine.folder / "state" / "production")
+    fetch(DbtSettings.model_validate(lower(machine.variables)), machine.folder / "state" / "production" / BUCKET)
     other = machine.dbt("dbs", "tickets")
     assert (other.returncode, "made by dbt 1.10.4" in other.stderr, "make install" in other.stderr) == (2, True, True)
 
@@ -229,7 +229,7 @@ def test_what_cannot_be_asked_for_is_refused(
     machine: Machine, manifests: DbtManifests, arguments: list[str], said: str
 ) -> None:
     manifests.publish(machine.manifest(), COMMIT, "prod", T)
-    fetch(DbtSettings.model_validate(lower(machine.variables)), machine.folder / "state" / "production")
+    fetch(DbtSettings.model_validate(lower(machine.variables)), machine.folder / "state" / "production" / BUCKET)
     answer = machine.dbt(*arguments)
     assert (answer.returncode, said in answer.stderr) == (2, True), answer.stderr
 
@@ -244,6 +244,41 @@ def test_what_cannot_be_asked_for_is_refused(
 def test_what_cannot_be_published_says_why(machine: Machine, changed: dict[str, str], said: str) -> None:
     answer = machine.dbt("publish", "--manifest", str(machine.manifest()), **changed)
     assert (answer.returncode, said in answer.stderr) == (2, True), answer.stderr
+
+
+def test_a_manifest_that_was_parsed_for_a_developer_is_not_published(machine: Machine, manifests: DbtManifests) -> None:
+    node = {"resource_type": "model", "name": "tickets", "database": PROJECT, "config": {"schema": "support"}}
+    path = machine.manifest()
+    for schema, code in (("dev_ada_support", 2), ("support", 0)):
+        nodes = {"model.p.tickets": node | {"schema": schema}}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"nodes": nodes}))
+        said = machine.dbt("publish", "--manifest", str(path))
+        assert said.returncode == code, said.stderr
+        assert (f"it builds {PROJECT}.dev_ada_support.tickets" in said.stderr) == bool(code)
+        assert (manifests.latest() is None) == bool(code)
+
+
+def test_what_another_tool_has_put_there_is_told_and_replaced(
+    machine: Machine, manifests: DbtManifests, bucket: Bucket
+) -> None:
+    bucket.blob("dbt/prod/manifest.json").upload_from_string("{}")
+    said = machine.dbt("mfest")
+    assert (said.returncode, "another tool has put it there" in said.stderr) == (2, True), said.stderr
+    assert machine.dbt("publish", "--manifest", str(machine.manifest())).returncode == 0
+    latest = manifests.latest()
+    assert latest is not None
+    assert latest.commit == COMMIT
+
+
+def test_each_bucket_has_a_production_of_its_own(machine: Machine, storage: SandboxConfig, bucket: Bucket) -> None:
+    other = Client(project=PROJECT).create_bucket("another-production")
+    values = DbtSettings.model_validate(lower(machine.variables))
+    DbtManifests(bucket).publish(machine.manifest(deploy=1), COMMIT, "prod", T)
+    DbtManifests(other).publish(machine.manifest(deploy=2), "b" * 40, "prod", T)
+    for name, commit in (("another-production", "b" * 40), (BUCKET, COMMIT)):
+        there = values.model_copy(update={"dataplatform_state_bucket": name})
+        workspace = Workspace.of(there, machine.folder)
+        assert fetch(there, workspace.production).commit == commit
 
 
 def test_a_file_that_is_no_manifest_is_not_published(machine: Machine, manifests: DbtManifests) -> None:

@@ -92,22 +92,22 @@ class Doctors:
         state: Any = {dataset: {"t": {"id": "INTEGER"}} for dataset in LANDED} if name == "landed.json" else []
         (self.home / name).write_text(Stamped(read_at=read_at, source="a test", state=state).model_dump_json())
 
-    def parsed(self, dbt: str) -> None:
-        """Let dbt's manifest be one that this version of dbt has made."""
+    def parsed(self, dbt: str, raw: str = PROJECT) -> None:
+        """Let dbt's manifest be one that this version of dbt has made, with the sources in this project."""
         (self.home / "dbt").mkdir(exist_ok=True)
-        (self.home / "dbt" / "manifest.json").write_text(json.dumps(manifest(dbt)))
+        (self.home / "dbt" / "manifest.json").write_text(json.dumps(manifest(dbt, raw)))
 
 
-def manifest(dbt: str) -> dict[str, Any]:
+def manifest(dbt: str, raw: str) -> dict[str, Any]:
     return {
         "metadata": {"dbt_version": dbt, "adapter_type": "bigquery"},
-        "sources": {f"source.p.{name}": {"schema": name, "identifier": "t"} for name in LANDED},
+        "sources": {f"source.p.{name}": {"database": raw, "schema": name, "identifier": "t"} for name in LANDED},
         "nodes": {
             f"model.p.{name}": {
                 "resource_type": "model",
                 "database": PROJECT,
                 "schema": name,
-                "config": {"materialized": "table"},
+                "config": {"materialized": "table", "schema": name},
             }
             for name in BUILT
         },

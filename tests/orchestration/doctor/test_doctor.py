@@ -6,10 +6,15 @@ import json
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud.storage import Client
 
+from sandbox.config import PROJECT
+from sandbox.services.storage import BUCKET
 from tests.orchestration.doctor.sandbox import LANDED, Doctors, another_clock, beat, doctors
 
 KEYS = ("local-", "wrong-")
@@ -122,9 +127,24 @@ def test_thirteen_others_are_named_too_and_what_only_hurts_later_is_a_warning(ca
 
 
 @pytest.mark.long
+def test_a_containers_state_is_as_old_as_that_of_the_bucket(called: Doctors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", called.config.url("storage"))
+    called.save("omni.json", datetime.now(UTC) - timedelta(days=3))
+    called.save("explo.json", datetime.now(UTC) - timedelta(days=3))
+    bucket = Client(project=PROJECT, credentials=AnonymousCredentials()).bucket(BUCKET)
+    bucket.blob("state/omni.json").upload_from_string("{}")
+    looked = called.look("--json", DATAPLATFORM_STATE_ON_LOAD="true")
+    assert wrong(looked).keys() == {"state: explo.json"}
+    bucket.blob("state/omni.json").delete()
+
+
+@pytest.mark.long
 def test_sources_in_a_project_of_their_own_are_looked_for_there(called: Doctors) -> None:
     for dataset in LANDED:
         called.warehouse.create_dataset(f"acme-sources.{dataset}")
+    [line] = wrong(called.look("--json", BIGQUERY_RAW_PROJECT="acme-sources")).values()
+    assert line["found"] == f"parsed for sources in {PROJECT}, and the settings say acme-sources"
+    called.parsed(version("dbt-core"), raw="acme-sources")
     looked = called.look("--json", BIGQUERY_RAW_PROJECT="acme-sources")
     assert wrong(looked) == {}
     lines = {line["name"]: line for line in json.loads(looked.stdout)}
