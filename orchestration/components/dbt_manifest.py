@@ -38,7 +38,7 @@ class ProductionManifest(dg.Component, dg.Resolvable):
         )
         def manifest(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
             # When it was asked for: a run that has waited, or is tried again, is not of the newest deploy for that.
-            first = context.instance.get_run_record_by_id(context.run.root_run_id or context.run_id)
+            first = context.instance.get_run_record_by_id(context.run.root_run_id or context.run.run_id)
             if first is None:
                 raise dg.DagsterInvariantViolationError(
                     f"The run {context.run.root_run_id} was deleted: launch a new one."
