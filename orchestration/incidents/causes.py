@@ -66,6 +66,11 @@ def by_words(unit: FailedUnit) -> str:
     return f"cause/{hashlib.sha256(words.encode()).hexdigest()[:10]}"
 
 
+def of(unit: FailedUnit) -> str:
+    """The name of the cause that a unit's error shows, whether or not it shares it with others."""
+    return known(unit.error) or by_words(unit)
+
+
 def shared(units: Iterable[FailedUnit]) -> dict[str, str]:
     """Unit to the name of the cause that it shares: a known one, or that of `SAME_WORDS` units with the same words. Others are left out."""
     all_units = list(units)

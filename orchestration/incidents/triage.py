@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from typing import Literal
 
 from orchestration.incidents import causes
@@ -63,7 +64,7 @@ def triage(
     """
     signals = list(signals)
     fresh = [unit for signal in signals if signal.id not in before.handled for unit in signal.failed]
-    room = Triage(before, graph, now, muted, causes.shared(fresh))
+    room = Triage(before, graph, now, muted, set(causes.shared(fresh).values()))
     for signal in signals:
         room.hear(signal)
     room.give_up(retries or {})
@@ -74,13 +75,14 @@ def triage(
 class Triage:
     """The alerts while signals are heard."""
 
-    def __init__(self, before: State, graph: Graph, now: float, muted: Muted, shared: Mapping[str, str]) -> None:
+    def __init__(self, before: State, graph: Graph, now: float, muted: Muted, shared: Collection[str]) -> None:
         self._before, self._graph, self._now, self._muted, self._shared = before, graph, now, muted, shared
         self._alerts = dict(before.alerts)
         self._pending = dict(before.pending)
         self._history = dict(before.history)
         self._handled = dict(before.handled)
         self._told: list[Failure | Recovery] = []
+        self._cause_of = cache(causes.of)
 
     def result(self) -> tuple[State, list[Failure | Recovery]]:
         since = self._now - HISTORY_SECONDS
@@ -102,7 +104,7 @@ class Triage:
         if signal.failed or signal.ended:
             self._handled[signal.id] = signal.at
         self._mend(signal)
-        entries = [Entry(unit, signal, signal.at) for unit in self._with_unmade(signal)]
+        entries = [Entry(self._parted(unit, signal), signal, signal.at) for unit in self._with_unmade(signal)]
         if signal.ended:
             entries = self._after_retry(signal, entries)
         waits = [one for one in entries if signal.retried and not one.unit.permanent and not self._alert_of(one.unit)]
@@ -118,7 +120,7 @@ class Triage:
         if signal.interruption is not None:
             lost = set(left)
             keys = tuple(key for key in signal.interruption.asset_keys if key in lost)
-            awaits = tuple(token for token in signal.interruption.awaits if token.partition("@")[0] in lost)
+            awaits = tuple(token for token in signal.interruption.awaits if _thing(token) in lost)
             return [*units, replace(signal.interruption, asset_keys=keys, awaits=awaits)] if keys else units
         # A step that fails stops all that follows it, also what is made of what it did make.
         return [replace(unit, held_up=(*unit.held_up, *left)) for unit in units]
@@ -156,9 +158,8 @@ class Triage:
         found = {_same(entry.unit.unit, known): entry for entry in entries}
         for name, unit in known.units.items():
             if (again := found.get(name)) is not None:
-                found[name] = replace(
-                    again, unit=replace(again.unit, unit=name), at=known.at[name], count=known.attempts + 1
-                )
+                failed = _awaiting(replace(again.unit, unit=name), signal, known.missing[name])
+                found[name] = replace(again, unit=failed, at=known.at[name], count=known.attempts + 1)
             elif known.missing[name]:
                 found[name] = Entry(unit, _signal_of(known), known.at[name], known.attempts)
             else:
@@ -204,11 +205,36 @@ class Triage:
     # What opens
 
     def _alert_of(self, unit: FailedUnit) -> Alert | None:
-        """The alert that a unit is part of."""
+        """The alert that a unit is part of: its own, or that of the cause that it shows."""
         own = self._alerts.get(unit.unit)
         if own is not None:
             return own
-        return next((a for a in self._alerts.values() if any(one.unit == unit.unit for one in a.units)), None)
+        cause = self._alerts.get(self._cause_of(unit))
+        return cause if cause and any(one.unit == unit.unit for one in cause.units) else None
+
+    def _parted(self, unit: FailedUnit, signal: Signal) -> FailedUnit:
+        """A unit that fails anew, out of the alerts of causes that it does not show any more, with what they still awaited of it.
+
+        Else it would keep them open for as long as it fails, and who fails by such a cause then would wake nobody.
+        """
+        for name, alert in list(self._alerts.items()):
+            before = next((one for one in alert.units if one.unit == unit.unit), None)
+            if before is None or name in (unit.unit, self._cause_of(unit)):
+                continue
+            others = tuple(one for one in alert.units if one is not before)
+            own = _things(signal, before) - {thing for one in others for thing in _things(signal, one)}
+            taken = [token for token in alert.missing if _thing(token) in own]
+            if not taken:
+                continue
+            unit = _awaiting(unit, signal, taken)
+            if not others and not alert.told:
+                del self._alerts[name]
+                continue
+            missing = {token: at for token, at in alert.missing.items() if token not in taken}
+            # One that flaps stays open, and says what it was about.
+            units, left = others or alert.units, tuple(sorted(missing))
+            self._alerts[name] = replace(alert, units=units, missing=missing, changed=True, left=left)
+        return unit
 
     def _fire(self, entries: Sequence[Entry]) -> None:
         """Each of them belongs to the alert that it is part of, to that of a cause that it shares, or to a new one."""
@@ -229,10 +255,8 @@ class Triage:
         if not new:
             return {}
         alone = [alert.units[0] for alert in self._alerts.values() if alert.name == alert.units[0].unit]
-        shared = {**self._shared, **causes.shared([*alone, *new])}
-        opened = {unit.unit: cause for unit in new if (cause := causes.by_words(unit)) in self._alerts}
-        names = {unit.unit for unit in new}
-        return {name: cause for name, cause in (shared | opened).items() if name in names}
+        wide = {*self._shared, *causes.shared([*alone, *new]).values(), *self._alerts}
+        return {unit.unit: cause for unit in new if (cause := self._cause_of(unit)) in wide}
 
     def _joined(self, alert: Alert, entries: Sequence[Entry]) -> Alert:
         units = {unit.unit: unit for unit in alert.units} | {entry.unit.unit: entry.unit for entry in entries}
@@ -422,6 +446,22 @@ def _moment(seconds: float) -> datetime:
 def _chain(signal: Signal) -> str:
     """What the tries of one thing have in common: the first run of a chain of retries, or the sensor."""
     return signal.root_run_id or signal.failed[0].unit
+
+
+def _thing(token: str) -> str:
+    """What is awaited, of any partition."""
+    return token.partition("@")[0]
+
+
+def _things(signal: Signal, unit: FailedUnit) -> set[str]:
+    return {_thing(token) for token in signal.awaited(unit)}
+
+
+def _awaiting(unit: FailedUnit, signal: Signal, tokens: Iterable[str]) -> FailedUnit:
+    """The unit, which is well only when these have been made or have passed too."""
+    known = signal.awaited(unit)
+    more = [token for token in tokens if token not in known]
+    return replace(unit, awaits=(*known, *more)) if more else unit
 
 
 def _same(unit: str, known: Pending) -> str:

@@ -299,6 +299,112 @@ def test_what_joins_a_group_belongs_to_it_and_the_group_lasts_until_all_is_made(
     assert story.run("d", made=("x/m5",)).lines[-1].startswith("resolved cause/")
 
 
+NO_BIGQUERY = "HTTPConnectionPool(host='bigquery.googleapis.com'): Max retries exceeded"
+
+
+def outage(*names: str) -> tuple[FailedUnit, ...]:
+    return tuple(FailedUnit(f"dbt/{name}", (f"sales/{name}",), NO_BIGQUERY) for name in names)
+
+
+A, B, X = outage("a", "b", "x")
+BAD_X = replace(X, error="Unrecognized name: foo", permanent=True)
+
+
+def straggler() -> Story:
+    """BigQuery is back, and of what failed by it one fails by something else."""
+    return Story().run("o", A, B, X).run("p", BAD_X, made=(*A.asset_keys, *B.asset_keys))
+
+
+def test_what_fails_by_something_else_leaves_the_alert_of_the_cause_which_is_over_without_it() -> None:
+    story = straggler()
+    assert story.lines == [
+        "firing cause/bigquery-unreachable:o", "resolved cause/bigquery-unreachable:o", "firing dbt/x:p",
+    ]  # fmt: skip
+    assert list(story.run("q", A, B).state.alerts) == ["dbt/x", "cause/bigquery-unreachable"]
+    assert story.lines[-1] == "firing cause/bigquery-unreachable:q"
+
+
+def test_the_alert_of_a_cause_goes_on_for_the_others_when_one_leaves_it() -> None:
+    story = Story().run("o", A, B, X).run("p", BAD_X, A, made=B.asset_keys)
+    assert story.lines[1:] == ["firing cause/bigquery-unreachable:o", "firing dbt/x:p"]
+    assert story.state.alerts["cause/bigquery-unreachable"].missing.keys() == {*A.asset_keys}
+    # What has an alert of its own stays there, whatever it fails by.
+    assert story.run("q", X).lines[-1] == "firing dbt/x:p"
+    assert story.run("r", made=A.asset_keys).lines[-1] == "resolved cause/bigquery-unreachable:o"
+    assert story.run("s", made=X.asset_keys).lines[-1] == "resolved dbt/x:p"
+
+
+def test_what_leaves_a_cause_for_another_joins_that() -> None:
+    quota = "403 Quota exceeded: Your project exceeded quota"
+    story = Story().run("o", A, B).run("p", replace(X, error=quota)).run("q", replace(A, error=quota))
+    assert set(story.lines[-2:]) == {"firing cause/bigquery-quota:p", "firing cause/bigquery-unreachable:o"}
+    assert story.state.alerts["cause/bigquery-unreachable"].missing.keys() == {*B.asset_keys}
+    assert story.state.alerts["cause/bigquery-quota"].missing.keys() == {*X.asset_keys, *A.asset_keys}
+
+
+def test_what_leaves_a_cause_waits_for_its_retry_as_any_other() -> None:
+    hiccup = replace(X, error="the query took too long")
+    for second, told in (("q", ["firing dbt/x:p transient", "resolved dbt/x:p transient"]), ("r", ["firing dbt/x:r"])):
+        story = Story().run("o", A, X).run("p", hiccup, made=A.asset_keys, retried=True, then=60)
+        assert story.lines[1:] == ["resolved cause/bigquery-unreachable:o"]
+        failed, made = ((), X.asset_keys) if second == "q" else ((hiccup,), ())
+        assert story.run(second, *failed, made=made, root_run_id="p").lines[2:] == told
+
+
+def test_what_leaves_a_cause_takes_with_it_all_that_it_has_not_made() -> None:
+    days = ("sales/x@2026-11-01", "sales/x@2026-11-02")
+    first, second = (replace(X, awaits=(day,)) for day in days)
+    story = Story().run("o", A, first).run("p", replace(BAD_X, awaits=second.awaits), made=A.asset_keys)
+    assert story.state.alerts["dbt/x"].missing.keys() == {*days}
+    assert list(story.run("q", made=("sales/x", days[1])).state.alerts) == ["dbt/x"]
+    assert story.run("r", made=("sales/x", days[0])).state.alerts == {}
+
+
+def test_what_has_left_a_cause_and_waits_for_a_retry_awaits_the_same_when_that_fails() -> None:
+    days = ("sales/x@2026-11-01", "sales/x@2026-11-02")
+    hiccup = replace(X, error="the query took too long", awaits=days[1:])
+    story = Story().run("o", replace(X, awaits=days[:1])).run("p", hiccup, retried=True, then=60)
+    assert story.run("q", hiccup, root_run_id="p").state.alerts["dbt/x"].missing.keys() == {*days}
+
+
+def test_what_failed_by_two_things_between_two_looks_is_told_of_the_later_one() -> None:
+    story = Story()
+    story.hear(
+        Signal("run:o", story.now, (X,), run_id="o", ended=True),
+        Signal("run:p", story.now + 1, (BAD_X,), run_id="p", ended=True),
+    )
+    assert story.lines == ["firing dbt/x:p"]
+
+
+def test_a_cause_that_flaps_stays_open_when_the_last_leaves_it_and_is_that_of_who_comes_next() -> None:
+    story = Story()
+    for number in range(2):
+        story.run(f"bad{number}", A, then=300).run(f"good{number}", made=A.asset_keys, then=300)
+    story.run("o", X, then=300).run("p", BAD_X, then=300).run("q", A, then=300)
+    assert {line for line in story.lines if line.endswith((":o", ":q"))} == {"firing cause/bigquery-unreachable:o"}
+    story.run("r", made=A.asset_keys).wait(WELL_SECONDS)
+    assert story.lines[-1] == "resolved cause/bigquery-unreachable:o"
+    assert list(story.state.alerts) == ["dbt/x"]
+
+
+def test_one_that_leaves_a_muted_cause_is_told() -> None:
+    story = Story()
+    story.muted = {"cause/bigquery-unreachable", *A.asset_keys, *X.asset_keys}
+    story.run("o", A, X)
+    story.muted = set(A.asset_keys)
+    assert story.run("p", BAD_X, A).lines[-1] == "firing dbt/x:p"
+
+
+def test_one_that_leaves_a_cause_does_not_open_it_anew_for_customers() -> None:
+    customers = FailedUnit("dbt/insights/time", ("insights/time",), NO_BIGQUERY)
+    story = Story().run("o", A, X).run("p", customers)
+    assert story.lines[-1] == "firing cause/bigquery-unreachable:o:customer"
+    story.run("q", BAD_X, replace(customers, error="Unrecognized name: foo", permanent=True))
+    assert story.lines[3:] == [
+        "firing cause/bigquery-unreachable:o:customer", "firing dbt/x:q", "firing dbt/insights/time:q",
+    ]  # fmt: skip
+
+
 # Retries
 
 
