@@ -23,6 +23,8 @@ YOUNG_SECONDS = 90.0
 """So long what is late is not told: Dagster looks at one asset after the other, and what it follows from may be the next."""
 AFTERMATH_SECONDS = 900.0
 """So long what is late may take to be made once what it followed from is mended."""
+PATIENCE_SECONDS = 3600.0
+"""A failure by which what customers see has been late for so long waits no longer for its retry than this: nobody knows of either."""
 UPDATE_SECONDS = 60.0
 """An alert that goes on changing is told anew at most this often."""
 FLAPS, FLAP_SECONDS, WELL_SECONDS = 3, 6 * 3600.0, 3600.0
@@ -167,31 +169,19 @@ class Triage:
         return list(found.values())
 
     def _transient(self, name: str, known: Pending) -> None:
-        at = known.at[name]
-        failure = self._failure(
-            Alert(
-                name=name,
-                kind=kind_of(name),
-                deduplication_key=f"{name}:{known.run_id or _signal_of(known).id}",
-                units=(known.units[name],),
-                missing={},
-                since=at,
-                last_seen=at,
-                count=known.attempts,
-                run_id=known.run_id,
-                job=known.job,
-            )
-        )
-        self._remember(name, Opening(at, transient=True))
+        failure = self._failure(_alert_of_waiting(name, known))
+        self._remember(name, Opening(known.at[name], transient=True))
         self._told.append(replace(failure, transient=True))
         key = failure.deduplication_key
         self._told.append(Recovery(name, failure.kind, key, "", failure.since, _moment(self._now), known.run_id, True))
 
     def give_up(self, retries: Mapping[str, RetryState]) -> None:
-        """Failures whose retry does not come are failures."""
+        """Failures whose retry does not come are failures, and so are those for whose retry customers cannot wait."""
+        urgent = self._urgent()
         for name, known in list(self._pending.items()):
             state = retries.get(name, "unknown")
-            if state == "under_way" or (state == "unknown" and known.until > self._now):
+            waits = state == "under_way" or (state == "unknown" and known.until > self._now)
+            if waits and not any(one in urgent and self._now - at >= PATIENCE_SECONDS for one, at in known.at.items()):
                 continue
             del self._pending[name]
             for unit in known.units:
@@ -201,6 +191,13 @@ class Triage:
                 Entry(unit, _signal_of(known), known.at[one], known.attempts)
                 for one, unit in known.units.items() if known.missing[one]
             ])  # fmt: skip
+
+    def _urgent(self) -> set[str]:
+        """What has made customers' data late for long, which is not told because of it."""
+        old = (one for one in self._alerts.values() if self._now - one.since >= PATIENCE_SECONDS)
+        late = [one for one in old if one.lateness and not one.told and self._why_muted(one) is None]
+        hurt = [one for one in late if self._failure(one).customer_facing]
+        return {cause for one in hurt if (cause := self._follows(one.name, keys_of(one)))}
 
     # What opens
 
@@ -370,15 +367,22 @@ class Triage:
         return (self._muted(keys) if keys else None) or self._muted([alert.name])
 
     def _follows(self, name: str, keys: Sequence[str]) -> str | None:
-        """What else is wrong, and makes these assets late: a failure of theirs, or anything further up."""
+        """What else is wrong, and makes these assets late: a failure of theirs, or anything further up, also while it waits for a retry."""
         own = set(keys)
         above = self._graph.upstream(keys) - own
-        for other in self._alerts.values():
+        for other in (*self._alerts.values(), *self._waiting()):
             of_other = set(keys_of(other))
             late = of_other & above or (of_other & own and not other.lateness)
             if other.name != name and late and self._holds_up(other):
                 return other.name
         return None
+
+    def _waiting(self) -> list[Alert]:
+        """What waits for a retry and is not well, as the alerts that it becomes if the retry fails."""
+        return [
+            _alert_of_waiting(name, known)
+            for known in self._pending.values() for name in known.units if known.missing[name]
+        ]  # fmt: skip
 
     def _holds_up(self, alert: Alert) -> bool:
         """Whether an alert tells why data below it is late. One that is muted tells nobody; most checks stop nothing."""
@@ -474,6 +478,22 @@ def _signal_of(known: Pending) -> Signal:
     """A failure that was heard earlier. The newest of the times, so that only what was made since counts as its recovery."""
     first, last = min(known.at.values()), max(known.at.values())
     return Signal(id=f"{first:.0f}", at=last, run_id=known.run_id, job=known.job)
+
+
+def _alert_of_waiting(name: str, known: Pending) -> Alert:
+    at = known.at[name]
+    return Alert(
+        name=name,
+        kind=kind_of(name),
+        deduplication_key=f"{name}:{known.run_id or _signal_of(known).id}",
+        units=(known.units[name],),
+        missing={},
+        since=at,
+        last_seen=at,
+        count=known.attempts,
+        run_id=known.run_id,
+        job=known.job,
+    )
 
 
 def _compact(units: tuple[FailedUnit, ...]) -> tuple[FailedUnit, ...]:

@@ -11,6 +11,7 @@ from orchestration.incidents.model import Failure, Recovery, Signal
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import (
     AFTERMATH_SECONDS,
+    PATIENCE_SECONDS,
     RETRY_SECONDS,
     TICK_SECONDS,
     UPDATE_SECONDS,
@@ -504,6 +505,81 @@ def test_of_a_chain_that_is_late_its_beginning_is_told() -> None:
     story.now += 30
     story.hear(late("raw/incidents", story.now)).wait(YOUNG_SECONDS)
     assert [failure.name for failure in story.told] == ["freshness/raw/incidents"]
+
+
+UNDER_WAY: Mapping[str, RetryState] = {"a": "under_way"}
+
+
+def late_in_a_retry(unit: FailedUnit, asset: str, seconds: float = YOUNG_SECONDS) -> Story:
+    """What a unit makes is tried again, and data below it becomes late meanwhile."""
+    story = retried(unit)
+    return story.hear(late(asset, story.now), retries=UNDER_WAY).wait(seconds, UNDER_WAY)
+
+
+@pytest.mark.parametrize(
+    ("unit", "asset"), [(PRODUCT, "insights/time"), (PRODUCT, "raw/users"), (SALES, "omni/health")]
+)
+def test_what_is_late_because_of_something_that_is_tried_again_is_not_told(unit: FailedUnit, asset: str) -> None:
+    story = late_in_a_retry(unit, asset)
+    assert story.told == []
+    assert story.run("b", unit, root_run_id="a").wait(AFTERMATH_SECONDS).lines == [f"firing {unit.unit}:b"]
+
+
+def test_what_is_late_until_a_retry_makes_it_is_not_told() -> None:
+    story = late_in_a_retry(PRODUCT, "insights/time").run("b", made=PRODUCT.asset_keys, root_run_id="a", then=60)
+    fresh = {"fresh:insights/time": story.now}
+    assert story.hear(Signal("", story.now, well=fresh)).wait().lines == [
+        "firing fivetran/product:a transient", "resolved fivetran/product:a transient",
+    ]  # fmt: skip
+
+
+def test_what_stays_late_when_a_retry_has_mended_what_is_above_is_told() -> None:
+    story = late_in_a_retry(PRODUCT, "insights/time").run("b", made=PRODUCT.asset_keys, root_run_id="a", then=60)
+    assert len(story.told) == 2
+    assert [failure.name for failure in story.wait(AFTERMATH_SECONDS).told[2:]] == ["freshness/insights/time"]
+
+
+def test_what_the_tries_have_mended_makes_nothing_late() -> None:
+    story = retried(PRODUCT, SALES).run("b", SALES, made=PRODUCT.asset_keys, root_run_id="a", retried=True, then=60)
+    story.hear(late("insights/time", story.now), retries=UNDER_WAY).wait(YOUNG_SECONDS, UNDER_WAY)
+    assert [failure.name for failure in story.told] == ["freshness/insights/time"]
+
+
+def test_what_is_muted_and_tried_again_makes_nothing_late() -> None:
+    story = retried(PRODUCT)
+    story.muted = set(PRODUCT.asset_keys)
+    story.hear(late("insights/time", story.now), retries=UNDER_WAY).wait(YOUNG_SECONDS, UNDER_WAY)
+    assert [failure.name for failure in story.told] == ["freshness/insights/time"]
+
+
+def test_what_makes_customers_data_late_waits_for_its_retry_for_an_hour() -> None:
+    story = late_in_a_retry(PRODUCT, "insights/time", PATIENCE_SECONDS - 1)
+    assert story.told == []
+    story.hear(late("explo/time", story.now), retries=UNDER_WAY).wait(1, UNDER_WAY).wait(HOUR, UNDER_WAY)
+    assert story.lines == ["firing fivetran/product:a"]
+    story.run("b", PRODUCT, root_run_id="a")
+    assert story.lines == ["firing fivetran/product:a"] * 2
+    assert story.run("c", made=PRODUCT.asset_keys, then=60).lines[2:] == ["resolved fivetran/product:a"]
+
+
+def test_what_fails_once_while_late_data_is_made_at_last_waits_for_its_retry() -> None:
+    story = Story().run("a", PRODUCT)
+    story.hear(late("insights/time", story.now)).wait(2 * HOUR)
+    hiccup = replace(MODEL, permanent=False)
+    story.run("b", hiccup, made=PRODUCT.asset_keys, retried=True, then=60)
+    assert story.lines == ["firing fivetran/product:a", "resolved fivetran/product:a"]
+    story.run("c", made=MODEL.asset_keys, root_run_id="b", then=60)
+    assert story.lines[2:] == ["firing dbt/insights/time:b transient", "resolved dbt/insights/time:b transient"]
+
+
+def test_what_makes_other_data_late_waits_for_its_retry_as_long_as_that_takes() -> None:
+    assert late_in_a_retry(SALES, "omni/health", 4 * HOUR).told == []
+
+
+def test_what_is_muted_and_late_hurries_nothing() -> None:
+    story = retried(PRODUCT)
+    story.muted = {"insights/time"}
+    assert story.hear(late("insights/time", story.now), retries=UNDER_WAY).wait(4 * HOUR, UNDER_WAY).told == []
 
 
 def test_a_sensor_that_fails_once_was_a_hiccup_and_one_that_goes_on_failing_is_told() -> None:
