@@ -17,8 +17,12 @@ from orchestration.lineage.graph import Graph
 
 RETRY_SECONDS = 900.0
 """A retry that has not begun or ended by then is no longer waited for; one that is under way, the sensor waits for longer."""
-TICK_SECONDS = 60.0
-"""A sensor's tick that fails is followed by another within this time: one that then works was a hiccup."""
+TICK_SECONDS = 150.0
+"""A sensor's tick that fails is followed by another within this time: one that then works was a hiccup.
+
+Most sensors tick once a minute: these are two intervals, the rounds of the daemon in between, and a tick. One interval was a race
+with the next tick.
+"""
 YOUNG_SECONDS = 90.0
 """So long what is late is not told: Dagster looks at one asset after the other, and what it follows from may be the next."""
 AFTERMATH_SECONDS = 900.0

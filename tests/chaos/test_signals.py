@@ -18,6 +18,7 @@ import yaml
 from dagster import DagsterRunStatus, RunsFilter
 
 from orchestration.incidents import mutes
+from orchestration.incidents.triage import TICK_SECONDS
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.on_call.config import FILE
 from tests.chaos import names
@@ -72,7 +73,8 @@ def a_run_hangs_in_the_queue(platform: Platform) -> Told:
 @story
 def a_sensor_fails(platform: Platform) -> Told:
     platform.orders.give(names.SENSOR)
-    opened(platform, f"tick/{names.SENSOR}")
+    # So long one that fails may prove to be a hiccup.
+    opened(platform, f"tick/{names.SENSOR}", TICK_SECONDS + OPENS)
     platform.orders.withdraw(names.SENSOR)
     return once(platform, f"tick/{names.SENSOR}", paged="later")
 

@@ -80,9 +80,9 @@ def test_what_reaches_the_code_late_is_an_alert_that_ends_then_and_not_an_hour_l
     [failure] = schedule.told(at + 6 + TICK_SECONDS)
     assert isinstance(failure, Failure)
     assert (failure.name, failure.transient) == ("tick/hourly", False)
-    assert schedule.told(at + 90) == []
-    schedule.again(tick, TickStatus.SUCCESS, at + 100)
-    [recovery] = schedule.told(at + 101)
+    assert schedule.told(at + TICK_SECONDS + 30) == []
+    schedule.again(tick, TickStatus.SUCCESS, at + TICK_SECONDS + 40)
+    [recovery] = schedule.told(at + TICK_SECONDS + 41)
     assert isinstance(recovery, Recovery)
     assert recovery.deduplication_key == failure.deduplication_key
 
