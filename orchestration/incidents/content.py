@@ -359,7 +359,9 @@ def _ticking(failure: Failure) -> str:
 
 
 def _check(name: str, keys: Sequence[str]) -> str:
-    """`name` is a table, whose checks fail together, or a table with the name of one check after it."""
+    """`name` is a table, whose checks fail together, or a table with the name of one check after it, or a run that left its checks."""
+    if name.startswith("run/"):
+        return f"Checks of `{keys[0]}`" if len(keys) == 1 else f"Checks of {len(keys)} assets"
     asset = keys[0] if keys else ""
     check = name.removeprefix(f"{asset}/") if asset and name.startswith(f"{asset}/") else ""
     return f"Check `{check}` of `{asset}`" if check else f"Check of `{name}`"

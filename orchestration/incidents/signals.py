@@ -283,8 +283,8 @@ def _of_evaluation(
         return Signal(id="", at=entry.timestamp, well={runs.check_token(key, result.check_name): entry.timestamp})
     failed = runs.failed_check(event, entry.timestamp)
     run = run_of(entry.run_id) if entry.run_id else None
-    if failed is None or (run is not None and runs.may_retry(run)):
-        # The end of the run says whether it is tried again.
+    if failed is None or failed.answered or (run is not None and runs.may_retry(run)):
+        # The end of the run says whether it is tried again, and whether the unit that answers for it was reported.
         return None
     return _of_check(_in(run, entry), failed)
 

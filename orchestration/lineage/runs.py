@@ -15,7 +15,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
 
-from orchestration.lineage.failures import UNIT_KEY, FailedUnit, from_metadata
+from orchestration.lineage.failures import METADATA_KEY, UNIT_KEY, FailedUnit, from_metadata
 
 OF_THE_RUN = {
     DagsterEventType.RUN_CANCELED,
@@ -55,6 +55,16 @@ class StepFailure:
 
 
 @dataclass(frozen=True)
+class Report:
+    """A failure that a step told before its end, in an observation."""
+
+    unit: FailedUnit
+    step: str
+    at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True)
 class FailedCheck:
     asset_key: str
     name: str
@@ -62,6 +72,8 @@ class FailedCheck:
     step: str | None
     at: float
     """Seconds since the epoch."""
+    answered: bool = False
+    """Another unit answers for it, which its step reports at its end."""
 
     @property
     def unit(self) -> FailedUnit:
@@ -88,11 +100,14 @@ class RunEvents:
     """The first of the runs of which this one is a retry; its own id where it is none."""
     retry: Retry = "none"
     checks_failed: tuple[FailedCheck, ...] = ()
-    """Of severity error, but for those for which another unit answers."""
+    """Of severity error."""
     checks_planned: Mapping[str, tuple[tuple[str, str], ...]] = field(
         default_factory=dict[str, tuple[tuple[str, str], ...]]
     )
     """Step to the checks that it was to evaluate, each an asset key and the check's name."""
+    checked: frozenset[tuple[str, str]] = frozenset()
+    """The checks that were evaluated, whatever they found."""
+    reported: tuple[Report, ...] = ()
     partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Asset key to the partitions that were to be made of it; nothing of assets without partitions."""
     interrupted: bool = False
@@ -117,6 +132,7 @@ class Outcome:
     interruption: FailedUnit | None = None
     """Of a run that was interrupted after a step had failed: all that was not made. Some of it the failed step may have held up."""
     checks_failed: tuple[FailedCheck, ...] = ()
+    """But for those for which a failed unit answers."""
 
 
 def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvents:
@@ -127,6 +143,8 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
     said: dict[DagsterEventType, str] = {}
     checks: list[FailedCheck] = []
     checks_planned: dict[str, tuple[tuple[str, str], ...]] = {}
+    checked: set[tuple[str, str]] = set()
+    reported: list[Report] = []
     partitions: dict[str, tuple[str, ...]] = {}
     for record in instance.get_records_for_run(run_id, of_type=EVENTS).records:
         entry = record.event_log_entry
@@ -144,7 +162,11 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
             checks_planned[step] = (*checks_planned.get(step, ()), named)
         elif event.asset_key and (event.is_step_materialization or _looked_at(event)):
             materialized |= dict.fromkeys(_tokens(event.asset_key, event.partition), entry.timestamp)
+        elif event.is_asset_observation:
+            reported += _reports(event, entry.timestamp)
         elif event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
+            result = event.asset_check_evaluation_data
+            checked.add((result.asset_key.to_user_string(), result.check_name))
             if (failed := failed_check(event, entry.timestamp)) is not None:
                 checks.append(failed)
         elif event.is_step_failure:
@@ -170,6 +192,8 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         retry=retry_of(instance, run, too_long=too_long) if run else "none",
         checks_failed=tuple(checks),
         checks_planned=checks_planned,
+        checked=frozenset(checked),
+        reported=tuple(reported),
         partitions={key: some for key, some in partitions.items() if some},
         interrupted=interrupted,
     )
@@ -252,9 +276,9 @@ def check_of_token(token: str) -> dg.AssetCheckKey:
 
 
 def failed_check(event: dg.DagsterEvent, at: float) -> FailedCheck | None:
-    """The failure that the event of a check's result tells; None where it passed, only warns, or another unit answers for it."""
+    """The failure that the event of a check's result tells; None where it passed or only warns."""
     result = event.asset_check_evaluation_data
-    if result.passed or result.severity != dg.AssetCheckSeverity.ERROR or UNIT_KEY in result.metadata:
+    if result.passed or result.severity != dg.AssetCheckSeverity.ERROR:
         return None
     return FailedCheck(
         asset_key=result.asset_key.to_user_string(),
@@ -262,6 +286,7 @@ def failed_check(event: dg.DagsterEvent, at: float) -> FailedCheck | None:
         text=check_text(result),
         step=event.step_key,
         at=at,
+        answered=UNIT_KEY in result.metadata,
     )
 
 
@@ -274,7 +299,10 @@ def check_text(result: dg.AssetCheckEvaluation) -> str:
 def outcome(run: RunEvents) -> Outcome:
     """The failures of a run, and the assets that it did make well."""
     failed = [unit for unit, _step in failures(run)]
-    interruption = next(iter(_of_run(run)), None) if failed and run.step_failures and run.interrupted else None
+    interruption = None
+    if failed and run.interrupted and (run.step_failures or run.reported):
+        interruption = next(iter(_of_run(run, {})), None)
+        failed += _of_checks(run, failed)
     # An asset that was made and whose check failed is not what the check's failure waits for.
     blamed = {key for unit in failed if not unit.awaits for key in unit.asset_keys}
     made = {token: at for token, at in run.materialized.items() if token.partition("@")[0] not in blamed}
@@ -291,7 +319,7 @@ def outcome(run: RunEvents) -> Outcome:
         retry=run.retry,
         unmade=unmade,
         interruption=interruption and _of_partitions(interruption, run.partitions),
-        checks_failed=run.checks_failed,
+        checks_failed=_unanswered(run),
     )
 
 
@@ -299,11 +327,14 @@ def _of_partitions(unit: FailedUnit, partitions: Mapping[str, tuple[str, ...]]) 
     """A unit that is well when the partitions that failed are made: today's says nothing of those of a failed backfill."""
     if unit.awaits or not any(key in partitions for key in unit.asset_keys):
         return unit
-    tokens = ((key, partitions.get(key)) for key in unit.asset_keys)
-    awaits = (
+    return replace(unit, awaits=_awaited(unit.asset_keys, partitions))
+
+
+def _awaited(keys: Iterable[str], partitions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    tokens = ((key, partitions.get(key)) for key in keys)
+    return tuple(
         token for key, some in tokens for token in ((partition_token(key, one) for one in some) if some else (key,))
     )
-    return replace(unit, awaits=tuple(awaits))
 
 
 def failures(run: RunEvents) -> list[tuple[FailedUnit, StepFailure | None]]:
@@ -314,7 +345,8 @@ def failures(run: RunEvents) -> list[tuple[FailedUnit, StepFailure | None]]:
     found: list[tuple[FailedUnit, StepFailure | None]] = []
     for step in run.step_failures:
         found += [(unit, step) for unit in _of_step(run, step)]
-    return found or [(unit, None) for unit in _of_run(run)]
+    found += [(unit, None) for unit in _told_before(run)]
+    return found or [(unit, None) for unit in _of_run(run, _unchecked(run))]
 
 
 def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
@@ -326,7 +358,7 @@ def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
         reported, error = None, f"{error} ({problem})"
     if reported is not None:
         return reported
-    if CHECK_FAILED in error and (failed := [check.unit for check in run.checks_failed if check.step == step.step]):
+    if CHECK_FAILED in error and (failed := [check.unit for check in _unanswered(run) if check.step == step.step]):
         return failed
     own = _unmade(key for key, maker in run.planned.items() if maker == step.step)
     missing = tuple(key for key in own if key not in run.materialized)
@@ -338,14 +370,88 @@ def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
     return [FailedUnit(f"step/{step.step}", _unmade({key for key, _name in checks}), error, awaits=awaits)]
 
 
-def _of_run(run: RunEvents) -> list[FailedUnit]:
-    """What a run has not made that ended with no step to blame: its process was killed, it took too long, or it could not start."""
+def _told_before(run: RunEvents) -> list[FailedUnit]:
+    """What the steps told before their end of which there is no report: their process was killed, or they broke."""
+    accounted, found = _accounted(run), dict[str, FailedUnit]()
+    for report in run.reported:
+        if report.step in accounted:
+            continue
+        unit = report.unit
+        if (known := found.get(unit.unit)) is not None:
+            # A model is told anew with each of its tests.
+            errors = dict.fromkeys([*known.error.splitlines(), *unit.error.splitlines()])
+            unit = replace(unit, error="\n".join(errors), permanent=unit.permanent and known.permanent)
+        found[unit.unit] = unit
+    return list(found.values())
+
+
+def _accounted(run: RunEvents) -> set[str]:
+    """The steps that failed with a report of all that failed in them."""
+    return {step.step for step in run.step_failures if METADATA_KEY in step.metadata}
+
+
+def _unanswered(run: RunEvents) -> tuple[FailedCheck, ...]:
+    """The failed checks for which no failed unit answers: also where the step that was to report one did not get as far."""
+    accounted, told = _accounted(run), {key for unit in _told_before(run) for key in unit.asset_keys}
+
+    def lost(check: FailedCheck) -> bool:
+        return run.run_failure is not None and check.step not in accounted and check.asset_key not in told
+
+    return tuple(check for check in run.checks_failed if not check.answered or lost(check))
+
+
+def _unchecked(run: RunEvents) -> dict[str, tuple[str, ...]]:
+    """Asset to the tokens of its checks that were planned and not evaluated. One that was not made is checked when it is.
+
+    A step that failed says why it did not get as far as its checks.
+    """
+    failed, found = {step.step for step in run.step_failures}, dict[str, tuple[str, ...]]()
+    for step, checks in run.checks_planned.items():
+        for key, name in checks:
+            made = key not in run.planned or key in run.materialized
+            if made and step not in failed and (key, name) not in run.checked:
+                found[key] = (*found.get(key, ()), check_token(key, name))
+    return dict(sorted(found.items()))
+
+
+def _of_run(run: RunEvents, unchecked: Mapping[str, tuple[str, ...]]) -> list[FailedUnit]:
+    """What a run has not made or checked that ended with no step to blame: its process was killed, it took too long, or it could not start."""
     missing = _unmade(key for key in run.planned if key not in run.materialized)
-    if run.planned and not missing:
+    if (run.planned or run.checks_planned) and not missing and not unchecked:
         return []
-    # Of what was asked for and not of what is missing: a process that dies at another place each time is one outage.
-    name = hashlib.sha256("\n".join([run.job, *sorted(run.planned)]).encode()).hexdigest()[:10]
-    return [FailedUnit(f"run/{name}", missing, run.run_failure or "The run failed without a message.")]
+    checks = tuple(token for tokens in unchecked.values() for token in tokens)
+    awaits = (*_awaited(missing, run.partitions), *checks) if checks else ()
+    return [FailedUnit(f"run/{_asked_for(run)}", _unmade({*missing, *unchecked}), _reason(run), awaits=awaits)]
+
+
+def _of_checks(run: RunEvents, failed: Iterable[FailedUnit]) -> list[FailedUnit]:
+    """The checks that a run did not evaluate that was interrupted after something had failed, other than those of what failed."""
+    own = {key for unit in failed for key in unit.asset_keys}
+    unchecked = {key: tokens for key, tokens in _unchecked(run).items() if key not in own}
+    awaits = tuple(token for tokens in unchecked.values() for token in tokens)
+    return [FailedUnit(f"check/run/{_asked_for(run)}", tuple(unchecked), _reason(run), awaits=awaits)] if awaits else []
+
+
+def _asked_for(run: RunEvents) -> str:
+    """A short name of what a run was to make, and not of what is missing: a process that dies at another place each time is one outage."""
+    asked = run.planned or {check_token(*check) for checks in run.checks_planned.values() for check in checks}
+    return hashlib.sha256("\n".join([run.job, *sorted(asked)]).encode()).hexdigest()[:10]
+
+
+def _reason(run: RunEvents) -> str:
+    return run.run_failure or "The run failed without a message."
+
+
+def _reports(event: dg.DagsterEvent, at: float) -> list[Report]:
+    metadata = event.asset_observation_data.asset_observation.metadata
+    if METADATA_KEY not in metadata:
+        return []
+    try:
+        units = from_metadata({METADATA_KEY: metadata[METADATA_KEY].value}) or []
+    except ValueError:
+        # What it was about is missing from what was made.
+        return []
+    return [Report(unit, event.step_key or "", at) for unit in units]
 
 
 def _looked_at(event: dg.DagsterEvent) -> bool:

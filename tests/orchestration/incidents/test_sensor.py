@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.events import AssetObservationData, StepMaterializationData
 
 from orchestration.incidents import signals
 from orchestration.incidents.sensor import incident_alerts
@@ -57,6 +58,7 @@ CONSUMERS = [
     dg.AssetSpec(["explo", "time"], deps=[["insights", "time"]], tags={AUDIENCE_TAG: "customer"}),
     dg.AssetSpec(["omni", "health"], deps=[["salesforce", "account"]], tags={AUDIENCE_TAG: "internal"}),
 ]
+MADE = [dg.AssetKey(key) for key in (["product_public", "incidents"], ["salesforce", "account"], ["insights", "time"])]
 DEFS = dg.Definitions([land, model, *CONSUMERS], sensors=[incident_alerts], executor=dg.in_process_executor)
 
 
@@ -335,3 +337,42 @@ def test_a_run_whose_process_was_killed_is_an_incident(platform: Platform) -> No
     platform.run()
     platform.tick()
     assert platform.told(heard)[-1][0] == "resolved"
+
+
+@dg.asset_check(asset=model)
+def positive() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(passed=True)
+
+
+CHECKED = dg.Definitions([land, model], asset_checks=[positive], executor=dg.in_process_executor)
+
+
+def test_a_run_that_is_killed_when_all_was_made_is_told_with_what_it_had_reported_and_what_it_had_not_checked(
+    platform: Platform,
+) -> None:
+    BROKEN.clear()
+    heard, instance = platform.heard, platform.instance
+    job = CHECKED.resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(job, tags={"dagster/max_retries": "1"})
+    unit = FailedUnit("dbt/salesforce/account", ("salesforce/account",), "test unique fail")
+    observation = dg.AssetObservation(["salesforce", "account"], metadata=to_metadata([unit]))
+    for kind, data in [
+        *(("ASSET_MATERIALIZATION", StepMaterializationData(dg.AssetMaterialization(key))) for key in MADE),
+        ("ASSET_OBSERVATION", AssetObservationData(observation)),
+    ]:
+        instance.report_dagster_event(dg.DagsterEvent(kind, run.job_name, event_specific_data=data), run.run_id)
+    instance.report_run_failed(run, "The container was killed.")
+    platform.tick()
+    platform.tick()
+    dbt, check = sorted(
+        platform.on_call.inspect("incident_io", "events")[heard:], key=lambda event: event["title"], reverse=True
+    )
+    assert dbt["title"] == "dbt model `salesforce/account` failed"
+    assert check["title"] == "Checks of `insights/time` failed: 1 customer dashboard hurt"
+    assert check["metadata"]["error"] == "The container was killed."
+    platform.run()
+    platform.tick()
+    assert platform.told(heard + 2) == [("resolved", "dbt/salesforce/account")]
+    job.execute_in_process(instance=instance)
+    platform.tick()
+    assert platform.told(heard + 3) == [("resolved", check["metadata"]["unit"])]

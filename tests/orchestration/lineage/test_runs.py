@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, to_metadata
-from orchestration.lineage.runs import RunEvents, StepFailure, outcome
+from orchestration.lineage.runs import FailedCheck, Report, RunEvents, StepFailure, outcome
 
 END = datetime(2026, 11, 23, tzinfo=UTC)
 PLANNED = {"raw/a": "fivetran", "raw/b": "fivetran", "staging/a": "dbt", "hightouch/x": "hightouch"}
@@ -65,3 +66,67 @@ def test_a_run_that_was_cancelled_has_no_failures_and_its_assets_count() -> None
 
 def test_a_run_that_failed_when_all_was_made_hurts_nobody() -> None:
     assert outcome(run(set(PLANNED), failure="the process ended late")).failed == ()
+
+
+CHECKS = {"dbt": (("staging/a", "unique"), ("staging/a", "not_null"), ("raw/a", "keys_not_null"))}
+
+
+def killed(materialized: set[str], *checked: tuple[str, str], **other: object) -> RunEvents:
+    """A run whose process was killed, with the checks that it had evaluated by then."""
+    made = run(materialized, failure="out of memory")
+    fields = {"checks_planned": CHECKS, "checked": frozenset(checked), "interrupted": True, **other}
+    return replace(made, **fields)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_run_that_was_killed_before_all_checks_were_evaluated_has_failed_with_those() -> None:
+    judged = outcome(killed(set(PLANNED), ("staging/a", "unique"), ("raw/a", "keys_not_null")))
+    [unit] = judged.failed
+    assert (unit.asset_keys, unit.awaits) == (("staging/a",), ("check:staging/a:not_null",))
+    assert unit.error == "out of memory"
+    assert set(judged.succeeded) == set(PLANNED)
+    assert outcome(killed(set(PLANNED), *CHECKS["dbt"])).failed == ()
+
+
+def test_what_was_neither_made_nor_checked_is_one_failure_under_the_name_that_lasts() -> None:
+    some = killed({"raw/a", "raw/b"}, partitions={"staging/a": ("2026-11-02",)})
+    [unit] = outcome(some).failed
+    assert unit.asset_keys == ("hightouch/x", "raw/a", "staging/a")
+    assert unit.awaits == ("hightouch/x", "staging/a@2026-11-02", "check:raw/a:keys_not_null")
+    assert unit.unit == outcome(killed(set(PLANNED))).failed[0].unit
+
+
+def test_a_run_of_checks_alone_that_is_killed_awaits_its_checks() -> None:
+    alone = RunEvents(
+        "r", "job:j", END, {}, {}, (), "killed", checks_planned=CHECKS, checked=frozenset(CHECKS["dbt"][1:])
+    )
+    [unit] = outcome(alone).failed
+    assert (unit.asset_keys, unit.awaits) == (("staging/a",), ("check:staging/a:unique",))
+
+
+def test_what_a_step_had_told_before_it_was_killed_has_failed_beside_what_it_left() -> None:
+    first, second = (FailedUnit("dbt/staging/a", ("staging/a",), f"test {name} fail") for name in ("one", "two"))
+    reports = tuple(Report(unit, "dbt", END.timestamp()) for unit in (first, second))
+    judged = outcome(killed({"raw/a", "raw/b", "staging/a"}, reported=reports))
+    told, checks = judged.failed
+    assert (told.unit, told.error) == ("dbt/staging/a", "test one fail\ntest two fail")
+    assert checks.awaits == ("check:raw/a:keys_not_null",)
+    assert judged.interruption is not None
+    assert judged.interruption.asset_keys == ("hightouch/x",)
+    assert set(judged.succeeded) == {"raw/a", "raw/b"}
+
+
+def test_what_a_step_accounts_for_at_its_end_is_not_told_by_what_it_had_told_before() -> None:
+    whole = FailedUnit("dbt/staging/a", ("staging/a",), "both tests fail")
+    step = StepFailure("dbt", "", to_metadata([whole]))
+    reports = (Report(FailedUnit("dbt/staging/a", ("staging/a",), "one test fails"), "dbt", END.timestamp()),)
+    judged = outcome(replace(run(set(PLANNED), step), reported=reports, checks_planned=CHECKS))
+    assert judged.failed == (whole,)
+
+
+def test_a_failed_check_is_told_by_itself_where_its_step_was_killed_before_it_could_answer() -> None:
+    check = FailedCheck("raw/a", "volume", "nothing came", "fivetran", END.timestamp(), answered=True)
+    assert outcome(killed(set(PLANNED), *CHECKS["dbt"], checks_failed=(check,))).checks_failed == (check,)
+    step = StepFailure("fivetran", "", to_metadata([FailedUnit("check/raw/a", ("raw/a",), "nothing came")]))
+    answered = replace(run(set(PLANNED), step), checks_failed=(check,))
+    assert outcome(answered).checks_failed == ()
+    assert outcome(replace(answered, run_failure=None)).checks_failed == ()
