@@ -30,20 +30,24 @@ def trouble(running: bool, last_good: float | None, now: float) -> str | None:
         return f"the sensor {ALERTS} is switched off"
     if last_good is None:
         return f"the sensor {ALERTS} has had no good tick yet"
+    if last_good > now:
+        return f"the last good tick of the sensor {ALERTS} is in the future: the clock was ahead then, or is behind now"
     if now - last_good > QUIET_SECONDS:
         return f"the sensor {ALERTS} has had no good tick for {(now - last_good) / 60:.0f} min"
     return None
 
 
-def alerting(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
-    """Whether the sensor of alerts is on, and when its last good tick ended."""
+def alerting(instance: dg.DagsterInstance, now: float) -> tuple[bool, float | None]:
+    """Whether the sensor of alerts is on, and when its last good tick ended. One of a clock that was ahead hides none that came since."""
     known = [state for state in instance.all_instigator_state() if state.instigator_name == ALERTS]
     running = [state for state in known if state.status != InstigatorStatus.STOPPED]
     good = [TickStatus.SUCCESS, TickStatus.SKIPPED]
     ended = [
         tick.end_timestamp or tick.timestamp
         for state in running
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1, statuses=good)
+        for tick in instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, before=now, limit=1, statuses=good
+        )
     ]
     return bool(running), max(ended, default=None)
 
@@ -61,7 +65,8 @@ def heartbeat(seconds: int) -> dg.SensorDefinition:
         values = settings()
         if values.incident_io_heartbeat_id is None or values.incident_io_heartbeat_token is None:
             return dg.SkipReason(OFF)
-        if why := trouble(*alerting(context.instance), time.time()):
+        now = time.time()
+        if why := trouble(*alerting(context.instance, now), now):
             context.log.warning(f"No ping: {why}")
             return dg.SkipReason(f"no ping: {why}")
         token = values.incident_io_heartbeat_token.get_secret_value()

@@ -13,7 +13,7 @@ from functools import cache
 import dagster as dg
 from dagster import _check as check
 
-from orchestration.incidents import background, fallback, mutes, outbox, signals, state
+from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.triage import triage
@@ -81,6 +81,7 @@ def judge(instance: dg.DagsterInstance, before: state.State, graph: Callable[[],
     The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now = time.time()
+    before = clocks.believed(before, now)
     heard = signals.listen(instance, before, now, settings().alert_queue_minutes)
     wrong = heard.state.alerts or heard.state.pending or any(signal.failed for signal in heard.signals)
     known, muted = (graph(), mutes.active(instance, now)) if wrong else (Graph(), ())
@@ -90,18 +91,21 @@ def judge(instance: dg.DagsterInstance, before: state.State, graph: Callable[[],
         return f"muted until {mute.until:%Y-%m-%d %H:%M %Z}: {mute.reason}" if mute else None
 
     after, told = triage(heard.state, heard.signals, known, now, why_muted, heard.retries)
+    earlier = {alert.deduplication_key for alert in before.alerts.values() if alert.told}
     if after.looking_back:
         # What is read next may be the end of what has just begun.
-        alerts = {name: replace(alert, told=False) for name, alert in after.alerts.items()}
-        return replace(after, alerts=alerts)
-    if before.looking_back:
-        told = _without_the_mended(after, told)
+        alerts = {name: replace(alert, told=alert.deduplication_key in earlier) for name, alert in after.alerts.items()}
+        after, told = replace(after, alerts=alerts), [item for item in told if item.deduplication_key in earlier]
+    elif before.looking_back:
+        told = _without_the_mended(after, told, earlier)
     return _put(instance, after, told, known, now)
 
 
-def _without_the_mended(first: state.State, told: Sequence[Failure | Recovery]) -> list[Failure | Recovery]:
-    """What failed and was mended before the first tick is history, and wakes nobody."""
-    live = {alert.deduplication_key for alert in first.alerts.values()}
+def _without_the_mended(
+    after: state.State, told: Sequence[Failure | Recovery], earlier: set[str]
+) -> list[Failure | Recovery]:
+    """What failed and was mended while nobody looked is history, and wakes nobody; but for what was told `earlier`."""
+    live = earlier | {alert.deduplication_key for alert in after.alerts.values()}
     return [item for item in told if item.deduplication_key in live]
 
 

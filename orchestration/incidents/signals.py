@@ -71,7 +71,7 @@ def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minute
     signals += of_runs
     event, of_events = _events(instance, position, now, run_of)
     signals += of_events
-    ticks, of_ticks = _ticks(instance, position.ticks)
+    ticks, of_ticks = _ticks(instance, position.ticks, now)
     signals += of_ticks
     signals += _queue(instance, now, queue_minutes, before.handled)
     if before.position is None:
@@ -356,13 +356,14 @@ def _passed(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Sign
 # What leaves no event
 
 
-def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dict[str, float], list[Signal]]:
+def _ticks(
+    instance: dg.DagsterInstance, seen: Mapping[str, float], now: float
+) -> tuple[dict[str, float], list[Signal]]:
     """Signals of sensors' and schedules' ticks, and the last tick of each that was looked at."""
     known = instance.all_instigator_state()
     states = [state for state in known if state.status != InstigatorStatus.STOPPED]
     # Who switches one off knows that it does nothing.
     off = {state.instigator_name for state in known} - {state.instigator_name for state in states}
-    now = time.time()
     after, found = dict(seen), [Signal(id="", at=now, well={f"tick:{name}": now}) for name in off]
     if not states:
         return after, found
@@ -370,6 +371,9 @@ def _ticks(instance: dg.DagsterInstance, seen: Mapping[str, float]) -> tuple[dic
     for state in states:
         name, sensor = state.instigator_name, state.instigator_type == InstigatorType.SENSOR
         ticks = newest.get(state.selector_id, ())
+        if ticks and ticks[0].timestamp > now:
+            # Of a clock that was ahead: they hide those that have come since.
+            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_LOOKED_AT)
         for tick in reversed(ticks):
             if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
                 continue

@@ -41,6 +41,7 @@ ERROR = SerializableErrorInfo("no", [], "Error")
         (True, 1000.0 - QUIET_SECONDS, None),
         (True, 1000.0 - 600, "no good tick for 10 min"),
         (True, None, "no good tick yet"),
+        (True, 1000.0 + 7200, "is in the future"),
         (False, 1000.0, "switched off"),
     ],
 )
@@ -118,6 +119,15 @@ def test_there_is_no_ping_while_the_alerts_fail_or_are_off(on_call: OnCall, inst
         ticked(instance, TickStatus.FAILURE, seconds_ago=seconds)
     assert tick(instance) == "no ping: the sensor incident_alerts has had no good tick for 15 min"
     assert pings(on_call) == before
+    ticked(instance, TickStatus.SUCCESS, seconds_ago=1)
+    assert tick(instance) == "pinged"
+
+
+def test_ticks_of_a_clock_that_was_ahead_say_nothing_of_now(on_call: OnCall, instance: dg.DagsterInstance) -> None:
+    state = alerts(InstigatorStatus.RUNNING)
+    instance.purge_ticks(state.instigator_origin_id, state.selector_id, time.time())
+    ticked(instance, TickStatus.SUCCESS, seconds_ago=-7200)
+    assert tick(instance).startswith("no ping: ")
     ticked(instance, TickStatus.SUCCESS, seconds_ago=1)
     assert tick(instance) == "pinged"
 

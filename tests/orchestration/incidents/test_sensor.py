@@ -1,6 +1,7 @@
 """The sensor over a real instance's event log, real runs, and incident.io's stand-in in a process of its own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from dagster._core.events import AssetObservationData, StepMaterializationData
 
 from orchestration.incidents import signals
 from orchestration.incidents.sensor import incident_alerts
-from orchestration.incidents.state import loads
+from orchestration.incidents.state import dumps, loads
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
@@ -266,6 +267,34 @@ def test_a_first_look_back_tells_what_still_fails_and_wakes_nobody_for_what_was_
     platform.tick()
     platform.tick()
     assert platform.told(heard) == [("firing", "fivetran/salesforce")]
+
+
+def ahead(cursor: str | None, seconds: float) -> str:
+    """The cursor of a clock that is ahead of this one."""
+    before = loads(cursor)
+    assert before.position is not None
+    later = before.position.runs_until + seconds
+    return dumps(replace(before, position=replace(before.position, runs_until=later)))
+
+
+def test_runs_that_fail_after_the_clock_was_ahead_are_told_and_what_was_told_before_is_not_told_again(
+    platform: Platform,
+) -> None:
+    heard = platform.heard
+    platform.run("product")
+    platform.tick()
+    platform.run()
+    platform.tick()
+    platform.run("salesforce")
+    platform.tick()
+    said = [("firing", "fivetran/product"), ("resolved", "fivetran/product"), ("firing", "fivetran/salesforce")]
+    assert platform.told(heard) == said
+    platform.cursor = ahead(platform.cursor, 7200)
+    platform.run("model")
+    platform.tick()
+    platform.tick()
+    # The other one is well by the same run.
+    assert sorted(platform.told(heard + 3)) == [("firing", "step/insights__time"), ("resolved", "fivetran/salesforce")]
 
 
 def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

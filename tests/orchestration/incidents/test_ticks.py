@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
+from orchestration.incidents.clocks import believed
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.signals import listen
 from orchestration.incidents.state import State
@@ -49,7 +50,7 @@ class Schedule:
         self._instance.update_tick(tick._replace(tick_data=data))
 
     def told(self, now: float) -> list[Failure | Recovery]:
-        heard = listen(self._instance, self._state, now, queue_minutes=30)
+        heard = listen(self._instance, believed(self._state, now), now, queue_minutes=30)
         self._state, told = triage(heard.state, heard.signals, Graph(), now, lambda _failure: None, heard.retries)
         return told
 
@@ -95,4 +96,18 @@ def test_what_fails_in_the_code_is_told_at_once(schedule: Schedule) -> None:
     assert not failure.transient
     schedule.ticks(TickStatus.SUCCESS, at + 3600)
     [recovery] = schedule.told(at + 3605)
+    assert isinstance(recovery, Recovery)
+
+
+def test_ticks_of_a_clock_that_was_ahead_hide_none_that_come_since(schedule: Schedule) -> None:
+    at = time.time()
+    for hour in range(3, 9):
+        schedule.ticks(TickStatus.SUCCESS, at + hour * 3600)
+    schedule.told(at + 9 * 3600)
+    schedule.ticks(TickStatus.FAILURE, at + 3600, failures=1)
+    [failure] = schedule.told(at + 3605)
+    assert isinstance(failure, Failure)
+    assert schedule.told(at + 3700) == []
+    schedule.ticks(TickStatus.SUCCESS, at + 7200)
+    [recovery] = schedule.told(at + 7205)
     assert isinstance(recovery, Recovery)
