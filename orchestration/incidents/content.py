@@ -334,18 +334,18 @@ def _what(failure: Failure) -> str:
         what = f"{_ticking(failure).capitalize()} `{name}`"
     elif kind == "check":
         what = _check(name, keys)
-    elif kind == "run":
-        what = _run(failure)
+    elif kind in {"run", "backfill"}:
+        what = _run(failure, kind.capitalize())
     else:
         what = f"{NOUNS.get(kind, kind)} `{name}`" if name else f"`{kind}`"
     return what
 
 
-def _run(failure: Failure) -> str:
+def _run(failure: Failure, noun: str) -> str:
     keys, job = failure.asset_keys, (failure.job or "").removeprefix("job:")
     if not keys and job and job != IMPLICIT_JOB:
-        return f"Run of job `{job}`"
-    return f"Run of `{keys[0]}`" if len(keys) == 1 else f"Run of {len(keys)} assets"
+        return f"{noun} of job `{job}`"
+    return f"{noun} of `{keys[0]}`" if len(keys) == 1 else f"{noun} of {len(keys)} assets"
 
 
 def _is_tick(name: str) -> bool:

@@ -11,7 +11,7 @@ from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Consumer
 
 Kind = Literal["asset", "check", "freshness", "run", "queue", "tick", "vendor"]
-"""How data failed to arrive: an asset was not made, a check failed, data is late, a run ended with no step to blame or did not start,
+"""How data failed to arrive: an asset was not made, a check failed, data is late, a run ended with no step to blame or did not start or a backfill broke,
 a run hangs in the queue, a sensor or schedule fails, a sync failed at the vendor that nobody here asked for."""
 
 

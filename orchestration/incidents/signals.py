@@ -18,9 +18,10 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.instance import RUNLESS_RUN_ID
-from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorTick, InstigatorType, TickStatus
+from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from orchestration.incidents import backfills
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import Position, State
 from orchestration.incidents.triage import RetryState
@@ -69,6 +70,7 @@ def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minute
     signals: list[Signal] = []
     runs_until, all_runs, of_runs = _runs(instance, position, before.handled, now)
     signals += of_runs
+    signals += backfills.failed(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)
     event, of_events = _events(instance, position, now, run_of)
     signals += of_events
     ticks, of_ticks = _ticks(instance, position.ticks, now)
@@ -384,7 +386,10 @@ def _ticks(
             if tick.status == TickStatus.FAILURE:
                 what = "sensor" if sensor else "schedule"
                 unit = FailedUnit(
-                    f"tick/{name}", (), f"The {what} `{name}` failed: {_words(tick)}", awaits=(f"tick:{name}",)
+                    f"tick/{name}",
+                    (),
+                    f"The {what} `{name}` failed: {backfills.words(tick.error)}",
+                    awaits=(f"tick:{name}",),
                 )
                 id_ = f"tick:{name}:{tick.timestamp}"
                 # A sensor is ticked again soon; a schedule perhaps tomorrow.
@@ -394,13 +399,6 @@ def _ticks(
                 at = max(tick.timestamp, tick.end_timestamp or 0.0)
                 found.append(Signal(id="", at=at, well={f"tick:{name}": at}))
     return after, found
-
-
-def _words(tick: InstigatorTick) -> str:
-    error = tick.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(error.message.split()) if error else "it gives no reason."
 
 
 def _queue(instance: dg.DagsterInstance, now: float, minutes: float, handled: Mapping[str, float]) -> list[Signal]:
