@@ -215,17 +215,18 @@ def _check_result(storage: str, number: int, entry: dg.EventLogEntry) -> CheckRe
 def _failures(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[AssetEvent]:
     run = record.dagster_run
     events = read(instance, run.run_id, record.end_time or record.update_timestamp.timestamp())
-    for unit, step in failures_of(events):
+    for failed in failures_of(events):
+        unit = failed.unit
         for key in unit.asset_keys or (None,):
             yield AssetEvent(
                 event_id=f"{run.run_id}/{unit.unit}/{key or ''}",
                 run_id=run.run_id,
-                step_key=step.step if step else None,
+                step_key=failed.step,
                 kind="failed",
                 unit=unit.unit,
                 asset_key=key,
                 partition_key=run.tags.get(dagster_tags.PARTITION_NAME_TAG),
-                occurred_at=_moment(step.at) if step else events.ended_at,
+                occurred_at=_moment(failed.at),
                 error=redacted(unit.error),
             )
 

@@ -21,7 +21,7 @@ from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from orchestration.incidents import backfills
+from orchestration.incidents import backfills, made
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import Position, State
 from orchestration.incidents.triage import RetryState
@@ -134,7 +134,7 @@ def _runs(
         if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
             # The next tick finds it again.
             continue
-        found += _of_run(outcome, ended_at)
+        found += _of_run(made.still_failed(instance, outcome), ended_at)
     if len(records) == RECORDS_A_TICK:
         return max(since, _changed_at(records[-1])), False, found
     return max(since, now), True, found
@@ -168,8 +168,11 @@ def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
     checks = [_of_check(whole, check) for check in outcome.checks_failed]
     told = {check.unit.unit for check in outcome.checks_failed}
     failed = tuple(unit for unit in outcome.failed if unit.unit not in told)
+    # One time for all of them: the last.
+    failed_at = max((outcome.failed_at.get(unit.unit, ended_at) for unit in failed), default=ended_at)
     rest = replace(
         whole,
+        at=ended_at if outcome.interruption else failed_at,
         failed=failed,
         well=outcome.succeeded,
         unmade=outcome.unmade,

@@ -65,6 +65,16 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A failed unit of a run, with the step in which it failed where it did in one."""
+
+    unit: FailedUnit
+    step: str | None
+    at: float
+    """Seconds since the epoch: when the step told it, else the step's end; the run's end where no step did."""
+
+
+@dataclass(frozen=True)
 class FailedCheck:
     asset_key: str
     name: str
@@ -131,6 +141,8 @@ class Outcome:
     """What was planned and not made, and is no failed unit's own."""
     interruption: FailedUnit | None = None
     """Of a run that was interrupted after a step had failed: all that was not made. Some of it the failed step may have held up."""
+    failed_at: Mapping[str, float] = field(default_factory=dict[str, float])
+    """A failed unit's name to when it failed, in seconds since the epoch."""
     checks_failed: tuple[FailedCheck, ...] = ()
     """But for those for which a failed unit answers."""
 
@@ -298,7 +310,8 @@ def check_text(result: dg.AssetCheckEvaluation) -> str:
 
 def outcome(run: RunEvents) -> Outcome:
     """The failures of a run, and the assets that it did make well."""
-    failed = [unit for unit, _step in failures(run)]
+    found = failures(run)
+    failed = [one.unit for one in found]
     interruption = None
     if failed and run.interrupted and (run.step_failures or run.reported):
         interruption = next(iter(_of_run(run, {})), None)
@@ -319,6 +332,7 @@ def outcome(run: RunEvents) -> Outcome:
         retry=run.retry,
         unmade=unmade,
         interruption=interruption and _of_partitions(interruption, run.partitions),
+        failed_at={one.unit.unit: one.at for one in found},
         checks_failed=_unanswered(run),
     )
 
@@ -327,26 +341,31 @@ def _of_partitions(unit: FailedUnit, partitions: Mapping[str, tuple[str, ...]]) 
     """A unit that is well when the partitions that failed are made: today's says nothing of those of a failed backfill."""
     if unit.awaits or not any(key in partitions for key in unit.asset_keys):
         return unit
-    return replace(unit, awaits=_awaited(unit.asset_keys, partitions))
+    return replace(unit, awaits=awaited(unit.asset_keys, partitions))
 
 
-def _awaited(keys: Iterable[str], partitions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+def awaited(keys: Iterable[str], partitions: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What stands for assets among what has to be well again: themselves, or the partitions of them that are named."""
     tokens = ((key, partitions.get(key)) for key in keys)
     return tuple(
         token for key, some in tokens for token in ((partition_token(key, one) for one in some) if some else (key,))
     )
 
 
-def failures(run: RunEvents) -> list[tuple[FailedUnit, StepFailure | None]]:
-    """The units that failed, each with its step: as the steps report them, else by step; the whole run's rest where no step was to blame."""
+def failures(run: RunEvents) -> list[Failed]:
+    """The units that failed: as the steps report them, else by step; the whole run's rest where no step was to blame."""
     # A run that somebody cancelled has failed steps too, and is nobody's emergency.
     if run.run_failure is None:
         return []
-    found: list[tuple[FailedUnit, StepFailure | None]] = []
-    for step in run.step_failures:
-        found += [(unit, step) for unit in _of_step(run, step)]
-    found += [(unit, None) for unit in _told_before(run)]
-    return found or [(unit, None) for unit in _of_run(run, _unchecked(run))]
+    # A model is told anew with each of its tests: the last counts.
+    told = {report.unit.unit: report.at for report in run.reported}
+    found = [
+        Failed(unit, step.step, told.get(unit.unit, step.at))
+        for step in run.step_failures
+        for unit in _of_step(run, step)
+    ]
+    found += [Failed(unit, step, told[unit.unit]) for unit, step in _told_before(run)]
+    return found or [Failed(unit, None, run.ended_at.timestamp()) for unit in _of_run(run, _unchecked(run))]
 
 
 def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
@@ -370,18 +389,18 @@ def _of_step(run: RunEvents, step: StepFailure) -> list[FailedUnit]:
     return [FailedUnit(f"step/{step.step}", _unmade({key for key, _name in checks}), error, awaits=awaits)]
 
 
-def _told_before(run: RunEvents) -> list[FailedUnit]:
-    """What the steps told before their end of which there is no report: their process was killed, or they broke."""
-    accounted, found = _accounted(run), dict[str, FailedUnit]()
+def _told_before(run: RunEvents) -> list[tuple[FailedUnit, str]]:
+    """With its step, what the steps told before their end of which there is no report: their process was killed, or they broke."""
+    accounted, found = _accounted(run), dict[str, tuple[FailedUnit, str]]()
     for report in run.reported:
         if report.step in accounted:
             continue
         unit = report.unit
-        if (known := found.get(unit.unit)) is not None:
-            # A model is told anew with each of its tests.
+        if unit.unit in found:
+            known, _step = found[unit.unit]
             errors = dict.fromkeys([*known.error.splitlines(), *unit.error.splitlines()])
             unit = replace(unit, error="\n".join(errors), permanent=unit.permanent and known.permanent)
-        found[unit.unit] = unit
+        found[unit.unit] = unit, report.step
     return list(found.values())
 
 
@@ -392,7 +411,7 @@ def _accounted(run: RunEvents) -> set[str]:
 
 def _unanswered(run: RunEvents) -> tuple[FailedCheck, ...]:
     """The failed checks for which no failed unit answers: also where the step that was to report one did not get as far."""
-    accounted, told = _accounted(run), {key for unit in _told_before(run) for key in unit.asset_keys}
+    accounted, told = _accounted(run), {key for unit, _step in _told_before(run) for key in unit.asset_keys}
 
     def lost(check: FailedCheck) -> bool:
         return run.run_failure is not None and check.step not in accounted and check.asset_key not in told
@@ -420,7 +439,7 @@ def _of_run(run: RunEvents, unchecked: Mapping[str, tuple[str, ...]]) -> list[Fa
     if (run.planned or run.checks_planned) and not missing and not unchecked:
         return []
     checks = tuple(token for tokens in unchecked.values() for token in tokens)
-    awaits = (*_awaited(missing, run.partitions), *checks) if checks else ()
+    awaits = (*awaited(missing, run.partitions), *checks) if checks else ()
     return [FailedUnit(f"run/{_asked_for(run)}", _unmade({*missing, *unchecked}), _reason(run), awaits=awaits)]
 
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import AssetObservationData, StepMaterializationData
+from dagster._core.events import AssetObservationData, RunFailureReason, StepMaterializationData
+from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
+from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
 
 from orchestration.incidents import signals
 from orchestration.incidents.sensor import incident_alerts
@@ -376,6 +378,12 @@ def positive() -> dg.AssetCheckResult:
 CHECKED = dg.Definitions([land, model], asset_checks=[positive], executor=dg.in_process_executor)
 
 
+def log(platform: Platform, run: dg.DagsterRun, kind: str, data: Any) -> None:
+    """Dagster's event of a run that goes on."""
+    event = dg.DagsterEvent(kind, run.job_name, step_key="dbt", event_specific_data=data)
+    platform.instance.report_dagster_event(event, run.run_id)
+
+
 def test_a_run_that_is_killed_when_all_was_made_is_told_with_what_it_had_reported_and_what_it_had_not_checked(
     platform: Platform,
 ) -> None:
@@ -385,11 +393,9 @@ def test_a_run_that_is_killed_when_all_was_made_is_told_with_what_it_had_reporte
     run = instance.create_run_for_job(job, tags={"dagster/max_retries": "1"})
     unit = FailedUnit("dbt/salesforce/account", ("salesforce/account",), "test unique fail")
     observation = dg.AssetObservation(["salesforce", "account"], metadata=to_metadata([unit]))
-    for kind, data in [
-        *(("ASSET_MATERIALIZATION", StepMaterializationData(dg.AssetMaterialization(key))) for key in MADE),
-        ("ASSET_OBSERVATION", AssetObservationData(observation)),
-    ]:
-        instance.report_dagster_event(dg.DagsterEvent(kind, run.job_name, event_specific_data=data), run.run_id)
+    for key in MADE:
+        log(platform, run, "ASSET_MATERIALIZATION", StepMaterializationData(dg.AssetMaterialization(key)))
+    log(platform, run, "ASSET_OBSERVATION", AssetObservationData(observation))
     instance.report_run_failed(run, "The container was killed.")
     platform.tick()
     platform.tick()
@@ -405,3 +411,61 @@ def test_a_run_that_is_killed_when_all_was_made_is_told_with_what_it_had_reporte
     job.execute_in_process(instance=instance)
     platform.tick()
     assert platform.told(heard + 3) == [("resolved", check["metadata"]["unit"])]
+
+
+def fails_early(platform: Platform, unit: FailedUnit, **tags: str) -> dg.DagsterRun:
+    """A run that has just told of a failed model, and goes on."""
+    run = platform.instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def(), tags=tags)
+    observation = dg.AssetObservation(["insights", "time"], metadata=to_metadata([unit]))
+    log(platform, run, "ASSET_OBSERVATION", AssetObservationData(observation))
+    # Made before the test that failed, and told after it.
+    log(platform, run, "ASSET_MATERIALIZATION", StepMaterializationData(dg.AssetMaterialization(["insights", "time"])))
+    return run
+
+
+def ends(platform: Platform, run: dg.DagsterRun, unit: FailedUnit) -> None:
+    failure = UserFailureData(
+        "failed", None, {name: dg.MetadataValue.json(v) for name, v in to_metadata([unit]).items()}
+    )
+    log(platform, run, "STEP_FAILURE", StepFailureData(None, failure))
+    platform.instance.add_run_tags(run.run_id, {RUN_FAILURE_REASON_TAG: RunFailureReason.STEP_FAILURE.value})
+    platform.instance.report_run_failed(run, "Steps failed")
+
+
+TOLD = FailedUnit("dbt/insights/time", ("insights/time",), "Unrecognized name", permanent=True)
+
+
+def test_what_is_mended_while_its_run_goes_on_is_not_told_again_at_the_end_of_it(platform: Platform) -> None:
+    heard = platform.heard
+    run = fails_early(platform, TOLD)
+    platform.tick()
+    platform.run()
+    platform.tick()
+    assert platform.told(heard) == [("firing", TOLD.unit), ("resolved", TOLD.unit)]
+    ends(platform, run, TOLD)
+    platform.tick()
+    assert platform.told(heard + 2) == []
+    assert loads(platform.cursor).alerts == {}
+
+
+def test_what_is_mended_after_the_failure_and_heard_before_the_end_of_the_run_is_well(platform: Platform) -> None:
+    heard, later = platform.heard, replace(TOLD, permanent=False)
+    run = fails_early(platform, later, **{"dagster/max_retries": "1"})
+    platform.run()
+    platform.tick()
+    ends(platform, run, later)
+    platform.tick()
+    assert platform.told(heard) == []
+
+
+def test_what_is_not_mended_while_its_run_goes_on_has_failed_once(platform: Platform) -> None:
+    heard = platform.heard
+    run = fails_early(platform, TOLD)
+    platform.tick()
+    ends(platform, run, TOLD)
+    platform.tick()
+    [alert] = loads(platform.cursor).alerts.values()
+    assert (platform.told(heard), alert.count) == ([("firing", TOLD.unit)], 1)
+    platform.run()
+    platform.tick()
+    assert platform.told(heard)[-1] == ("resolved", TOLD.unit)

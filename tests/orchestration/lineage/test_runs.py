@@ -130,3 +130,19 @@ def test_a_failed_check_is_told_by_itself_where_its_step_was_killed_before_it_co
     answered = replace(run(set(PLANNED), step), checks_failed=(check,))
     assert outcome(answered).checks_failed == ()
     assert outcome(replace(answered, run_failure=None)).checks_failed == ()
+
+
+def test_a_unit_failed_when_it_was_told_or_else_when_its_step_or_its_run_ended() -> None:
+    end = END.timestamp()
+    told, untold = FailedUnit("dbt/staging/a", ("staging/a",), "no"), FailedUnit("fivetran/a", ("raw/a",), "no")
+    steps = (
+        StepFailure("dbt", "", to_metadata([told]), end - 30),
+        StepFailure("fivetran", "", to_metadata([untold]), end - 60),
+    )
+    reports = tuple(Report(told, "dbt", end - seconds) for seconds in (200, 100))
+    assert outcome(replace(run(set(), *steps), reported=reports)).failed_at == {
+        told.unit: end - 100,
+        untold.unit: end - 60,
+    }
+    [at] = outcome(run(set(), failure="killed")).failed_at.values()
+    assert at == end
