@@ -20,7 +20,8 @@ from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components.dbt_failures import BAD, failed_node
-from orchestration.lineage.failures import UNIT_KEY, FailedUnit, to_metadata
+from orchestration.components.steps import remark
+from orchestration.lineage.failures import UNIT_KEY, FailedUnit
 from orchestration.vendors.bigquery_project import BigQueryProject
 
 # Without a limit dbt moves the file away after 10 MB, while it is being read.
@@ -28,7 +29,7 @@ LOG_ARGUMENTS = ("--log-format-file", "json", "--log-level-file", "debug", "--lo
 LOG_FILE = "dbt.log"
 LOG_SECONDS = 2.0
 """How long a node's end may take from dbt's console to its log file; dbt writes both one after the other."""
-FAILED, SKIPPED = "error", "skipped"
+SKIPPED = "skipped"
 BILLED, SLOT_MS, ROWS_MOVED, ROW_COUNT = "bytes_billed", "slot_ms", "rows_moved", "dagster/row_count"
 WHOLE_TABLE = "CREATE TABLE"
 """dbt-bigquery's code of a statement whose `rows_affected` are all rows of the table."""
@@ -69,7 +70,7 @@ class Streamed:
         unit = failed_node(self.invocation.manifest, result, self._selected)
         if unit is not None:
             # Logged, not yielded: it is told at once, and no metadata is looked up for it.
-            self.context.log_event(failed(unit))
+            self.context.log_event(remark(unit))
         return unit
 
     @cached_property
@@ -184,13 +185,6 @@ def of_statement(response: Mapping[str, Any]) -> dict[str, int]:
         ROW_COUNT: response.get("rows_affected") if response.get("code") == WHOLE_TABLE else None,
     }
     return {name: int(value) for name, value in found.items() if value is not None}
-
-
-def failed(unit: FailedUnit) -> dg.AssetObservation:
-    """What an asset's own page says of its failure, as soon as dbt says it; alerts are made of the same."""
-    [key] = unit.asset_keys
-    metadata = {"status": FAILED, "error": unit.error, **to_metadata([unit])}
-    return dg.AssetObservation(dg.AssetKey.from_user_string(key), description=unit.error, metadata=metadata)
 
 
 def skipped(key: str, stopped_by: str, error: str) -> dg.AssetObservation:

@@ -42,7 +42,7 @@ def side_by_side[K, T](jobs: Mapping[K, Callable[[Sleep], T]], workers: int) -> 
 
 
 class Failures:
-    """The units of a step that failed, collected while others go on."""
+    """The units of a step that failed, collected while others go on. What is permanent is told at once."""
 
     def __init__(self, context: dg.AssetExecutionContext) -> None:
         self._context = context
@@ -54,12 +54,26 @@ class Failures:
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         self._context.log.error(f"{unit} failed: {text}", exc_info=None if expected else error)
         keys_of_unit = tuple(key.to_user_string() for key in keys)
-        self._units.append(FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent))
+        self._tell(FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent))
+
+    def _tell(self, unit: FailedUnit) -> None:
+        self._units.append(unit)
+        # Of a table that is only looked at, an observation without a version of its data would look like new data.
+        if unit.permanent and unit.asset_keys and not self._context.assets_def.is_observable:
+            self._context.log_event(remark(unit))
 
     def raise_any(self) -> None:
         """Raise dagster.Failure with a report of every unit, if there is one."""
         if self._units:
             raise failed(self._context, self._units)
+
+
+def remark(unit: FailedUnit) -> dg.AssetObservation:
+    """What the page of a unit's first asset says of its failure before the step has ended; alerts are made of the same."""
+    metadata = {"status": "error", "error": unit.error, **failures.to_metadata([unit])}
+    return dg.AssetObservation(
+        dg.AssetKey.from_user_string(unit.asset_keys[0]), description=unit.error, metadata=metadata
+    )
 
 
 def failed(context: Step, units: Sequence[FailedUnit]) -> dg.Failure:

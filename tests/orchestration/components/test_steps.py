@@ -1,10 +1,13 @@
-from __future__ import annotations
-
 import threading
+import time
+from collections.abc import Iterator
+from typing import Any
 
+import dagster as dg
 import pytest
 
-from orchestration.components.steps import Sleep, side_by_side
+from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.lineage.runs import outcome, read
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 
@@ -63,3 +66,42 @@ def test_a_wait_looks_ever_less_often_tells_each_state_once_and_ends_in_time() -
         SyncFailed, match=r"stuck, and not finished within the time limit\. It may still finish\. Raise it\."
     ):
         Wait(0, "Raise it.", told.append, pauses.append).until(lambda: "stuck", lambda _now: False, str)
+
+
+@dg.multi_asset(specs=[dg.AssetSpec("good"), dg.AssetSpec("gone"), dg.AssetSpec("slow")], can_subset=True)
+def sync(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+    failed = Failures(context)
+    failed.add("fivetran/gone", [dg.AssetKey("gone")], SyncFailed("Reconnect it.", permanent=True), "https://vendor")
+    failed.add("fivetran/slow", [dg.AssetKey("slow")], SyncFailed("It timed out."), "https://vendor")
+    yield dg.MaterializeResult(asset_key="good")
+    failed.raise_any()
+
+
+@dg.multi_observable_source_asset(specs=[dg.AssetSpec("table")])
+def look(context: dg.AssetExecutionContext) -> None:
+    failed = Failures(context)
+    failed.add("landed/table", [dg.AssetKey("table")], SyncFailed("No such table.", permanent=True), "https://vendor")
+    failed.raise_any()
+
+
+def test_what_is_permanent_is_told_while_the_step_goes_on_and_the_rest_at_its_end() -> None:
+    instance = dg.DagsterInstance.ephemeral()
+    run = dg.materialize([sync], instance=instance, raise_on_error=False)
+    events = [event for event in run.all_events if event.is_asset_observation or event.is_step_materialization]
+    assert [(event.event_type_value, event.asset_key) for event in events] == [
+        ("ASSET_OBSERVATION", dg.AssetKey("gone")),
+        ("ASSET_MATERIALIZATION", dg.AssetKey("good")),
+    ]
+    judged = outcome(read(instance, run.run_id, time.time()))
+    told, other = judged.failed
+    assert [told.unit, other.unit] == ["fivetran/gone", "fivetran/slow"]
+    assert judged.failed_at[told.unit] < judged.failed_at[other.unit]
+
+
+def test_a_table_that_is_only_looked_at_gets_no_remark_that_would_look_like_new_data() -> None:
+    definitions = dg.Definitions(
+        [look], jobs=[dg.define_asset_job("looks", dg.AssetSelection.all(include_sources=True))]
+    )
+    run = definitions.resolve_job_def("looks").execute_in_process(raise_on_error=False)
+    assert not run.success
+    assert not [event for event in run.all_events if event.is_asset_observation]
