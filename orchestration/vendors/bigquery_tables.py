@@ -120,13 +120,13 @@ class Tables(BigQueryProject):
 def _merge(table: Table, staged: str) -> str:
     names = [field.name for field in fields(table.row)]
     others = [name for name in names if name not in {table.key, table.since}]
-    changed = " or ".join(f"old.{name} is distinct from new.{name}" for name in others)
+    changed = " or ".join(f"existing.{name} is distinct from staged.{name}" for name in others)
     # The bounds let BigQuery read only the days that the rows are of.
     return f"""
-        merge `{table.path}` as old using `{staged}` as new
-        on old.{table.key} = new.{table.key} and old.{table.since} between @first and @last
-        when matched and ({changed}) then update set {", ".join(f"{name} = new.{name}" for name in others)}
-        when not matched then insert ({", ".join(names)}) values ({", ".join(f"new.{name}" for name in names)})
+        merge `{table.path}` as existing using `{staged}` as staged
+        on existing.{table.key} = staged.{table.key} and existing.{table.since} between @first and @last
+        when matched and ({changed}) then update set {", ".join(f"{name} = staged.{name}" for name in others)}
+        when not matched then insert ({", ".join(names)}) values ({", ".join(f"staged.{name}" for name in names)})
     """
 
 
