@@ -40,10 +40,11 @@ def apply(client: Client, dataset: str, events: Registry | None = None) -> list[
     """
     events = events or registry()
     found = client.create_dataset(dataset, exists_ok=True)
-    if client.location and str(found.location).upper() != str(client.location).upper():
+    location, wanted = str(cast(Any, found).location), cast("str | None", client.location)
+    if wanted and location.upper() != wanted.upper():
         raise DatasetElsewhere(
-            f"Dataset {client.project}.{dataset} is in {found.location}, and {client.location} is wanted. BigQuery cannot move a "
-            f"dataset: set BIGQUERY_LOCATION to {found.location}, or copy its tables into a new dataset in {client.location}."
+            f"Dataset {client.project}.{dataset} is in {location}, and {wanted} is wanted. BigQuery cannot move a dataset: set "
+            f"BIGQUERY_LOCATION to {location}, or copy its tables into a new dataset in {wanted}."
         )
     reference = DatasetReference(client.project, dataset)
     wanted = {name: events.schema(name) for name in (*events.events, DEAD_LETTERS)}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import google.auth
@@ -14,6 +15,7 @@ from google.cloud import bigquery
 
 from orchestration.doctor.datasets import Datasets
 from orchestration.doctor.google_errors import CREDENTIALS, ERRORS, explained
+from orchestration.doctor.landed_columns import SourceTable, compare
 from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
 from orchestration.settings import Settings
 from orchestration.vendors.bigquery_project import bigquery_client
@@ -77,6 +79,17 @@ class Warehouse:
         answer = self._client().test_iam_permissions(path, [wanted], retry=None, timeout=CALL_SECONDS)
         return wanted in cast("dict[str, list[str]]", answer).get("permissions", [])
 
+    def columns(self, dataset: str) -> dict[str, dict[str, str]]:
+        """Return the columns with their types of each table of a dataset that sources land in; all names in lower case."""
+        project, _, name = self._path(dataset).rpartition(".")
+        # Of a dataset, INFORMATION_SCHEMA needs no region: the job's location has to be the dataset's.
+        query = f"select table_name, column_name, data_type from `{project}.{name}`.INFORMATION_SCHEMA.COLUMNS"  # noqa: S608  (names of the manifest)
+        job = self._client().query(query, project=project, retry=None, job_retry=None, timeout=CALL_SECONDS)
+        found: dict[str, dict[str, str]] = {}
+        for row in job.result(timeout=CALL_SECONDS, retry=None):
+            found.setdefault(row["table_name"].lower(), {})[row["column_name"].lower()] = row["data_type"]
+        return found
+
     def _path(self, dataset: str) -> str:
         return self._datasets.path(dataset, self._values.raw_project)
 
@@ -88,8 +101,10 @@ class Warehouse:
         return str(found.location)
 
 
-def checks(values: Settings, datasets: Datasets | None) -> Iterator[Check]:
-    """`datasets` are those that are wanted; None where no saved state tells."""
+def checks(
+    values: Settings, datasets: Datasets | None, sources: Mapping[str, Sequence[SourceTable]] = MappingProxyType({})
+) -> Iterator[Check]:
+    """`datasets` are those that are wanted; None where no saved state tells. `sources` are dbt's, with the tables that models read."""
     warehouse = Warehouse(values, datasets or Datasets({}, frozenset()))
     yield Check(CREDENTIALS_CHECK, credentials, needs=GOOGLE)
 
@@ -117,6 +132,9 @@ def checks(values: Settings, datasets: Datasets | None) -> Iterator[Check]:
         yield Check(
             f"dataset: {name}", lambda name=name, built=built: _dataset(warehouse, name, built), after=(ACCESS,)
         )
+    for name, tables in sources.items():
+        needed = (QUERIES, f"dataset: {tables[0].dataset}")
+        yield Check(f"columns: {name}", lambda tables=tables: _columns(warehouse, tables), after=needed)
 
 
 def credentials() -> Outcome:
@@ -128,6 +146,14 @@ def credentials() -> Outcome:
     except ERRORS as error:
         return explained(error, VIEWER, CREDENTIALS)
     return ok("accepted")
+
+
+def _columns(warehouse: Warehouse, tables: Sequence[SourceTable]) -> Outcome:
+    dataset = tables[0].dataset
+    try:
+        return compare(tables, warehouse.columns(dataset))
+    except ERRORS as error:
+        return explained(error, f"{READER} the dataset {dataset}, or {VIEWER}", ADDRESS)
 
 
 def _dataset(warehouse: Warehouse, name: str, built: bool) -> Outcome:
@@ -155,7 +181,10 @@ def located(there: Mapping[str, str], wanted: str) -> Outcome:
     others = [f"{name} in {place}" for name, place in there.items() if place.upper() != wanted.upper()]
     if not others:
         return ok(f"all are in {wanted}" if there else "there is no dataset yet")
-    return failed(f"BIGQUERY_LOCATION is {wanted}, but {', '.join(others)}", "Set BIGQUERY_LOCATION to where they are")
+    return failed(
+        f"BIGQUERY_LOCATION is {wanted}, but {', '.join(others)}",
+        "Set BIGQUERY_LOCATION to where they are, or copy their tables into new datasets there: BigQuery cannot move a dataset",
+    )
 
 
 def _reading(warehouse: Warehouse, datasets: Datasets) -> Outcome:

@@ -26,7 +26,7 @@ def all_checks(values: Settings, problems: Sequence[Problem]) -> list[Check]:
         *settings_checks.checks(values, problems),
         *clock_checks.checks(values),
         *state_checks.checks(values, states),
-        *bigquery_checks.checks(values, states.datasets),
+        *bigquery_checks.checks(values, states.datasets, states.sources),
         *storage_checks.checks(values),
         *vendor_checks.checks(values),
         *incident_io_checks.checks(values),

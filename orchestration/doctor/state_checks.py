@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +17,7 @@ from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
 from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest, projects
 from orchestration.doctor.google_errors import ERRORS, explained
+from orchestration.doctor.landed_columns import SourceTable, source_tables
 from orchestration.doctor.model import Check, Outcome, failed, ok, warning
 from orchestration.doctor.storage_checks import ADDRESS, kept_at, state_bucket
 from orchestration.lineage.ages import age
@@ -48,6 +49,11 @@ class States:
     parsed_at: datetime | None
 
     @property
+    def sources(self) -> Mapping[str, Sequence[SourceTable]]:
+        """The tables that dbt's models read, by source; none where no manifest tells of any."""
+        return source_tables(self.manifest) if self.manifest else {}
+
+    @property
     def datasets(self) -> Datasets | None:
         """Those of the graph; None where no file tells of any."""
         found = of_manifest(self.manifest) if self.manifest else Datasets({}, frozenset())
@@ -70,6 +76,7 @@ def read(folder: Path) -> States:
     try:
         found = json.loads(path.read_text("utf-8"))
         of_manifest(found)
+        source_tables(found)
         manifest, parsed_at = cast("Mapping[str, Any]", found), datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError as error:
         wrong[MANIFEST] = _unread(error, path)

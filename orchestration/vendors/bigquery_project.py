@@ -6,7 +6,7 @@ import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.cloud import bigquery
@@ -46,7 +46,7 @@ def bigquery_client(project: str, location: str) -> bigquery.Client:
 
 def require_location(dataset: bigquery.Dataset, wanted: str) -> None:
     """Raise DatasetElsewhere where a dataset that exists is not in the wanted location."""
-    location = str(dataset.location)
+    location = str(cast(Any, dataset).location)
     if location.upper() != wanted.upper():
         raise DatasetElsewhere(f"{dataset.project}.{dataset.dataset_id}", location, wanted)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
@@ -92,21 +93,41 @@ class Doctors:
         state: Any = {dataset: {"t": {"id": "INTEGER"}} for dataset in LANDED} if name == "landed.json" else []
         (self.home / name).write_text(Stamped(read_at=read_at, source="a test", state=state).model_dump_json())
 
-    def parsed(self, dbt: str, raw: str = PROJECT) -> None:
-        """Let dbt's manifest be one that this version of dbt has made, with the sources in this project."""
+    def parsed(self, dbt: str, raw: str = PROJECT, more: Mapping[str, Any] = MappingProxyType({})) -> None:
+        """Let dbt's manifest be one that this version of dbt has made, with the sources in this project.
+
+        `more` has further sources and nodes.
+        """
         (self.home / "dbt").mkdir(exist_ok=True)
-        (self.home / "dbt" / "manifest.json").write_text(json.dumps(manifest(dbt, raw)))
+        made = manifest(dbt, raw)
+        for part in ("sources", "nodes"):
+            made[part] |= more.get(part, {})
+        (self.home / "dbt" / "manifest.json").write_text(json.dumps(made))
 
 
 def manifest(dbt: str, raw: str) -> dict[str, Any]:
     return {
         "metadata": {"dbt_version": dbt, "adapter_type": "bigquery"},
-        "sources": {f"source.p.{name}": {"database": raw, "schema": name, "identifier": "t"} for name in LANDED},
+        "sources": {
+            f"source.p.{name}": {
+                "database": raw,
+                "schema": name,
+                "identifier": "t",
+                "source_name": name,
+                "columns": {"id": {"data_type": "int64"}},
+            }
+            for name in LANDED
+        },
+        "macros": {},
         "nodes": {
             f"model.p.{name}": {
                 "resource_type": "model",
+                "package_name": "p",
+                "name": name,
                 "database": PROJECT,
                 "schema": name,
+                "raw_code": "select 1 as one",
+                "depends_on": {"nodes": [], "macros": []},
                 "config": {"materialized": "table", "schema": name},
             }
             for name in BUILT

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
 from google.cloud.storage import Client
 
 from sandbox.config import PROJECT
 from sandbox.services.storage import BUCKET
+from tests.orchestration.doctor.billing import OLD_STRIPE, STRIPE, billing
 from tests.orchestration.doctor.sandbox import LANDED, Doctors, another_clock, beat, doctors
 
 KEYS = ("local-", "wrong-")
@@ -152,3 +154,40 @@ def test_sources_in_a_project_of_their_own_are_looked_for_there(called: Doctors)
     assert lines["dataset: product_public"]["status"] == "ok"
     called.warehouse.delete_dataset("acme-sources.product_public")
     assert wrong(called.look("--json", BIGQUERY_RAW_PROJECT="acme-sources")).keys() == {"dataset: product_public"}
+
+
+def test_a_warehouse_with_stripes_old_layout_is_told_apart_from_what_models_read(called: Doctors) -> None:
+    warehouse = called.warehouse
+    called.parsed(version("dbt-core"), more=billing())
+    warehouse.create_dataset("stripe")
+    try:
+        for table, columns in OLD_STRIPE.items():
+            schema = [bigquery.SchemaField(name, kind) for name, kind in columns.items()]
+            warehouse.create_table(bigquery.Table(f"{PROJECT}.stripe.{table}", schema))
+        looked = called.look("--json")
+        assert wrong(looked).keys() == {"columns: stripe"}, looked.stdout
+        line = wrong(looked)["columns: stripe"]
+        assert (line["status"], looked.returncode) == ("failed", 1)
+        below = "would fail: stg_stripe__subscriptions, and downstream mrr_by_month, subscriptions"
+        customers = "would fail: stg_stripe__customers, and downstream mrr_by_month, subscriptions"
+        found = line["found"].split("; ")
+        print(*found, f"-> {line['remedy']}", sep="\n")
+        assert [one.split(" (")[0] for one in found] == [
+            "column `metadata` of `stripe.customer` is missing",
+            "column `is_deleted` of `stripe.customer` is missing",
+            "table `stripe.price` is missing",
+            "table `stripe.subscription_history` is missing",
+            "column `current_period_end` of `stripe.subscription_item` is missing",
+        ]
+        assert [one.endswith(customers) for one in found] == [True, True, False, False, False]
+        assert [one.endswith(below) for one in found] == [False, False, True, True, True]
+        assert "Fivetran lands `subscription_history` for connections made since February 2022" in found[3]
+        assert "Make a new Stripe connection in Fivetran" in line["remedy"]
+        # As soon as what is read has landed, nothing is wrong.
+        for table, columns in STRIPE.items():
+            warehouse.delete_table(f"{PROJECT}.stripe.{table}", not_found_ok=True)
+            schema = [bigquery.SchemaField(name, kind.upper()) for name, kind in columns.items()]
+            warehouse.create_table(bigquery.Table(f"{PROJECT}.stripe.{table}", schema))
+        assert wrong(called.look("--json")) == {}
+    finally:
+        warehouse.delete_dataset("stripe", delete_contents=True)
