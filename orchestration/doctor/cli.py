@@ -24,6 +24,10 @@ def doctor(
     seconds: Annotated[
         float, typer.Option("--timeout", min=0.1, help="How many seconds a check may take before it has failed.")
     ] = 15,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Then compile dbt's models and dry-run each on BigQuery, which costs nothing."),
+    ] = False,
 ) -> None:
     """Look at each setting, credential, permission, dataset, bucket, vendor, alert route, manifest and the clock, side by side.
 
@@ -53,6 +57,11 @@ def doctor(
             status.update(f"looking: {first}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
 
         results = run(all_checks(values, problems), values, broken, seconds, tell)
+        if dry_run:
+            from orchestration.doctor import dry_run as models
+
+            status.update("compiling dbt's models, and dry-running each")
+            results += models.results(values, broken & set(models.NEEDS), results)
     if as_json:
         json.dump([as_object(one) for one in results], sys.stdout, indent=1)
         sys.stdout.write("\n")
