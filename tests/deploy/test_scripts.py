@@ -261,3 +261,78 @@ def test_a_dagster_that_is_down_fails_no_job(desk: Desk) -> None:
     assert "Dagster was not told" in main.stderr
     branch = desk.run("ci_report.sh", "failed", CIRCLE_BRANCH="a-branch", **facts)
     assert (branch.returncode, branch.stdout, branch.stderr) == (0, "not on main: nobody is told\n", "")
+
+
+ORGANISATION, PROJECT_ID = "11111111-2222-3333-4444-555555555555", "66666666-7777-8888-9999-000000000000"
+CLAIMS = {
+    "iss": f"https://oidc.circleci.com/org/{ORGANISATION}",
+    "aud": ORGANISATION,
+    "sub": f"org/{ORGANISATION}/project/{PROJECT_ID}/user/{ORGANISATION}/vcs-origin/github.com/acme/data/vcs-ref/refs/heads/main",
+    "oidc.circleci.com/project-id": PROJECT_ID,
+    "oidc.circleci.com/vcs-ref": "refs/heads/main",
+}
+"""What CircleCI says of a job of main (https://circleci.com/docs/openid-connect-tokens/)."""
+
+
+@pytest.fixture
+def identities(desk: Desk) -> dict[str, list[list[str]]]:
+    """The calls of `gcloud` that scripts/ci_identity.sh makes, by their command."""
+    (desk.folder / "gcloud").write_text(
+        f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" "" >>"{desk.folder}/gcloud.asked"\n'
+        'if [ "$1 $2" = "projects describe" ]; then echo 4711; fi\n'
+    )
+    (desk.folder / "gcloud").chmod(0o755)
+    done = desk.run(
+        "ci_identity.sh", GOOGLE_CLOUD_PROJECT="acme-data", CIRCLECI_ORGANISATION_ID=ORGANISATION,
+        CIRCLECI_PROJECT_ID=PROJECT_ID, DEPLOYER="deploy@acme", EVERY_BRANCH="read@acme pull-requests@acme",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    provider = "projects/4711/locations/global/workloadIdentityPools/circleci/providers/circleci"
+    assert done.stdout.splitlines()[-1] == f"GOOGLE_WORKLOAD_IDENTITY_PROVIDER={provider}"
+    calls: dict[str, list[list[str]]] = {}
+    for call in (desk.folder / "gcloud.asked").read_text().strip().split("\n\n"):
+        words = call.splitlines()
+        calls.setdefault(
+            next(word for word in words if word.startswith(("create", "add", "enable", "describe"))), []
+        ).append(words)
+    return calls
+
+
+def given(call: list[str], option: str) -> str:
+    return call[call.index(option) + 1]
+
+
+def claims_of(expression: str) -> str:
+    """The value of `assertion['<claim>']` for a job of main."""
+    return CLAIMS[expression.removeprefix("assertion['").removesuffix("']")]
+
+
+def test_circlecis_identity_is_mapped_to_values_that_google_takes(identities: dict[str, list[list[str]]]) -> None:
+    [provider] = identities["create-oidc"]
+    assert given(provider, "--issuer-uri") == CLAIMS["iss"]
+    assert given(provider, "--allowed-audiences") == CLAIMS["aud"]
+    mapping = dict(pair.split("=", 1) for pair in given(provider, "--attribute-mapping").split(","))
+    values = {name: claims_of(expression) for name, expression in mapping.items()}
+    assert values == {"google.subject": PROJECT_ID, "attribute.ref": "refs/heads/main"}
+    assert len(values["google.subject"]) <= 127 < len(CLAIMS["sub"])
+    claim, wanted = given(provider, "--attribute-condition").split(" == ")
+    assert f"'{claims_of(claim)}'" == wanted
+
+
+def test_the_deployer_is_bound_to_main_and_each_account_to_this_project(identities: dict[str, list[list[str]]]) -> None:
+    pool = "iam.googleapis.com/projects/4711/locations/global/workloadIdentityPools/circleci"
+    bound = {call[call.index("add-iam-policy-binding") + 1]: call for call in identities["add-iam-policy-binding"]}
+    assert {given(call, "--role") for call in bound.values()} == {"roles/iam.workloadIdentityUser"}
+    assert {account: given(call, "--member") for account, call in bound.items()} == {
+        "deploy@acme": f"principalSet://{pool}/attribute.ref/refs/heads/main",
+        "read@acme": f"principal://{pool}/subject/{PROJECT_ID}",
+        "pull-requests@acme": f"principal://{pool}/subject/{PROJECT_ID}",
+    }
+
+
+def test_only_jobs_of_main_have_the_deployers_context() -> None:
+    jobs = yaml.safe_load((REPOSITORY / ".circleci" / "config.yml").read_text())["workflows"]["change"]["jobs"]
+    named = {name: job for one in jobs if isinstance(one, dict) for name, job in one.items()}
+    deployers = {name for name, job in named.items() if "data-platform-production" in job.get("context", [])}
+    assert deployers == {"deploy"}
+    assert named["deploy"]["filters"] == {"branches": {"only": "main"}}

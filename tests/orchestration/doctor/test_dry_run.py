@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.doctor.dry_run import named, statement
 from orchestration.doctor.model import failed
-from sandbox.config import PROJECT, SandboxConfig
+from sandbox.config import SandboxConfig
 from sandbox.env_file import environment
 from sandbox.services.bigquery import client
 from sandbox.stack import stack
