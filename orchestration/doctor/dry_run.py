@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
-from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 from orchestration.components.dbt_files import FOLDER
@@ -22,6 +22,7 @@ from orchestration.doctor.bigquery_checks import ADDRESS, JOB_USER, QUERIES
 from orchestration.doctor.google_errors import ERRORS, explained
 from orchestration.doctor.model import Outcome, Result, failed, ok, secrets, skipped, without
 from orchestration.settings import DBT_PROJECT, Settings
+from orchestration.vendors.bigquery_dry_run import DryRunRejectedError, dry_run
 from orchestration.vendors.bigquery_project import bigquery_client
 
 DBT = Path(sys.executable).with_name("dbt")
@@ -199,18 +200,11 @@ def _replaced(code: str, parent: Mapping[str, Any]) -> str:
 
 def _dry_run(client: bigquery.Client, values: Settings, sql: str) -> Outcome | None:
     """What BigQuery has against a statement; None where it would run it."""
-    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
     try:
-        # Untyped: its annotations do not allow what its documentation does, to retry nothing.
-        cast(Any, client).query(sql, job_config=config, retry=None, job_retry=None, timeout=SECONDS)
-    except (BadRequest, NotFound) as error:
-        return failed(_message(error), "Change the model, its sources, or what lands in them")
+        dry_run(client, sql, retry_seconds=values.bigquery_retry_seconds)
+    except DryRunRejectedError as error:
+        # Without the place: lines of the compiled statement are not those of the file.
+        return failed(error.message, "Change the model, its sources, or what lands in them")
     except ERRORS as error:
         return explained(error, f"{JOB_USER} {values.modelled_project}", ADDRESS)
     return None
-
-
-def _message(error: GoogleAPICallError) -> str:
-    """BigQuery's own words, without the address that was called."""
-    details = cast("list[dict[str, str]]", cast(Any, error).errors)
-    return (details[0].get("message") if details else None) or str(error)
