@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import batched
 from typing import Any, cast
 
 from google.api_core.exceptions import NotFound
@@ -13,6 +14,9 @@ from orchestration.vendors.bigquery_project import CALL_SECONDS, BigQueryProject
 
 SYNCED = "_fivetran_synced"
 PARTITION_TIME = "_PARTITIONTIME"
+TABLES_A_QUERY = 250
+"""BigQuery takes 1,000 tables and 1 MB of text in a query (https://cloud.google.com/bigquery/quotas#query_jobs); a look may name its table
+twice, in up to 2 KB."""
 RECENT_DAYS = 40
 """How many days up to a table's newest are counted one by one."""
 
@@ -60,11 +64,10 @@ class Warehouse(BigQueryProject):
 
     def newest(self, dataset: str, tables: Collection[str]) -> dict[str, datetime]:
         """When the newest row of each table was written; tables that do not exist or are empty are left out."""
-        query = " union all ".join(
-            f"select '{table}' as name, max({SYNCED}) as newest from `{dataset}.{table}`"
-            for table in sorted(self.tables(dataset) & set(tables))
-        )
-        rows = self._rows(query) if query else []
+        rows: list[Any] = []
+        for part in batched(sorted(self.tables(dataset) & set(tables)), TABLES_A_QUERY, strict=False):
+            looks = (f"select '{table}' as name, max({SYNCED}) as newest from `{dataset}.{table}`" for table in part)
+            rows += self._rows(" union all ".join(looks))
         return {row["name"]: row["newest"] for row in rows if row["newest"] is not None}
 
     def tables(self, dataset: str) -> set[str]:
@@ -95,19 +98,18 @@ class Warehouse(BigQueryProject):
         }  # fmt: skip
 
     def counted(self, dataset: str, looks: Sequence[Look]) -> dict[str, Counted]:
-        """What tables hold, by one query. Times of the loader are compared with each other, never with this machine's clock."""
-        if not looks:
-            return {}
-        parameters = {
-            f"{name}_{number}": moment
-            for number, look in enumerate(looks)
-            for name, moment in (("since", look.since), ("after", look.after))
-            if moment
-        }
-        query = "\nunion all\n".join(query_of(dataset, look, number) for number, look in enumerate(looks))
+        """What tables hold, by few queries. Times of the loader are compared with each other, never with this machine's clock."""
         rows: dict[str, list[Any]] = {look.table: [] for look in looks}
-        for row in self._rows(query, parameters):
-            rows[row["name"]].append(row)
+        for part in batched(looks, TABLES_A_QUERY, strict=False):
+            parameters = {
+                f"{name}_{number}": moment
+                for number, look in enumerate(part)
+                for name, moment in (("since", look.since), ("after", look.after))
+                if moment
+            }
+            query = "\nunion all\n".join(query_of(dataset, look, number) for number, look in enumerate(part))
+            for row in self._rows(query, parameters):
+                rows[row["name"]].append(row)
         return {look.table: _counted(look, rows[look.table]) for look in looks}
 
 

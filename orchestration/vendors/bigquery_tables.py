@@ -72,7 +72,7 @@ class Tables(BigQueryProject):
         known = cast("list[bigquery.SchemaField]", made.schema)
         for column in table.schema():
             if column.name not in {field.name for field in known}:
-                self._rows(f"alter table `{table.path}` add column if not exists {column.name} {column.field_type}")
+                self._rows(f"alter table `{table.path}` add column if not exists `{column.name}` {column.field_type}")
 
     def merge(self, table: Table, rows: Sequence[Any]) -> int:
         """Write dataclass rows, in place of those that have the same keys; all of them or none. Returns how many are new or changed.
@@ -103,7 +103,7 @@ class Tables(BigQueryProject):
 
     def values(self, table: Table, column: str) -> set[str]:
         """The different values of a column, nulls left out."""
-        rows = self._rows(f"select distinct {column} as value from `{table.path}` where {column} is not null")
+        rows = self._rows(f"select distinct `{column}` as value from `{table.path}` where `{column}` is not null")
         return {row["value"] for row in rows}
 
     def greatest(self, table: Table, value: str, equal: Mapping[str, str]) -> Any:
@@ -111,8 +111,8 @@ class Tables(BigQueryProject):
 
         Where the last days have one, BigQuery reads no more than these.
         """
-        conditions = ["true", *(f"{column} = @{column}" for column in equal)]
-        recent = f"{table.since} > timestamp_sub(current_timestamp(), interval {RECENT_DAYS} day)"
+        conditions = ["true", *(f"`{column}` = @{column}" for column in equal)]
+        recent = f"`{table.since}` > timestamp_sub(current_timestamp(), interval {RECENT_DAYS} day)"
         for some in ([*conditions, recent], conditions):
             query = f"select max({value}) as greatest from `{table.path}` where {' and '.join(some)}"
             [row] = self._rows(query, equal)
@@ -130,13 +130,14 @@ class Tables(BigQueryProject):
 def _merge(table: Table, staged: str) -> str:
     names = [field.name for field in fields(table.row)]
     others = [name for name in names if name not in {table.key, table.since}]
-    changed = " or ".join(f"existing.{name} is distinct from staged.{name}" for name in others)
+    changed = " or ".join(f"existing.`{name}` is distinct from staged.`{name}`" for name in others)
     # The bounds let BigQuery read only the days that the rows are of.
+    columns, values = ", ".join(f"`{name}`" for name in names), ", ".join(f"staged.`{name}`" for name in names)
     return f"""
         merge `{table.path}` as existing using `{staged}` as staged
-        on existing.{table.key} = staged.{table.key} and existing.{table.since} between @first and @last
-        when matched and ({changed}) then update set {", ".join(f"{name} = staged.{name}" for name in others)}
-        when not matched then insert ({", ".join(names)}) values ({", ".join(f"staged.{name}" for name in names)})
+        on existing.`{table.key}` = staged.`{table.key}` and existing.`{table.since}` between @first and @last
+        when matched and ({changed}) then update set {", ".join(f"`{name}` = staged.`{name}`" for name in others)}
+        when not matched then insert ({columns}) values ({values})
     """
 
 

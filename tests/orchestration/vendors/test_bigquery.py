@@ -4,11 +4,13 @@ import time
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
+from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from orchestration.vendors.bigquery import RECENT_DAYS, Counted, Look, Schema, Warehouse, query_of
+from orchestration.vendors.bigquery import RECENT_DAYS, TABLES_A_QUERY, Counted, Look, Schema, Warehouse, query_of
 from sandbox.config import PROJECT, SandboxConfig
 from tests.orchestration.wire import refused_port
+from tests.product_events.faulty import network
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ONE = NOON.replace(hour=13)
@@ -25,7 +27,7 @@ def warehouse(company: SandboxConfig) -> Warehouse:
             f" as _fivetran_synced from unnest(cast([{hours}] as array<int64>)) as h"
         ).result(timeout=60)
     client.query(
-        "create or replace table counted.events as select * from unnest([struct('a' as id, timestamp '2026-01-01 09:00:00' as at),"
+        "create or replace table counted.events as select * from unnest([struct('a' as id, timestamp '2026-01-01 09:00:00' as `at`),"
         " ('b', timestamp '2026-03-01 23:59:59'), ('c', timestamp '2026-03-02 00:00:00'), (null, timestamp '2026-03-02 12:00:00'),"
         " ('d', timestamp '2999-01-01 00:00:00')])"
     ).result(timeout=60)
@@ -87,3 +89,23 @@ def test_a_bigquery_that_cannot_be_reached_is_an_error_and_not_a_long_silence(co
         with pytest.raises(Exception, match=r"(?i)timeout of 1\.0s exceeded|refused"):
             ask("counted")
     assert time.monotonic() - began < 20
+
+
+def test_more_tables_than_a_query_takes_are_counted_by_several(
+    warehouse: Warehouse, company: SandboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look is of one table or two; BigQuery refuses a query of more than 1,000."""
+    sent: list[str] = []
+
+    def noted(body: bytes) -> None:
+        sent.append(body.decode())
+
+    looks = [synced("some"), *(Look(f"t{number}", "_fivetran_synced") for number in range(TABLES_A_QUERY))]
+    with network(company.url("bigquery")) as between:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+        between.query = noted
+        counted = Warehouse(PROJECT, "US", 60).counted("counted", [look for look in looks if look.table == "some"])
+        with pytest.raises(NotFound):
+            Warehouse(PROJECT, "US", 60).counted("counted", looks)
+    assert counted["some"].rows == 3
+    assert max(body.count("from `counted.") for body in sent) == TABLES_A_QUERY
