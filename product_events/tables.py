@@ -40,7 +40,7 @@ def apply(client: Client, dataset: str, events: Registry | None = None) -> list[
     """
     events = events or registry()
     found = client.create_dataset(dataset, exists_ok=True)
-    location, wanted = str(cast(Any, found).location), cast("str | None", client.location)
+    location, wanted = str(cast(Any, found).location), client.location
     if wanted and location.upper() != wanted.upper():
         raise DatasetElsewhere(
             f"Dataset {client.project}.{dataset} is in {location}, and {wanted} is wanted. BigQuery cannot move a dataset: set "

@@ -134,7 +134,7 @@ def _compiled(values: Settings) -> dict[str, Any]:
         command = [
             str(DBT), "--quiet", "--no-use-colors", "compile", "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT),
             "--target", values.dbt_target, "--target-path", folder, "--log-path", folder,
-            "--resource-type", "model", "--resource-type", "snapshot",
+            "--select", "resource_type:model", "resource_type:snapshot",
         ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -107,7 +107,7 @@ def first_day(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sandbo
 def test_every_model_is_dry_run_before_any_is_built(first_day: tuple[SandboxConfig, Mapping[str, str]]) -> None:
     config, variables = first_day
     lines = doctor(config.root, variables)
-    print(*lines.values(), sep="\n")
+    print(*(line for name, line in lines.items() if name.startswith(("model: ", "dbt: dry run"))), sep="\n")
     assert [name for name in lines if name.startswith("model: ")] == []
     assert lines["dbt: dry run"]["status"] == "ok"
     assert {line["status"] for name, line in lines.items() if name.startswith("columns: ")} == {"ok"}
