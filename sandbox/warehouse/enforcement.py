@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import schema
-from googlesql import Analysis, Column, Function, Parameter, RejectedError
 from local_bigquery import errors
 from local_bigquery.api import tables as tables_api
 from local_bigquery.catalog import names, row_access, tables
@@ -24,6 +23,8 @@ from local_bigquery.jobs import query
 from local_bigquery.sql import script
 from local_bigquery.sql.rules import tables as table_rules
 from strict import Judge, Statement, UnlistedError, split_path
+
+from googlesql import Analysis, Column, Function, Parameter, RejectedError
 
 SWITCH = "SANDBOX_STRICT"
 TABLE_NOT_FOUND = "Table not found: "
@@ -45,7 +46,7 @@ class Job:
     functions: dict[str, Function | None] = field(default_factory=dict)
 
 
-_job: contextvars.ContextVar[Job] = contextvars.ContextVar("job", default=Job())
+_job: contextvars.ContextVar[Job] = contextvars.ContextVar("job")
 
 
 def enforce() -> Judge | None:
@@ -206,12 +207,12 @@ def _missing_table(path: tuple[str, ...], project: str, dataset: str | None) -> 
     written = ".".join(path)
     if DECORATOR.search(path[-1]):
         return BigQueryError("invalidQuery", f'Table "{written}" cannot include decorator')
-    if len(path) == 1 and dataset is None:
+    reference = schema.qualify(path, project, dataset)
+    if reference is None:
         return BigQueryError("invalid", f'Table "{written}" must be qualified with a dataset (e.g. dataset.table).')
-    project, dataset, table = (project, dataset or "", "")[: max(0, 3 - len(path))] + path[-3:]
-    if table.endswith("*"):
-        return BigQueryError("invalid", f"{names.label(project, dataset, table)} does not match any table.")
-    return table_rules._not_found(project, dataset, table)
+    if path[-1].endswith("*"):
+        return BigQueryError("invalid", f"{names.label(*reference)} does not match any table.")
+    return table_rules._not_found(*reference)
 
 
 def _in_its_place(text: str) -> str:

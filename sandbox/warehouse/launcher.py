@@ -68,12 +68,14 @@ def _serve(options: argparse.Namespace, data: Path) -> None:
 
     import corrections
     import enforcement
+    import limits
     import uvicorn
     from local_bigquery import app
     from local_bigquery.engine import database
     from local_bigquery.grpc import server
 
     corrections.apply(_start_anew)
+    limits.enforce()
     judge = enforcement.enforce()
     app.add_api_route("/_strict", lambda: judge.report() if judge else {"switch": "off"}, include_in_schema=False)
     # With several threads to a query, DuckDB 1.5.2 gave its database up in six of ten unions of windows over tables of a DuckLake.

@@ -6,17 +6,18 @@ Columns come from DuckLake's own catalogue, one query for all tables of a statem
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
 import information_schema
-from googlesql import Analysis, Column, Function, NotJudgedError, Table
 from local_bigquery.catalog import metadata, routines, tables
 from local_bigquery.engine import database, types
 from local_bigquery.models import Routine
 from local_bigquery.models import Table as Resource
+
+from googlesql import Analysis, Column, Function, NotJudgedError, Table
 
 # DuckLake's names of types: https://ducklake.select/docs/stable/specification/data_types
 SCALARS = {
@@ -97,11 +98,13 @@ class Schema:
         return (len(path) == 1 or qualified) and path[-1].casefold() in self.temporary
 
     def _reference(self, path: tuple[str, ...]) -> Reference | None:
-        if len(path) == 1 and self.dataset is not None:
-            return self.project, self.dataset, path[0]
-        if len(path) == 2:
-            return self.project, path[0], path[1]
-        return (path[0], path[1], path[2]) if len(path) == 3 else None
+        return qualify(path, self.project, self.dataset)
+
+
+def qualify(path: Sequence[str], project: str, dataset: str | None) -> Reference | None:
+    """Return project, dataset and name of what a path stands for, or None where a part is missing or the path is longer."""
+    whole = ([project, dataset][: max(0, 3 - len(path))] + list(path)) if path else []
+    return (whole[0], whole[1], whole[2]) if len(whole) == 3 and all(whole[:2]) else None
 
 
 def type_of_variable(cursor: Any, table: str) -> str:

@@ -12,13 +12,16 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from googlesql import Analysis, Analyzer, Column, Function, NotJudgedError, Parameter, RejectedError, Table
 from not_judged import Entry, entry_of_answer, entry_of_statement
+
+from googlesql import Analysis, Analyzer, Column, Function, NotJudgedError, Parameter, RejectedError, Table
 
 CACHED_ANSWERS = 4096
 KEPT_REJECTIONS = 20
 FUNCTIONS_TRIED = 50
 NOT_FOUND = "Function not found: "
+# https://cloud.google.com/bigquery/quotas#query_jobs: "Tables referenced per query". Tables behind a view are not counted here.
+TABLES_OF_A_QUERY = 1000
 TABLE_FUNCTION_NOT_FOUND = "Table-valued function not found: "
 
 
@@ -127,7 +130,12 @@ class Judge:
         return self._paths.get(sql, lambda: tuple(dict.fromkeys(self._analyzer.referenced_tables(sql))))
 
     def _analyze(self, statement: Statement, schema: Schema) -> Analysis:
-        tables = schema.tables(self.referenced_tables(statement.sql))
+        paths = self.referenced_tables(statement.sql)
+        if len(paths) > TABLES_OF_A_QUERY:
+            raise RejectedError(
+                f"Too many tables, views and user-defined functions for query: Max: {TABLES_OF_A_QUERY}"
+            )
+        tables = schema.tables(paths)
         functions: dict[tuple[str, ...], Function] = {}
         for _ in range(FUNCTIONS_TRIED):
             try:
@@ -136,7 +144,7 @@ class Judge:
                 path = _missing_function(error.message)
                 if path is None or path in functions:
                     raise
-                function = schema.function(path, lambda sql: self._analyzer.analyze(sql))
+                function = schema.function(path, self._analyzer.analyze)
                 if function is None:
                     raise
                 functions[path] = function
@@ -182,7 +190,7 @@ def _missing_function(message: str) -> tuple[str, ...] | None:
 
 def split_path(text: str) -> tuple[str, ...]:
     """Return the parts of a path as the analyzer writes it: `` `local-dev`.d.t ``, with an advice after a semicolon."""
-    return tuple(part.strip("`") for part in text.split(";")[0].strip().split("."))
+    return tuple(part.strip("`") for part in text.split(";", maxsplit=1)[0].strip().split("."))
 
 
 class _Cache:
