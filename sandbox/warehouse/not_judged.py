@@ -46,10 +46,30 @@ ENTRIES = (
         answer=_pattern(r"^user-defined function of any type$"),
     ),
     Entry(
-        "BigQuery ML",
-        "Models and the functions ML.*, AI.* and VECTOR_SEARCH are BigQuery's own: GoogleSQL has no signatures for them.",
+        "aggregate functions",
+        "CREATE AGGREGATE FUNCTION: the emulator keeps an aggregate function as one that is none.",
+        statement=_pattern(r"^\s*create(\s+or\s+replace)?(\s+temp(orary)?)?\s+aggregate\s+function\b"),
+    ),
+    Entry(
+        "remote functions",
+        "A remote function and an external table name a connection, and the warehouse has no connections.",
+        answer=_pattern(r"^connection not found: "),
+    ),
+    Entry(
+        "machine learning and engine functions",
+        "Models, ML.*, AI.*, the text functions and table functions such as APPENDS are BigQuery's own: GoogleSQL has no signatures for them.",
         statement=_pattern(r"^\s*(create(\s+or\s+replace)?|alter|drop|export)\s+model\b"),
-        answer=_pattern(r"^(table-valued )?function not found: `?(ml|ai|vector_search|external_query|gap_fill)`?\b"),
+        answer=_pattern(
+            r"^(table-valued )?function not found: `?(ml|ai|obj|vector_search|external_query|gap_fill|appends|changes|range_sessionize"
+            r"|bag_of_words|text_analyze|tf_idf)`?(\.|\s|;|$)"
+        ),
+    ),
+    Entry(
+        "administration",
+        "UNDROP SCHEMA and reservations are statements of BigQuery's that GoogleSQL does not have.",
+        statement=_pattern(
+            r"^\s*(undrop\s+schema|(create|alter|drop)\s+(capacity|reservation|assignment|bi_capacity))\b"
+        ),
     ),
     Entry(
         "INFORMATION_SCHEMA",

@@ -127,7 +127,7 @@ class Judge:
 
     def referenced_tables(self, sql: str) -> tuple[tuple[str, ...], ...]:
         """Return the paths of the tables that a statement names. Raises RejectedError."""
-        return self._paths.get(sql, lambda: tuple(dict.fromkeys(self._analyzer.referenced_tables(sql))))
+        return self._paths.get(sql, lambda: tuple(sorted({*self._analyzer.referenced_tables(sql)})))
 
     def _analyze(self, statement: Statement, schema: Schema) -> Analysis:
         paths = self.referenced_tables(statement.sql)

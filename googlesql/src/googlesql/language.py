@@ -41,6 +41,12 @@ FEATURES_SINCE = {
     "BY_NAME": "https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#by_name_or_corresponding",
     "CORRESPONDING": "https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#by_name_or_corresponding",
     "CORRESPONDING_FULL": "https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#by_name_or_corresponding",
+    "LIKE_ANY_SOME_ALL_ARRAY": "https://cloud.google.com/bigquery/docs/reference/standard-sql/operators#like_operator_quantified",
+    "LIKE_ANY_SOME_ALL_SUBQUERY": "https://cloud.google.com/bigquery/docs/reference/standard-sql/operators#like_operator_quantified",
+    "JSON_FLATTEN_FUNCTION": "https://cloud.google.com/bigquery/docs/reference/standard-sql/json_functions#json_flatten",
+    "CHAINED_FUNCTION_CALLS": "https://cloud.google.com/bigquery/docs/reference/standard-sql/functions-reference#chained_function_calls",
+    "MATCH_RECOGNIZE": "https://cloud.google.com/bigquery/docs/reference/standard-sql/query-syntax#match_recognize_clause",
+    "CREATE_AGGREGATE_FUNCTION": "https://cloud.google.com/bigquery/docs/user-defined-aggregates",
     "ALTER_COLUMN_DROP_GENERATED": "https://cloud.google.com/bigquery/docs/reference/standard-sql/data-definition-language",
     "TYPEOF_FUNCTION": "https://cloud.google.com/bigquery/docs/reference/standard-sql/utility-functions#typeof",
     "ENABLE_FLOAT_DISTANCE_FUNCTIONS": "https://cloud.google.com/bigquery/docs/reference/standard-sql/mathematical_functions#cosine_distance",
@@ -112,11 +118,16 @@ def empty_catalog(options: options_pb2.LanguageOptionsProto) -> simple_catalog_p
 
 
 def _functions_of_bigquery() -> list[function_pb2.FunctionProto]:
-    """Return BigQuery's functions that GoogleSQL itself lacks: BigQueryBuiltIns.java of the same repository of Google's."""
+    """Return BigQuery's functions that GoogleSQL itself lacks: BigQueryBuiltIns.java of the same repository of Google's, and later ones."""
     string, anything = _simple(type_pb2.TYPE_STRING), public_function_pb2.ARG_TYPE_ARBITRARY
+    one, other = public_function_pb2.ARG_TYPE_ANY_1, public_function_pb2.ARG_TYPE_ANY_2
+    aggregate = public_function_pb2.FunctionEnums.AGGREGATE
     return [
-        _function("contains_substr", type_pb2.TYPE_BOOL, [anything, string], optional=[string]),
-        _function("search", type_pb2.TYPE_BOOL, [anything, string], optional=[string, string]),
+        # https://cloud.google.com/bigquery/docs/reference/standard-sql/aggregate_functions#max_by
+        _function("max_by", one, [one, other], optional=[], mode=aggregate),
+        _function("min_by", one, [one, other], optional=[], mode=aggregate),
+        _function("contains_substr", _simple(type_pb2.TYPE_BOOL), [anything, string], optional=[string]),
+        _function("search", _simple(type_pb2.TYPE_BOOL), [anything, string], optional=[string, string]),
     ]
 
 
@@ -124,12 +135,16 @@ def _simple(kind: int) -> type_pb2.TypeProto:
     return type_pb2.TypeProto(type_kind=kind)
 
 
-def _function(name: str, result: int, required: list, optional: list) -> function_pb2.FunctionProto:
-    function = function_pb2.FunctionProto(
-        name_path=[name], group=GROUPS[0], mode=public_function_pb2.FunctionEnums.SCALAR
-    )
+def _function(
+    name: str,
+    result: type_pb2.TypeProto | int,
+    required: list,
+    optional: list,
+    mode: int = public_function_pb2.FunctionEnums.SCALAR,
+) -> function_pb2.FunctionProto:
+    function = function_pb2.FunctionProto(name_path=[name], group=GROUPS[0], mode=mode)
     signature = function.signature.add()
-    signature.return_type.CopyFrom(_argument(_simple(result), public_function_pb2.FunctionEnums.REQUIRED))
+    signature.return_type.CopyFrom(_argument(result, public_function_pb2.FunctionEnums.REQUIRED))
     for argument in required:
         signature.argument.append(_argument(argument, public_function_pb2.FunctionEnums.REQUIRED))
     for argument in optional:

@@ -20,12 +20,12 @@ LEXEME = re.compile(
 def split_quoted_paths(sql: str) -> str:
     """Return the statement with `` `a.b.c` `` written as `` `a`.`b`.`c` ``, as BigQuery reads it. Lines stay where they are.
 
-    A name with a dot in backticks can only be a path: no column of BigQuery may have one.
+    A name with a dot in backticks can only be a path, or a role in a GRANT: no column of BigQuery may have one.
     """
 
     def rewrite(found: re.Match[str]) -> str:
         quoted = found["quoted"]
-        if quoted is None or "." not in quoted:
+        if quoted is None or "." not in quoted or quoted.startswith("roles/"):
             return found[0]
         # Old projects are named `domain.com:project`; their dot is part of the name.
         domain, colon, path = quoted.rpartition(":")
