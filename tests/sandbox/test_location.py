@@ -49,10 +49,12 @@ def test_the_demo_runs_in_europe_with_the_sources_in_a_project_of_their_own(
 ) -> None:
     print(run("demo", "--scale", "0.1"))
     warehouse = client(european)
+    # local-bigquery creates a dataset of its own at its start, which nothing uses.
     found = {
         (project, dataset.dataset_id): str(warehouse.get_dataset(dataset.reference).location)
         for project in (PROJECT, RAW)
         for dataset in warehouse.list_datasets(project)
+        if dataset.dataset_id != "local"
     }
     for (project, dataset), location in sorted(found.items()):
         print(f"{project}.{dataset}: {location}")
@@ -63,4 +65,4 @@ def test_the_demo_runs_in_europe_with_the_sources_in_a_project_of_their_own(
     monkeypatch.delenv("BIGQUERY_LOCATION")
     monkeypatch.delenv("BIGQUERY_RAW_PROJECT")
     run("tick")
-    assert {dataset.dataset_id for dataset in warehouse.list_datasets(PROJECT)} == BUILT
+    assert {dataset.dataset_id for dataset in warehouse.list_datasets(PROJECT)} - {"local"} == BUILT
