@@ -112,7 +112,9 @@ def test_every_model_is_dry_run_before_any_is_built(first_day: tuple[SandboxConf
     assert lines["dbt: dry run"]["status"] == "ok"
     assert {line["status"] for name, line in lines.items() if name.startswith("columns: ")} == {"ok"}
     # Stripe lands without a column that a staging model reads: the model is named, and what is built on it is not judged.
-    client(config).query_and_wait("alter table stripe.invoice drop column amount_due")
+    client(config).query_and_wait(
+        "create or replace table stripe.invoice as select * except (amount_due) from stripe.invoice"
+    )
     lines = doctor(config.root, variables)
     line = lines["model: stg_stripe__invoices"]
     print(line)
