@@ -16,15 +16,16 @@ from google.cloud import bigquery
 from orchestration.doctor.datasets import Datasets
 from orchestration.doctor.google_errors import CREDENTIALS, ERRORS, explained
 from orchestration.doctor.landed_columns import SourceTable, compare
-from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
+from orchestration.doctor.model import Check, Once, Outcome, failed, ok, skipped, warning
 from orchestration.settings import Settings
-from orchestration.vendors.bigquery_project import bigquery_client
+from orchestration.vendors.bigquery_project import NOT_IN_LOCATION, bigquery_client
 
 CALL_SECONDS = 10.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 GOOGLE = ("google_cloud_project", "google_application_credentials")
 NEEDS = (*GOOGLE, "bigquery_emulator_host", "bigquery_location")
 CREDENTIALS_CHECK, ACCESS, QUERIES = "google: credentials", "bigquery: access", "bigquery: queries"
+LOCATION = "bigquery: location"
 PROBE = "dataplatform_doctor"
 """What the table is called that no dry run makes."""
 
@@ -125,9 +126,9 @@ def checks(
         return
     wanted = dict.fromkeys(datasets.landed, False) | dict.fromkeys(datasets.built, True)
     location = values.bigquery_location
-    yield Check("bigquery: location", lambda: located(warehouse.there(), location), after=(ACCESS,))
+    yield Check(LOCATION, lambda: located(warehouse.there(), location), after=(ACCESS,))
     yield Check("bigquery: reading", lambda: _reading(warehouse, datasets), after=(ACCESS,))
-    yield Check("bigquery: writing", lambda: _writing(warehouse, datasets), after=(QUERIES,))
+    yield Check("bigquery: writing", lambda: _writing(warehouse, datasets, location), after=(QUERIES,))
     for name, built in sorted(wanted.items()):
         yield Check(
             f"dataset: {name}", lambda name=name, built=built: _dataset(warehouse, name, built), after=(ACCESS,)
@@ -152,6 +153,10 @@ def _columns(warehouse: Warehouse, tables: Sequence[SourceTable]) -> Outcome:
     dataset = tables[0].dataset
     try:
         return compare(tables, warehouse.columns(dataset))
+    except NotFound as error:
+        if NOT_IN_LOCATION.search(str(error)):
+            return skipped(f"needs `{LOCATION}`")
+        return explained(error, VIEWER, ADDRESS)
     except ERRORS as error:
         return explained(error, f"{READER} the dataset {dataset}, or {VIEWER}", ADDRESS)
 
@@ -200,12 +205,14 @@ def _reading(warehouse: Warehouse, datasets: Datasets) -> Outcome:
     return _each({name: lambda name=name, table=table: refused(name, table) for name, table in tables.items()}, READER)
 
 
-def _writing(warehouse: Warehouse, datasets: Datasets) -> Outcome:
+def _writing(warehouse: Warehouse, datasets: Datasets, location: str) -> Outcome:
     def refused(name: str) -> bool:
         warehouse.would_create(name)
         return False
 
-    names = sorted(datasets.built & warehouse.there().keys())
+    # A dataset that is elsewhere has a line of its own.
+    here = {name for name, place in warehouse.there().items() if place.upper() == location.upper()}
+    names = sorted(datasets.built & here)
     return _each({name: lambda name=name: refused(name) for name in names}, EDITOR)
 
 
