@@ -22,12 +22,11 @@ from local_bigquery.grpc import read
 from local_bigquery.jobs import query
 from local_bigquery.sql import script
 from local_bigquery.sql.rules import tables as table_rules
-from strict import Judge, Statement, UnlistedError, split_path
+from strict import TABLE_NOT_FOUND, Judge, Statement, UnlistedError, split_path
 
 from googlesql import Analysis, Column, Function, Parameter, RejectedError
 
 SWITCH = "SANDBOX_STRICT"
-TABLE_NOT_FOUND = "Table not found: "
 DECORATOR = re.compile(r"[$@]")
 SELECT = "select "
 AGGREGATE = "AGGREGATE"

@@ -18,8 +18,9 @@ from googlesql import Analysis, Analyzer, Column, Function, NotJudgedError, Para
 
 CACHED_ANSWERS = 4096
 KEPT_REJECTIONS = 20
-FUNCTIONS_TRIED = 50
-NOT_FOUND = "Function not found: "
+LOOKUPS = 50
+TABLE_NOT_FOUND = "Table not found: "
+FUNCTION_NOT_FOUND = "Function not found: "
 # https://cloud.google.com/bigquery/quotas#query_jobs: "Tables referenced per query". Tables behind a view are not counted here.
 TABLES_OF_A_QUERY = 1000
 TABLE_FUNCTION_NOT_FOUND = "Table-valued function not found: "
@@ -135,20 +136,24 @@ class Judge:
             raise RejectedError(
                 f"Too many tables, views and user-defined functions for query: Max: {TABLES_OF_A_QUERY}"
             )
-        tables = schema.tables(paths)
         functions: dict[tuple[str, ...], Function] = {}
-        for _ in range(FUNCTIONS_TRIED):
+        for _ in range(LOOKUPS):
+            tables = schema.tables(paths)
             try:
                 return self._answer(statement, tables, tuple(functions.values()))
             except RejectedError as error:
-                path = _missing_function(error.message)
-                if path is None or path in functions:
+                # The target of an ALTER is not among the tables that a statement reads, and functions are not listed at all.
+                kind, path = _missing(error.message)
+                if kind == TABLE_NOT_FOUND and path not in paths:
+                    paths = (*paths, path)
+                elif kind in (FUNCTION_NOT_FOUND, TABLE_FUNCTION_NOT_FOUND) and path not in functions:
+                    function = schema.function(path, self._analyzer.analyze)
+                    if function is None:
+                        raise
+                    functions[path] = function
+                else:
                     raise
-                function = schema.function(path, self._analyzer.analyze)
-                if function is None:
-                    raise
-                functions[path] = function
-        raise NotJudgedError(f"more than {FUNCTIONS_TRIED} user-defined functions in one statement")
+        raise NotJudgedError(f"more than {LOOKUPS} user-defined functions in one statement")
 
     def _answer(self, statement: Statement, tables: tuple[Table, ...], functions: tuple[Function, ...]) -> Analysis:
         key = (statement, tables, functions)
@@ -181,11 +186,11 @@ class Judge:
             self._counts.update(counts)
 
 
-def _missing_function(message: str) -> tuple[str, ...] | None:
-    for prefix in (NOT_FOUND, TABLE_FUNCTION_NOT_FOUND):
+def _missing(message: str) -> tuple[str, tuple[str, ...]]:
+    for prefix in (TABLE_NOT_FOUND, FUNCTION_NOT_FOUND, TABLE_FUNCTION_NOT_FOUND):
         if message.startswith(prefix):
-            return split_path(message.removeprefix(prefix))
-    return None
+            return prefix, split_path(message.removeprefix(prefix))
+    return "", ()
 
 
 def split_path(text: str) -> tuple[str, ...]:

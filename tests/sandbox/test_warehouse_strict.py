@@ -99,6 +99,14 @@ def test_nested_columns_and_pseudo_columns_are_known(client: bigquery.Client, da
     assert rows(client, f"select id, _table_suffix from `{PROJECT}.{dataset}.ord*`") == [(1, "ers")]
 
 
+def test_tables_are_altered(client: bigquery.Client, dataset: str) -> None:
+    client.query_and_wait(f"alter table {dataset}.orders add column if not exists `note` string")
+    client.query_and_wait(f"alter table `{PROJECT}.{dataset}.orders` drop column note")
+    assert refusal(client, f"alter table {dataset}.orders add column ratio float").startswith("Type not found: float")
+    with pytest.raises(NotFound, match=f"Table {PROJECT}:{dataset}.nowhere was not found"):
+        rows(client, f"alter table {dataset}.nowhere add column note string")
+
+
 def test_what_does_not_exist_is_not_found(client: bigquery.Client, dataset: str) -> None:
     with pytest.raises(NotFound, match=f"Not found: Table {PROJECT}:{dataset}.nowhere was not found in location US"):
         rows(client, f"select * from {dataset}.nowhere")
