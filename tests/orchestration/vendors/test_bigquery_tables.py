@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from google.cloud import bigquery
 from orchestration.vendors.bigquery import Warehouse
 from orchestration.vendors.bigquery_project import TYPES, DatasetElsewhere
 from orchestration.vendors.bigquery_tables import Table, Tables
-from sandbox.config import PROJECT, SandboxConfig
+from sandbox.config import PROJECT, REPOSITORY, SandboxConfig
 
 DAY = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -118,3 +119,15 @@ def test_a_job_that_does_not_find_a_dataset_of_another_location_says_so(company:
         assert Warehouse(PROJECT, "EU", 60).schemas("absent") == {}
     finally:
         client.delete_dataset("written", delete_contents=True)
+
+
+def test_every_client_is_made_with_a_location() -> None:
+    """A client without one creates datasets in the US, and does not find those that are elsewhere."""
+    made = {
+        (str(path.relative_to(REPOSITORY)), "location=" in call)
+        for folder in ("orchestration", "product_events", "sandbox")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if ".venv" not in path.parts
+        for call in re.findall(r"\bbigquery\.Client\(([^)]*)", path.read_text())
+    }
+    assert made == {("orchestration/vendors/bigquery_project.py", True), ("sandbox/services/bigquery.py", True)}
