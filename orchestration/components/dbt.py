@@ -34,6 +34,8 @@ from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
+LANDED_TABLE = "landed_table"
+"""The dbt project's macro for a source table that may not exist yet (dbt_project/macros/sources.sql)."""
 DBT = Path(sys.executable).with_name("dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 KEEP_RUNS_SECONDS = 7 * 86400
@@ -86,6 +88,9 @@ class Translator(DbtProjectComponentTranslator):
         if dbt_resource_props["resource_type"] == "source":
             return None
         eager = dg.AutomationCondition.eager()
+        if any(name.endswith(f".{LANDED_TABLE}") for name in dbt_resource_props.get("depends_on", {}).get("macros", [])):
+            # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
+            eager = eager.without(~dg.AutomationCondition.any_deps_missing())
         if self.get_partitions_def(dbt_resource_props) is None:
             return eager
         # Events arrive late: the days that they may still change are built again with today's.
