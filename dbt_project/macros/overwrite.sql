@@ -30,7 +30,7 @@
         {{ exceptions.raise_compiler_error(
             "The rebuild of " ~ target | replace("`", "") ~ " would leave days without rows that have rows now: " ~ emptied | join(", ")
             ~ ". Nothing was replaced. Check that the tables it reads still have the rows of these days. If the days are really empty,"
-            ~ " run dbt again with --vars '{allow_empty_days: true}'."
+            ~ " run again with the var allow_empty_days: true, or in Dagster with the run tag dataplatform/allow_empty_days: true."
         ) }}
     {%- endif -%}
 {%- endmacro %}
