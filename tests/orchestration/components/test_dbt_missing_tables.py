@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -19,13 +20,14 @@ from sandbox.config import PROJECT
 
 pytestmark = pytest.mark.long
 
+# `app.opened` has no column `seconds`, and there is no `app.closed`.
 COLUMNS = [{"name": "id", "data_type": "string"}, {"name": "seconds", "data_type": "int64"}]
 MODELS = {
     "stg_opened": "select id, seconds from {{ landed_table('app', 'opened') }}",
     "stg_closed": "select id, seconds from {{ landed_table('app', 'closed') }}",
     "counts": "select count(*) as number from {{ ref('stg_opened') }} cross join {{ ref('stg_closed') }}",
 }
-"""`app.opened` has no column `seconds`, and there is no `app.closed`."""
+DAY = date(2026, 11, 2)
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def models(configured: None, tmp_path: Path) -> dg.Definitions:
     shutil.copytree(DBT_PROJECT / "macros", folder / "macros")
     project = {
         "name": "small", "version": "1.0.0", "config-version": 2, "profile": "dataplatform",
-        "models": {"small": {"+schema": "small", "+materialized": "table"}}, "vars": {"late_days": 3},
+        "models": {"small": {"+schema": "small", "+materialized": "table", "+meta": {"partitions": "daily"}}}, "vars": {"late_days": 3},
     }  # fmt: skip
     (folder / "dbt_project.yml").write_text(yaml.safe_dump(project))
     shutil.copy(DBT_PROJECT / "profiles.yml", folder / "profiles.yml")
@@ -53,6 +55,7 @@ def models(configured: None, tmp_path: Path) -> dg.Definitions:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     dbt = DbtModels(project=DbtProject(folder, target_path=target, profiles_dir=folder, target="prod"))
+    dbt.events_since = f"{DAY:%F}"
     return dg.build_defs_for_component(dbt)
 
 
@@ -60,7 +63,7 @@ def test_the_run_succeeds_and_its_log_warns_of_the_table_and_of_the_column(model
     instance = dg.DagsterInstance.ephemeral()
     job = models.resolve_implicit_global_asset_job_def()
 
-    result = job.execute_in_process(instance=instance)
+    result = job.execute_in_process(instance=instance, partition_key=f"{DAY:%F}")
 
     assert result.success
     warnings = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.level == 30]
@@ -76,8 +79,11 @@ def test_the_run_succeeds_and_its_log_warns_of_the_table_and_of_the_column(model
     assert kinds == {"id": "STRING", "seconds": "INTEGER"}
 
 
-def test_the_models_do_not_wait_for_the_table_to_be_observed(models: dg.Definitions) -> None:
-    ticked = dg.evaluate_automation_conditions(models, dg.DagsterInstance.ephemeral())
-    assert {str(result.key.to_user_string()) for result in ticked.results if not result.true_subset.is_empty} == {
-        f"small/{name}" for name in MODELS
-    }
+def test_a_new_day_is_built_although_the_table_was_never_observed(models: dg.Definitions) -> None:
+    instance, noon = dg.DagsterInstance.ephemeral(), datetime.combine(DAY, time(12), UTC)
+    first = dg.evaluate_automation_conditions(models, instance, evaluation_time=noon)
+    second = dg.evaluate_automation_conditions(
+        models, instance, evaluation_time=noon + timedelta(days=1), cursor=first.cursor
+    )
+    requested = {result.key.to_user_string() for result in second.results if not result.true_subset.is_empty}
+    assert requested == {f"small/{name}" for name in MODELS}
