@@ -90,9 +90,12 @@ class Translator(DbtProjectComponentTranslator):
         if dbt_resource_props["resource_type"] == "source":
             return None
         eager = dg.AutomationCondition.eager()
-        if any(name.endswith(f".{LANDED_TABLE}") for name in dbt_resource_props.get("depends_on", {}).get("macros", [])):
+        if any(
+            name.endswith(f".{LANDED_TABLE}") for name in dbt_resource_props.get("depends_on", {}).get("macros", [])
+        ):
             # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
-            eager = eager.without(~dg.AutomationCondition.any_deps_missing())
+            # Any: the library's `without` leaves the type of the keys open.
+            eager = cast(Any, eager).without(~dg.AutomationCondition.any_deps_missing())
         if self.get_partitions_def(dbt_resource_props) is None:
             return eager
         # Events arrive late: the days that they may still change are built again with today's.
