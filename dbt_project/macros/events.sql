@@ -29,25 +29,36 @@
 {#
     For the `where` of a model that reads landed events. It bounds the scan and leaves out what came too late; the days
     themselves are left to `first_received`, since copies of one event may stand on both sides of a midnight.
-    `ingestion_time`: whether the table is partitioned by when rows were loaded, as Segment's are.
 #}
-{% macro event_window(occurred_at, received_at="received_at", ingestion_time=false) -%}
+{% macro event_window(occurred_at, received_at="received_at") -%}
     date_diff(date({{ received_at }}), date({{ occurred_at }}), day) between -1 and {{ var("late_days") }}
-    and {{ received_around_event_days(received_at, ingestion_time) }}
+    and {{ received_around_event_days(received_at) }}
 {%- endmacro %}
 
 {# What may matter to the days to rebuild, by when it was received: from two days before them to `late_days` after. #}
-{% macro received_around_event_days(received_at="received_at", ingestion_time=false) -%}
+{% macro received_around_event_days(received_at="received_at") -%}
     {%- set bounds = _event_days() -%}
     {%- if bounds -%}
         {%- set first = _day_from(bounds.first, -2) -%}
         {%- set last = _day_from(bounds.last, var("late_days") + 1) -%}
         {{ received_at }} >= timestamp({{ first }}) and {{ received_at }} < timestamp({{ last }})
-        {%- if ingestion_time %}
-    and {{ _loaded_between(first, last) }}
-        {%- endif -%}
     {%- else -%}
         {{ received_at }} is not null
+    {%- endif -%}
+{%- endmacro %}
+
+{#
+    For `landed_table`: the partitions that may hold such rows, of a table that is partitioned by when its rows were loaded, as
+    Segment's are (https://segment.com/docs/connections/storage/catalog/bigquery/#partitioned-tables).
+
+    A row is loaded on the day it was received or later. There is no last partition: after a backfill, or when the table was
+    created again, the rows of every old day are in the partition of the day of that load. A row in the streaming buffer is in no
+    partition yet.
+#}
+{% macro loaded_on_event_days() -%}
+    {%- set bounds = _event_days() -%}
+    {%- if bounds -%}
+        _partitiontime >= timestamp({{ _day_from(bounds.first, -2) }}) or _partitiontime is null
     {%- endif -%}
 {%- endmacro %}
 
@@ -70,18 +81,6 @@
 {# What was received while the partition of `day` could still change. #}
 {% macro received_in_time(received_at, day) -%}
     date({{ received_at }}) <= date_add({{ day }}, interval {{ var("late_days") }} day)
-{%- endmacro %}
-
-{#
-    The one thing that BigQuery does and the warehouse on a laptop does not: prune a table that is partitioned by when its rows
-    were loaded. A row is loaded after it was received, by hours as a rule; a week is allowed for an outage of the loading.
-#}
-{% macro _loaded_between(first, last) -%}
-    {%- if env_var("BIGQUERY_EMULATOR_HOST", "") -%}
-        true
-    {%- else -%}
-        _partitiontime >= timestamp({{ first }}) and _partitiontime < timestamp({{ _day_from(last, 7) }})
-    {%- endif -%}
 {%- endmacro %}
 
 {# The first and last day to rebuild, as SQL; none when that is every day. #}

@@ -14,9 +14,9 @@
         '{{ source_name }}.{{ table }}' as table_name,
         count(*) as events,
         min({{ occurred_at }}) as earliest_at
-    from {{ source(source_name, table) }}
+    from {{ landed_table(source_name, table, '' if source_name == 'product_events' else loaded_on_event_days()) }}
     where
-        {{ received_around_event_days(ingestion_time=(source_name != 'product_events')) }}
+        {{ received_around_event_days() }}
         and date_diff(date(received_at), date({{ occurred_at }}), day) > {{ var('late_days') }}
     having count(*) > 0
     {%- if not loop.last %}

@@ -34,6 +34,10 @@ from orchestration.lineage import keys
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
+LANDED_TABLE = "landed_table"
+"""The dbt project's macro for a source table that may not exist yet (dbt_project/macros/sources.sql)."""
+ALLOW_EMPTY_DAYS_TAG = "dataplatform/allow_empty_days"
+"""The tag, with the value `true`, of a run that may leave days without rows (dbt_project/macros/overwrite.sql)."""
 DBT = Path(sys.executable).with_name("dbt")
 PARTIAL_PARSE = "partial_parse.msgpack"
 KEEP_RUNS_SECONDS = 7 * 86400
@@ -86,6 +90,12 @@ class Translator(DbtProjectComponentTranslator):
         if dbt_resource_props["resource_type"] == "source":
             return None
         eager = dg.AutomationCondition.eager()
+        if any(
+            name.endswith(f".{LANDED_TABLE}") for name in dbt_resource_props.get("depends_on", {}).get("macros", [])
+        ):
+            # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
+            # Any: the library's `without` leaves the type of the keys open.
+            eager = cast(Any, eager).without(~dg.AutomationCondition.any_deps_missing())
         if self.get_partitions_def(dbt_resource_props) is None:
             return eager
         # Events arrive late: the days that they may still change are built again with today's.
@@ -262,9 +272,15 @@ def linked(assets: list[dg.AssetsDefinition], code_url: str) -> Sequence[Any]:
 
 
 def partition_arguments(tags: Mapping[str, str]) -> list[str]:
-    """What tells dbt the days that a run is of, from the run's tags: one invocation for a whole range; nothing without partitions."""
+    """Return the dbt vars that a run's tags ask for: the days of its partitions, and whether these may become empty.
+
+    A range of days is one invocation. A run without partitions gives dbt no days.
+    """
+    given: dict[str, Any] = {}
     one = tags.get(PARTITION_NAME_TAG)
     start, end = tags.get(ASSET_PARTITION_RANGE_START_TAG, one), tags.get(ASSET_PARTITION_RANGE_END_TAG, one)
-    if start is None or end is None:
-        return []
-    return ["--vars", json.dumps({"partition_start": start, "partition_end": end})]
+    if start is not None and end is not None:
+        given |= {"partition_start": start, "partition_end": end}
+    if tags.get(ALLOW_EMPTY_DAYS_TAG) == "true":
+        given["allow_empty_days"] = True
+    return ["--vars", json.dumps(given)] if given else []

@@ -31,6 +31,8 @@ LOG_SECONDS = 2.0
 """How long a node's end may take from dbt's console to its log file; dbt writes both one after the other."""
 SKIPPED = "skipped"
 BILLED, SLOT_MS, ROWS_MOVED, ROW_COUNT = "bytes_billed", "slot_ms", "rows_moved", "dagster/row_count"
+PROJECT_WARNING = "JinjaLogWarning"
+"""dbt's event for what a macro of the project warns of; it names no node, so that its message has to."""
 WHOLE_TABLE = "CREATE TABLE"
 """dbt-bigquery's code of a statement whose `rows_affected` are all rows of the table."""
 
@@ -51,6 +53,8 @@ class Streamed:
         log = NodeLog(self.invocation.target_path / LOG_FILE)
         for message in self.invocation.stream_raw_events():
             if not message.is_result_event:
+                if message.raw_event["info"]["name"] == PROJECT_WARNING:
+                    self.context.log.warning(message.raw_event["info"]["msg"])
                 continue
             info = message.raw_event["data"]["node_info"]
             node = nodes.get(info["unique_id"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -167,34 +168,51 @@ class Warehouse:
     dbt: Dbt
     landed: list[Delivery]
 
-    def build(self, days: tuple[date, date] | None = None) -> None:
-        chosen = {"partition_start": f"{days[0]}", "partition_end": f"{days[1]}"} if days else {}
-        done = self.dbt.run("run", "--select", *MODELS, "--vars", json.dumps(chosen))
+    def build(self, days: tuple[date, date] | None = None, **variables: Any) -> None:
+        done = self.run(days, **variables)
         assert done.returncode == 0, done.stdout
 
-    def land(self) -> None:
-        """Load every table anew, with the columns that the dbt project declares."""
+    def run(self, days: tuple[date, date] | None = None, **variables: Any) -> subprocess.CompletedProcess[str]:
+        chosen = {"partition_start": f"{days[0]}", "partition_end": f"{days[1]}"} if days else {}
+        return self.dbt.run("run", "--select", *MODELS, "--vars", json.dumps(chosen | variables))
+
+    def land(self, loaded_at: str = "received_at") -> None:
+        """Create every table again with the columns that the dbt project declares, and load it.
+
+        Segment's tables are partitioned by when a row was loaded, which is `loaded_at`, a SQL expression.
+        """
         rows: dict[tuple[str, str], list[Row]] = {("web_app", "identifies"): IDENTIFIES}
         for one in self.landed:
             rows.setdefault((one.source, one.table), []).append(one.row())
             if one.source != "product_events" and one.table not in {"pages", "screens"}:
                 rows.setdefault((one.source, "tracks"), []).append(one.row())
         client = bigquery.Client(project=PROJECT)
-        for dataset in EVENT_TABLES:
+        for dataset in (*EVENT_TABLES, "landing"):
             client.create_dataset(dataset, exists_ok=True)
         for source in self.dbt.manifest()["sources"].values():
             if source["schema"] in EVENT_TABLES:
-                self._replace(client, source, rows.get((source["schema"], source["identifier"]), []))
+                self._replace(client, source, rows.get((source["schema"], source["identifier"]), []), loaded_at)
 
-    def _replace(self, client: bigquery.Client, source: Row, rows: list[Row]) -> None:
-        columns = [bigquery.SchemaField(one["name"], one["data_type"]) for one in source["columns"].values()]
+    def _replace(self, client: bigquery.Client, source: Row, rows: list[Row], loaded_at: str) -> None:
+        kinds = {column["name"]: column["data_type"] for column in source["columns"].values()}
         table = f"{PROJECT}.{source['schema']}.{source['identifier']}"
+        partition = "date(received_at)" if source["schema"] == "product_events" else "_partitiondate"
+        fields = ", ".join(f"`{name}` {kind}" for name, kind in kinds.items())
+        self.query(f"create or replace table `{table}` ({fields}) partition by {partition}")
         if not rows:
-            client.create_table(bigquery.Table(table, columns), exists_ok=True)
             return
-        complete = [{column.name: row.get(column.name) for column in columns} for row in rows]
+        complete = [{name: row.get(name) for name in kinds} for row in rows]
+        columns = [bigquery.SchemaField(name, kind) for name, kind in kinds.items()]
         options = bigquery.LoadJobConfig(schema=columns, write_disposition="WRITE_TRUNCATE")
-        client.load_table_from_json(complete, table, job_config=options).result()
+        client.load_table_from_json(complete, f"{PROJECT}.landing.rows", job_config=options).result()
+        names = ", ".join(f"`{name}`" for name in kinds)
+        if partition == "_partitiondate":
+            self.query(
+                f"insert into `{table}` (_partitiontime, {names})"
+                f" select timestamp_trunc({loaded_at}, day), {names} from landing.rows"
+            )
+        else:
+            self.query(f"insert into `{table}` ({names}) select {names} from landing.rows")
 
     def rows(self, table: str) -> list[str]:
         """Every row of a table as text, sorted."""
@@ -237,6 +255,17 @@ def assert_sessions(warehouse: Warehouse) -> None:
     )
 
 
+def test_a_rebuild_of_days_that_were_loaded_again_today_leaves_no_day_empty(warehouse: Warehouse) -> None:
+    built = {table: warehouse.rows(table) for table in BUILT}
+    warehouse.land(loaded_at="current_timestamp()")
+    [loaded] = warehouse.query("select count(distinct _partitiontime) as days from web_app.pages")
+    assert loaded == {"days": 1}
+
+    warehouse.build(BACKFILL)
+
+    assert {table for table in BUILT if warehouse.rows(table) != built[table]} == set()
+
+
 def test_a_backfill_builds_its_days_anew_and_no_other(warehouse: Warehouse) -> None:
     pages, other_days = "staging.stg_segment_web_app__pages", f"not between '{BACKFILL[0]}' and '{BACKFILL[1]}'"
     warehouse.query(f"update {pages} set locale = 'marked' where occurred_on {other_days}")
@@ -250,7 +279,18 @@ def test_a_backfill_builds_its_days_anew_and_no_other(warehouse: Warehouse) -> N
     warehouse.landed = [one for one in warehouse.landed if one.occurred_at.date() != gone] + [late, too_late]
     warehouse.land()
 
-    warehouse.build(BACKFILL)
+    refused = warehouse.run(BACKFILL)
+    assert refused.returncode != 0
+    failed = [name for name, status in warehouse.dbt.statuses().items() if status == "error"]
+    assert failed
+    said = " ".join(refused.stdout.split())
+    for model in failed:
+        refusal = f"The rebuild of {PROJECT}.staging.{model} would leave days without rows that have rows now: {gone}."
+        assert refusal in said
+        [left] = warehouse.query(f"select count(*) as rows_left from staging.{model} where occurred_on = '{gone}'")
+        assert left["rows_left"] > 0
+
+    warehouse.build(BACKFILL, allow_empty_days=True)
 
     marked = warehouse.query(f"select distinct locale from {pages} where occurred_on {other_days}")
     assert marked == [{"locale": "marked"}]
@@ -273,3 +313,32 @@ def test_days_that_make_no_sense_are_refused_by_name(warehouse: Warehouse, days:
     parsed = warehouse.dbt.run("parse", "--vars", json.dumps(days))
     assert parsed.returncode != 0
     assert reason in " ".join(parsed.stdout.split())
+
+
+def test_a_table_and_a_column_that_do_not_exist_yet_are_built_empty_with_a_warning(warehouse: Warehouse) -> None:
+    warehouse.query("drop table mobile.page_acknowledged")
+    warehouse.query("alter table web_app.feature_used drop column feature")
+
+    built = warehouse.dbt.run("build", "--full-refresh", "--select", *MODELS, "--exclude-resource-type", "unit_test")
+
+    assert built.returncode == 0, built.stdout
+    said = " ".join(built.stdout.split())
+    for warning in (
+        f"Source table `segment_mobile.page_acknowledged` ({PROJECT}.mobile.page_acknowledged) does not exist yet:"
+        " `stg_segment_mobile__page_acknowledged` reads it as an empty table.",
+        f"Source table `segment_web_app.feature_used` ({PROJECT}.web_app.feature_used) does not have the column `feature` yet:"
+        " `stg_segment_web_app__feature_used` reads null instead.",
+    ):
+        assert said.count(warning) == 1, said
+    events = kept([one for one in warehouse.landed if one.table != "page_acknowledged"])
+    assert {"feature_used", "push_notification_opened"} <= {one.table for one in events}
+    [counted] = warehouse.query(
+        "select count(*) as events, countif(feature = 'alerts') as alerts from intermediate.int_activity"
+    )
+    assert counted == {"events": len(events), "alerts": 0}
+    [kinds] = warehouse.query(
+        "select count(*) as number from staging.INFORMATION_SCHEMA.COLUMNS"
+        " where table_name = 'stg_segment_mobile__page_acknowledged'"
+        " and (column_name, data_type) in (('seconds_to_acknowledge', 'INT64'), ('occurred_on', 'DATE'))"
+    )
+    assert kinds == {"number": 2}

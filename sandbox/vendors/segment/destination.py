@@ -1,10 +1,17 @@
-"""Segment's BigQuery destination: one load job a table, into ingestion-time-partitioned tables whose columns grow with what is sent."""
+"""Segment's BigQuery destination: one load job per table, into ingestion-time-partitioned tables that grow with what is sent.
+
+As documented (https://segment.com/docs/connections/storage/catalog/bigquery/#schema and
+https://segment.com/docs/connections/storage/warehouses/schema/#new-columns, read in segmentio/segment-docs):
+- a table is created when its first row arrives, a column when its first value arrives;
+- tables hold duplicates, also `users`; next to each is `<table>_view`, which has each id once, of the last 60 days;
+- tables are partitioned by the day on which a row was loaded, so that after a backfill old events are in the newest partition.
+"""
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
 
@@ -27,8 +34,9 @@ ARROW = {
     "TIMESTAMP": pa.timestamp("us", tz="UTC"),
 }
 KINDS = {bool: "BOOLEAN", int: "INTEGER", float: "FLOAT", datetime: "TIMESTAMP"}
-NAMES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN"}
-"""Standard SQL's names of the types, and those that the tables API answers with."""
+DDL_TYPES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
+"""The tables API's names of types, and those of DDL where they differ."""
+VIEW_DAYS = 60
 Columns = dict[str, str]
 
 
@@ -38,6 +46,7 @@ class Destination:
     def __init__(self, client: bigquery.Client, source: str) -> None:
         self._client, self._dataset = client, source
         self._client.create_dataset(source, exists_ok=True)
+        self._columns_of_views: dict[str, Columns] = {}
 
     def append(self, table: str, rows: list[Row], batch: str) -> None:
         """Land a batch's rows of a table, once, however often it is called for them.
@@ -45,39 +54,25 @@ class Destination:
         BigQuery runs a load job wholly or not at all, and refuses a second one with the same id. Where the fate of the first one
         is not known (BigQuery itself was killed), the batch's `loaded_at` tells whether its rows are there.
         """
-        attempt = 0
-        while not self._try(table, rows, f"segment_{batch}_{table}_{attempt}"):
-            if self._landed(table, rows[0]["loaded_at"]):
-                return
-            attempt += 1
-
-    def replace(self, table: str, rows: list[Row], plan: Mapping[str, str]) -> None:
-        """Land the whole table anew, with the planned columns even where no row has a value for them."""
-        columns = _standard(table) | {name: NAMES.get(kind, kind) for name, kind in plan.items()}
-        self._load(table, _fitted(rows, columns), columns, None, bigquery.WriteDisposition.WRITE_TRUNCATE)
-
-    def upsert_users(self, rows: list[Row]) -> None:
-        """Give each user the newest traits. Repeating it changes nothing."""
-        staging = f"_segment_staging_{USERS}"
-        columns = self._columns(USERS, rows)
-        fitted = _fitted(latest(rows), columns)
-        self._load(USERS, [], columns, None)
-        self._load(staging, fitted, columns, None, bigquery.WriteDisposition.WRITE_TRUNCATE)
-        updates = ", ".join(f"`{name}` = coalesce(s.`{name}`, t.`{name}`)" for name in columns if name != "id")
-        names = ", ".join(f"`{name}`" for name in columns)
-        statement = (
-            f"merge `{self._dataset}.{USERS}` t using `{self._dataset}.{staging}` s on t.id = s.id"
-            f" when matched then update set {updates}"
-            f" when not matched then insert ({names}) values ({', '.join(f's.`{name}`' for name in columns)})"
-        )
-        self._client.query(statement).result(timeout=JOB_SECONDS)
-        self._client.delete_table(f"{self._dataset}.{staging}", not_found_ok=True)
-
-    def _try(self, table: str, rows: list[Row], job: str) -> bool:
-        """Load under this job id, or wait for the job that has it; False where that one failed or does not end."""
         columns = self._columns(table, rows)
+        attempt = 0
+        while not self._try(table, rows, columns, f"segment_{batch}_{table}_{attempt}"):
+            if self._landed(table, rows[0]["loaded_at"]):
+                break
+            attempt += 1
+        self._create_view(table, columns)
+
+    def recreate(self, table: str, rows: list[Row]) -> None:
+        """Drop a table and land all of its rows again, as Segment's backfill of a dropped table does."""
+        self._client.delete_table(f"{self._dataset}.{table}", not_found_ok=True)
+        columns = self._columns(table, rows)
+        self._load(table, rows, columns, None)
+        self._create_view(table, columns)
+
+    def _try(self, table: str, rows: list[Row], columns: Columns, job: str) -> bool:
+        """Load under this job id, or wait for the job that has it; False where that one failed or does not end."""
         try:
-            self._load(table, _fitted(rows, columns), columns, job)
+            self._load(table, rows, columns, job)
         except Conflict:
             return self._ended(job)
         return True
@@ -114,31 +109,38 @@ class Destination:
                     columns[name] = KINDS.get(type(value), "STRING")
         return columns
 
-    def _load(
-        self, table: str, rows: list[Row], columns: Columns, job: str | None,
-        write: str = bigquery.WriteDisposition.WRITE_APPEND,
-    ) -> None:  # fmt: skip
+    def _load(self, table: str, rows: list[Row], columns: Columns, job: str | None) -> None:
+        self._create(table, columns)
         buffer = io.BytesIO()
         schema = pa.schema([(name, ARROW[kind]) for name, kind in columns.items()])
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), buffer)
+        pq.write_table(pa.Table.from_pylist(_fitted(rows, columns), schema=schema), buffer)
         buffer.seek(0)
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
-            write_disposition=write,
-            time_partitioning=bigquery.TimePartitioning(type_=bigquery.TimePartitioningType.DAY),
+            write_disposition=bigquery.WriteDisposition.WRITE_APPEND,
+            schema_update_options=[bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION],
         )
-        if write == bigquery.WriteDisposition.WRITE_APPEND:
-            config.schema_update_options = [bigquery.SchemaUpdateOption.ALLOW_FIELD_ADDITION]
         started = self._client.load_table_from_file(buffer, f"{self._dataset}.{table}", job_config=config, job_id=job)
         started.result(timeout=JOB_SECONDS)
 
+    def _create(self, table: str, columns: Columns) -> None:
+        # By DDL: the warehouse on a laptop gives `_partitiontime` only to a table that was created so.
+        fields = ", ".join(f"`{name}` {DDL_TYPES.get(kind, kind)}" for name, kind in columns.items())
+        self._run(f"create table if not exists `{self._dataset}.{table}` ({fields}) partition by _partitiondate")
 
-def latest(rows: Iterable[Row]) -> list[Row]:
-    """A row a user: the newest value of each trait."""
-    users: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: row["received_at"]):
-        users.setdefault(row["id"], {}).update(row)
-    return list(users.values())
+    def _create_view(self, table: str, columns: Columns) -> None:
+        if self._columns_of_views.get(table) == columns:
+            return
+        # A view of `select *` has the columns that the table had when the view was created.
+        self._run(
+            f"create or replace view `{self._dataset}.{table}_view` as select * from `{self._dataset}.{table}`"
+            f" where _partitiontime >= timestamp(date_sub(current_date('UTC'), interval {VIEW_DAYS} day))"
+            " qualify row_number() over (partition by id order by loaded_at desc) = 1"
+        )
+        self._columns_of_views[table] = columns
+
+    def _run(self, statement: str) -> None:
+        self._client.query(statement).result(timeout=JOB_SECONDS)
 
 
 def _standard(table: str) -> Columns:

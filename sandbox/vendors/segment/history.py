@@ -11,9 +11,9 @@ from sandbox.company.tracking_plan import TRACKING_PLAN
 from sandbox.config import SandboxConfig
 from sandbox.services import bigquery, postgres
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.segment.destination import Destination, latest
+from sandbox.vendors.segment.destination import Destination
 from sandbox.vendors.segment.inbox import Inbox
-from sandbox.vendors.segment.messages import USERS, Row, rows
+from sandbox.vendors.segment.messages import Row, rows
 
 TABLES_AT_ONCE = 3
 
@@ -31,14 +31,13 @@ def seed_history(config: SandboxConfig) -> dict[str, int]:
 
     def land(dataset: str, table: str) -> tuple[str, int]:
         found = tables[dataset][table]
-        found = latest(found) if table == USERS else found
-        destinations[dataset].replace(table, found, TRACKING_PLAN[dataset][table])
+        destinations[dataset].recreate(table, found)
         return f"{dataset}.{table}", len(found)
 
     client = bigquery.raw_client(config)
     destinations = {source: Destination(client, source) for source in TRACKING_PLAN}
     with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
-        jobs = [pool.submit(land, source, table) for source, plan in TRACKING_PLAN.items() for table in plan]
+        jobs = [pool.submit(land, source, table) for source, found in tables.items() for table in found]
         landed = dict(job.result() for job in jobs)
     inbox.note_seeded()
     return landed

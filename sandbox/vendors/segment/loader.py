@@ -10,7 +10,7 @@ from google.cloud import bigquery
 
 from sandbox.vendors.segment.destination import Destination
 from sandbox.vendors.segment.inbox import Batch, Inbox
-from sandbox.vendors.segment.messages import USERS, Row, rows
+from sandbox.vendors.segment.messages import Row, rows
 
 LOAD_SECONDS = 5.0
 log = logging.getLogger(__name__)
@@ -56,10 +56,7 @@ class Loader:
         destination = self._destinations[batch.source]
         tables = by_table(batch)
         for table, found in tables.items():
-            if table == USERS:
-                destination.upsert_users(found)
-            else:
-                destination.append(table, found, batch.id)
+            destination.append(table, found, batch.id)
         self._inbox.end(batch)
         return {table: len(found) for table, found in tables.items()}
 

@@ -21,7 +21,8 @@ USERS = "users"
 OWN_TABLES = {"tracks", USERS, *TABLES.values()}
 TIMES = ("timestamp", "original_timestamp", "sent_at", "received_at", "uuid_ts", "loaded_at")
 STANDARD = {"id": "STRING", "anonymous_id": "STRING", "user_id": "STRING"} | dict.fromkeys(TIMES, "TIMESTAMP")
-"""The columns that every table of messages has."""
+"""The columns that every table of messages has, as "Warehouse Schemas" lists them for each table. Whether `anonymous_id` and
+`user_id` are there before their first value is unverified; the staging models build with either."""
 STANDARD_OF_USERS = {"id": "STRING"} | dict.fromkeys(TIMES[3:], "TIMESTAMP")
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 

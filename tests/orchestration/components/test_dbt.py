@@ -163,6 +163,12 @@ def test_a_run_of_days_is_one_invocation_for_the_whole_range(tags: dict[str, str
     assert (option, json.loads(values)) == ("--vars", {"partition_start": days[0], "partition_end": days[1]})
 
 
+def test_a_tag_lets_a_run_empty_its_days() -> None:
+    option, values = partition_arguments({"dagster/partition": "2026-11-02", "dataplatform/allow_empty_days": "true"})
+    days = {"partition_start": "2026-11-02", "partition_end": "2026-11-02"}
+    assert (option, json.loads(values)) == ("--vars", days | {"allow_empty_days": True})
+
+
 def test_a_run_without_days_leaves_them_to_dbt() -> None:
     assert partition_arguments({"dagster/job": "ingest"}) == []
 

@@ -3,9 +3,10 @@
     partition_by={'field': 'started_on', 'data_type': 'date'},
     partitions=event_partitions(),
     cluster_by=['organisation_id'],
-    meta={'partitions': 'daily'}
+    meta={'partitions': 'daily', 'empty_days': 'allowed'}
 ) }}
 
+-- A day may lose its only session: a late event of the day before may close the gap to a session that began there.
 -- Read from the day before, since a session that seems to begin at midnight may go on from there, to the day after,
 -- where those of the last day end. A session is cut at the end of the day after its start: its row is the same however
 -- many days are read.

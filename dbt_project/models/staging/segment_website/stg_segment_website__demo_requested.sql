@@ -16,8 +16,8 @@ select
     timestamp as occurred_at,
     received_at,
     date(timestamp) as occurred_on
-from {{ source('segment_website', 'demo_requested') }}
+from {{ landed_table('segment_website', 'demo_requested', loaded_on_event_days()) }}
 where
-    {{ event_window('timestamp', ingestion_time=true) }}
+    {{ event_window('timestamp') }}
 qualify
     {{ first_received('id', 'timestamp') }}

@@ -8,5 +8,5 @@ select
     role as user_role,
     timestamp as identified_at,
     received_at
-from {{ source('segment_website', 'identifies') }}
+from {{ landed_table('segment_website', 'identifies') }}
 qualify row_number() over (partition by id order by received_at) = 1
