@@ -7,6 +7,7 @@ unverified. `MOST` in any minute is within a bucket, a sliding window and a fixe
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 WINDOW_SECONDS = 60.0
@@ -45,7 +46,7 @@ class Pace:
         """Why nothing is sent now, since incident.io has asked for it; empty otherwise."""
         if not now < self.wait_until <= now + LONGEST_WAIT_SECONDS:
             return ""
-        return f"incident.io answers 429 and asks to wait for {self.wait_until - now:.0f} seconds."
+        return f"incident.io answers 429 and asks to wait for {math.ceil(self.wait_until - now)} seconds."
 
     def accepted(self, now: float) -> Pace:
         """The pace after one more event was accepted."""
@@ -69,4 +70,5 @@ class Pace:
         """
         if not self.limited_since or now - self.limited_since < seconds:
             return False
-        return customer_facing or not now - seconds < self.last_accepted <= now
+        # Of this tick, which began at `now`, or before; one that is later was written while this machine's clock was ahead.
+        return customer_facing or not now - seconds < self.last_accepted < now + WINDOW_SECONDS

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, Literal
 
 import pytest
@@ -206,17 +206,23 @@ class Limited:
 
 
 def still() -> float:
+    """A clock by which a tick takes no time."""
     return 0.0
+
+
+def moving() -> Callable[[], float]:
+    """A clock by which everything takes ten milliseconds."""
+    return map((0.01).__mul__, count()).__next__
 
 
 def ticks(
     waiting: tuple[Waiting, ...], limited: Limited, minutes: float, *carriers: Channel, pace: Pace | None = None
 ) -> Delivered:
-    """Tick every five seconds, each in no time, until nothing waits or the minutes are over."""
+    """Tick every five seconds until nothing waits or the minutes are over."""
     done = Delivered((), waiting, (), pace or Pace())
     end = limited.now + minutes * MINUTE
     while done.waiting and limited.now < end:
-        done = deliver(done.waiting, limited.send, carriers, 10, limited.now, still, pace=done.pace)
+        done = deliver(done.waiting, limited.send, carriers, 10, limited.now, moving(), pace=done.pace)
         limited.now += 5
     return done
 
