@@ -287,18 +287,25 @@ class _Tick:
                 continue
             if not able or (told and not self._in_time()):
                 return
-            if name := self._tell(able, item.event, why):
+            wait_for_busy = self.now - item.since < 2 * fallback_seconds
+            if name := self._tell(able, item.event, why, wait_for_busy=wait_for_busy):
                 self._mark(number, f"{item.event.status}:{name}")
             told += 1
 
-    def _tell(self, able: list[Carrier], event: AlertEvent, why: str) -> str | None:
-        """The name of the carrier that has told it. One that cannot is not asked again in this tick."""
+    def _tell(self, able: list[Carrier], event: AlertEvent, why: str, *, wait_for_busy: bool) -> str | None:
+        """The name of the carrier that has told it. One that cannot is not asked again in this tick.
+
+        With `wait_for_busy`, none is asked in place of one that answers 429: it is asked again in the next tick.
+        """
         while able:
             try:
                 able[0].carry(event, why)
             except VendorError as error:
                 self.problems.append(str(error))
-                del able[0]
+                if error.status == TOO_MANY and wait_for_busy:
+                    able.clear()
+                else:
+                    del able[0]
             else:
                 return able[0].name
         return None
