@@ -250,7 +250,7 @@ def test_a_customer_facing_alert_in_the_middle_of_a_storm_does_not_wait_for_it()
     limited = Limited()
     done = deliver(queue(*internal(400)), limited.send, (), 10, NOW, still)
     assert len(limited.taken) == MOST_INTERNAL
-    waiting = put(done.waiting, *customer(1), NOW + 5)
+    waiting = put(done.waiting, customer(1)[0], NOW + 5)
     limited.now = NOW + 5
     done = deliver(waiting, limited.send, (), 10, NOW + 5, still, pace=done.pace)
     assert limited.taken[MOST_INTERNAL:] == ["customer 0"]
@@ -289,7 +289,7 @@ def test_a_429_is_no_failed_attempt_and_stops_the_tick() -> None:
     assert incidents.tried == ["a"]
     assert (left(done), done.problems) == ([("a", "firing", 0), ("b", "firing", 0)], ())
     assert done.delay == "incident.io answers 429 and asks to wait for 30 seconds. slower"
-    done = deliver(put(done.waiting, *customer(1), NOW + 20), incidents.send, (), 30, NOW + 20, pace=done.pace)
+    done = deliver(put(done.waiting, customer(1)[0], NOW + 20), incidents.send, (), 30, NOW + 20, pace=done.pace)
     assert incidents.tried == ["a"]
     incidents.errors.clear()
     assert deliver(done.waiting, incidents.send, (), 30, NOW + 31, pace=done.pace).waiting == ()
