@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, replace
 
 WINDOW_SECONDS = 60.0
-MOST = 110
+MOST = 115
 """Alert events in any minute. Some room is left for an event of a tick that was not saved, and for people who try the source out."""
-MOST_INTERNAL = 90
-"""Of them, those of alerts that customers do not see: a customer-facing alert need not wait for a storm of internal ones."""
+MOST_INTERNAL = 100
+"""From so many on, alerts that customers do not see wait: a customer-facing one need not wait for a storm of them."""
 DEFAULT_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 900.0
 """After a 429 without a time, and the longest that is believed."""
 

@@ -76,7 +76,7 @@ class Storm:
         began = time.monotonic()
         while time.monotonic() - began < seconds:
             took = self.tick()
-            assert took < 45, "a tick of the daemon may take a minute"
+            assert took < 60, "a tick of the daemon may take a minute"
             assert [item.carried for item in self.state.waiting if item.carried] == []
             if not self.state.waiting:
                 return time.monotonic() - began
@@ -119,6 +119,7 @@ def check_delivery(storm: Storm, failed: list[str]) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 def test_400_alerts_at_once_are_each_delivered_once_within_five_minutes(storm: Storm) -> None:
     storm.fail(TABLES)
     took = storm.deliver(300, TICK_SECONDS)
