@@ -42,7 +42,7 @@ def checks(values: Settings) -> Iterator[Check]:
             outcome = _in_words(error)
             # Without the rota, only the morning's message is without its mention.
             return outcome if values.rota_sync else replace(outcome, status="warning")
-        # That is no look at it: no method of Slack tells who may edit user groups.
+        # Only a reminder: no method of Slack's API shows who may edit user groups.
         return ok(f"@{values.slack_responder_group} exists{permission}")
 
     wants = ("slack_bot_token",)

@@ -57,7 +57,7 @@ class Waiting:
     customer_facing: bool = False
     """Its alert is customer-facing, also where the event itself does not say so, as a `resolved` does not."""
     update: bool = False
-    """incident.io was told of its alert before."""
+    """An earlier notification of its alert has been queued."""
 
     @property
     def key(self) -> str:
@@ -69,7 +69,7 @@ class Waiting:
 
     @property
     def is_update(self) -> bool:
-        """It opens no alert: it resolves one, or tells again of one that fires."""
+        """It opens no alert: it resolves one, or updates one that fires."""
         return self.update or self.event.status != "firing"
 
     def told(self, status: str) -> bool:
@@ -104,7 +104,7 @@ def put(
 ) -> tuple[Waiting, ...]:
     """What waits, with an event more; `now` is in seconds since the epoch.
 
-    `customer_facing` and `update` are known of its alert: it is customer-facing, and incident.io was told of it before.
+    `customer_facing` and `update` say of its alert that it is customer-facing, and that an earlier notification was queued.
 
     It replaces the last event of its alert where that has the same status: only the newest words are worth sending. Else it goes
     behind it, so that an alert's events are told in the order in which they came to be.
@@ -293,7 +293,7 @@ class _Tick:
             told += 1
 
     def _tell(self, able: list[Carrier], event: AlertEvent, why: str, *, wait_for_busy: bool) -> str | None:
-        """The name of the carrier that has told it. One that cannot is not asked again in this tick.
+        """Return the name of the carrier that has sent it. One that cannot is not asked again in this tick.
 
         With `wait_for_busy`, none is asked in place of one that answers 429: it is asked again in the next tick.
         """

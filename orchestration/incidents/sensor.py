@@ -122,7 +122,7 @@ def _put(
     now: float,
     earlier: Mapping[str, state.Alert],
 ) -> state.State:
-    """The state with the events of what has to be told, in the words that people read. `earlier` are the alerts of the last tick."""
+    """Return the state with a queued event for each notification. `earlier` are the alerts that were notified before this tick."""
     url, deadline = settings().dagster_url, time.monotonic() + BACKGROUND_SECONDS
     waiting, alerts = after.waiting, dict(after.alerts)
     titles = {alert.deduplication_key: alert.title for alert in alerts.values()}

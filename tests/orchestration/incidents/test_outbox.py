@@ -268,12 +268,12 @@ def test_no_minute_has_more_events_than_the_limit() -> None:
 def test_openings_go_before_updates_and_an_alert_keeps_its_order() -> None:
     limited = Limited()
     waiting = queue(event("old"), event("old", "resolved"))
-    waiting = put(waiting, event("told"), NOW, update=True)
+    waiting = put(waiting, event("known"), NOW, update=True)
     waiting = put(waiting, event("over", "resolved"), NOW, customer_facing=True, update=True)
     waiting = put(waiting, event("new"), NOW + 1)
     waiting = put(waiting, event("hurts", customer_facing=True), NOW + 2)
     done = deliver(waiting, limited.send, (), 10, NOW + 3, still)
-    assert limited.taken == ["hurts", "over", "old", "new", "told"]
+    assert limited.taken == ["hurts", "over", "old", "new", "known"]
     deliver(done.waiting, limited.send, (), 10, NOW + 8, still, pace=done.pace)
     assert limited.taken[5:] == ["old"]
 
@@ -318,7 +318,7 @@ def test_429s_alone_for_the_whole_limit_are_an_outage() -> None:
 
 
 def test_a_source_that_accepts_too_few_falls_back_for_customers_only() -> None:
-    # Somebody else uses the source up: it accepts one event in a minute.
+    # Another sender uses the source up: it accepts one event in a minute.
     limited, slack = Limited(size=1, refill=1 / 60), Channel()
     done = ticks(queue(*internal(20), *customer(10)), limited, 8, slack)
     assert all(key.startswith("customer") for key in limited.taken)
