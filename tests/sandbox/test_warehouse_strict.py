@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
@@ -228,10 +230,7 @@ def modules() -> Iterator[Any]:
     """The warehouse's own modules `strict` and `not_judged`, which need nothing of its environment but the analyzer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "path", [str(FOLDER), *sys.path])
-        import not_judged
-        import strict
-
-        yield strict, not_judged
+        yield importlib.import_module("strict"), importlib.import_module("not_judged")
 
 
 def test_each_entry_of_the_list_is_met_and_counted(
@@ -323,8 +322,6 @@ def test_a_job_changes_at_most_4000_partitions(client: bigquery.Client, dataset:
         write_disposition="WRITE_APPEND", source_format="CSV", schema=[bigquery.SchemaField("day", "DATE")]
     )
     many = rows(client, f"select string_agg(cast(day as string), '\\n') from ({days(4001)})")[0][0]
-    from io import BytesIO
-
     with pytest.raises(BadRequest, match=too_many):
         client.load_table_from_file(BytesIO(many.encode()), f"{dataset}.p", job_config=job).result()
     assert client.get_table(f"{dataset}.p").num_rows == 4000

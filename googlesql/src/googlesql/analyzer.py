@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf import empty_pb2
 from zetasql.core.exceptions import ServerError, StatusCode
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
 from zetasql.wasi._pb2.zetasql.proto import function_pb2, options_pb2, simple_catalog_pb2
@@ -23,6 +25,9 @@ from googlesql.sql_types import format_type, parse_type
 POSITION = re.compile(r"\s*\[at (\d+):(\d+)\]\s*$")
 GROUP = re.compile(rf"\b(?:{'|'.join(GROUPS)}):", re.IGNORECASE)
 PARTITION_COLUMNS = (("_PARTITIONTIME", "TIMESTAMP"), ("_PARTITIONDATE", "DATE"))
+WORD = re.compile(r"\w+")
+KEPT_TABLES = 50
+"""Tables in the catalog that is kept. With more of them it takes longer to make than it saves."""
 WILDCARD_COLUMN = ("_TABLE_SUFFIX", "STRING")
 
 # What BigQuery answers with its own code rather than with the analyzer.
@@ -98,10 +103,12 @@ class Analyzer:
     """GoogleSQL's analyzer with BigQuery's dialect. One for a process is enough: threads wait for each other."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._service = Service()
         self._language = language_options()
         self._catalog = empty_catalog(self._language)
+        self._kept: dict[tuple[str, ...], Table] = {}
+        self._kept_id: int | None = None
 
     def referenced_tables(self, sql: str) -> list[tuple[str, ...]]:
         """Return the paths of the tables that a statement names, in its own spelling; names of its own WITH clauses are left out.
@@ -128,7 +135,7 @@ class Analyzer:
         sql: str,
         tables: Iterable[Table] = (),
         *,
-        functions: Iterable[Function] = (),
+        functions: Sequence[Function] = (),
         default_project: str | None = None,
         default_dataset: str | None = None,
         parameters: Sequence[Parameter] = (),
@@ -148,23 +155,56 @@ class Analyzer:
             NotJudgedError: The analyzer has met something that it cannot judge.
             UnknownTypeError: A column's or parameter's type is none of BigQuery's.
         """
+        request = local_service_pb2.AnalyzeRequest(
+            sql_statement=split_quoted_paths(sql), options=self._options(parameters)
+        )
+        placed = {path: table for table in tables for path in _paths(table, default_project, default_dataset)}
+        with self._lock:
+            if functions or variables:
+                request.simple_catalog.CopyFrom(self._catalog_of(placed, functions, variables))
+            elif (kept := self._kept_catalog(sql, placed)) is not None:
+                request.registered_catalog_id = kept
+            else:
+                request.simple_catalog.CopyFrom(self._catalog_of(placed))
+            response = self._call("Analyze", request, local_service_pb2.AnalyzeResponse)
+        return _analysis(response.resolved_statement)
+
+    def _kept_catalog(self, sql: str, placed: Mapping[tuple[str, ...], Table]) -> int | None:
+        """Return the catalog that stays registered, or None where it holds a table that the statement may name and must not see.
+
+        To make a catalog with all functions takes four times as long as an analysis. The one that is kept has the tables of
+        earlier statements too, so that most statements find theirs in it.
+        """
+        words = {word.casefold() for word in WORD.findall(sql)}
+        for path in self._kept.keys() - placed.keys():
+            if {word.casefold() for word in WORD.findall(path[-1])} <= words:
+                return None
+        if self._kept_id is None or any(self._kept.get(path) != table for path, table in placed.items()):
+            if self._kept_id is not None:
+                unregister = local_service_pb2.UnregisterRequest(registered_id=self._kept_id)
+                self._call("UnregisterCatalog", unregister, empty_pb2.Empty)
+            union = self._kept | placed
+            self._kept = union if len(union) <= KEPT_TABLES else dict(placed)
+            register = local_service_pb2.RegisterCatalogRequest(simple_catalog=self._catalog_of(self._kept))
+            self._kept_id = self._call("RegisterCatalog", register, local_service_pb2.RegisterResponse).registered_id
+        return self._kept_id
+
+    def _catalog_of(
+        self,
+        placed: Mapping[tuple[str, ...], Table],
+        functions: Iterable[Function] = (),
+        variables: Iterable[Column] = (),
+    ) -> simple_catalog_pb2.SimpleCatalogProto:
         catalog = simple_catalog_pb2.SimpleCatalogProto()
         catalog.CopyFrom(self._catalog)
-        for table in tables:
-            _register(catalog, table, default_project, default_dataset)
+        for path, table in placed.items():
+            _place(catalog, path[:-1]).table.append(_described(table, path[-1]))
         for variable in variables:
             constant = catalog.constant.add(name_path=[variable.name])
             constant.type.CopyFrom(parse_type(variable.type))
         for function in functions:
             _place(catalog, function.path[:-1]).custom_function.append(_user_function(function))
-        response = self._call(
-            "Analyze",
-            local_service_pb2.AnalyzeRequest(
-                sql_statement=split_quoted_paths(sql), options=self._options(parameters), simple_catalog=catalog
-            ),
-            local_service_pb2.AnalyzeResponse,
-        )
-        return _analysis(response.resolved_statement)
+        return catalog
 
     def _options(self, parameters: Sequence[Parameter]) -> options_pb2.AnalyzerOptionsProto:
         options = options_pb2.AnalyzerOptionsProto(
@@ -206,24 +246,16 @@ def _translated(error: ServerError) -> RejectedError | NotJudgedError:
     return RejectedError(message[: position.start()], int(position[1]), int(position[2]))
 
 
-def _register(
-    catalog: simple_catalog_pb2.SimpleCatalogProto,
-    table: Table,
-    default_project: str | None,
-    default_dataset: str | None,
-) -> None:
+def _paths(table: Table, default_project: str | None, default_dataset: str | None) -> list[tuple[str, ...]]:
     if table.path:
-        name, paths = table.path[-1], [list(table.path[:-1])]
-    else:
-        project, dataset, name = table.name.rsplit(".", 2)
-        paths = [[project, dataset]]
-        if project == default_project:
-            paths.append([dataset])
-            if dataset == default_dataset:
-                paths.append([])
-    described = _described(table, name)
-    for path in paths:
-        _place(catalog, path).table.append(described)
+        return [table.path]
+    project, dataset, name = table.name.rsplit(".", 2)
+    paths = [(project, dataset, name)]
+    if project == default_project:
+        paths.append((dataset, name))
+        if dataset == default_dataset:
+            paths.append((name,))
+    return paths
 
 
 def _place(
@@ -235,6 +267,7 @@ def _place(
     return catalog
 
 
+@functools.lru_cache(maxsize=2048)
 def _described(table: Table, name: str) -> simple_table_pb2.SimpleTableProto:
     described = simple_table_pb2.SimpleTableProto(name=name, full_name=table.name)
     for column in table.columns:
