@@ -204,15 +204,15 @@ class Warehouse:
         complete = [{name: row.get(name) for name in kinds} for row in rows]
         columns = [bigquery.SchemaField(name, kind) for name, kind in kinds.items()]
         options = bigquery.LoadJobConfig(schema=columns, write_disposition="WRITE_TRUNCATE")
-        client.load_table_from_json(complete, f"{PROJECT}.landing.rows", job_config=options).result()
+        client.load_table_from_json(complete, f"{PROJECT}.landing.batch", job_config=options).result()
         names = ", ".join(f"`{name}`" for name in kinds)
         if partition == "_partitiondate":
             self.query(
                 f"insert into `{table}` (_partitiontime, {names})"
-                f" select timestamp_trunc({loaded_at}, day), {names} from landing.rows"
+                f" select timestamp_trunc({loaded_at}, day), {names} from landing.batch"
             )
         else:
-            self.query(f"insert into `{table}` ({names}) select {names} from landing.rows")
+            self.query(f"insert into `{table}` ({names}) select {names} from landing.batch")
 
     def rows(self, table: str) -> list[str]:
         """Every row of a table as text, sorted."""

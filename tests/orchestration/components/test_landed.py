@@ -308,6 +308,19 @@ def test_a_table_without_the_time_of_its_rows_is_a_failure_that_says_so(
     assert not platform.check(PAGES, "volume").passed
 
 
+def test_a_table_that_is_gone_is_reported_and_the_others_are_observed(
+    platform: Platform, sql: Callable[[str], None]
+) -> None:
+    platform.run()
+    sql(f"drop table {SITE}.pages")
+    platform.run()
+    assert platform.result.success, platform.failed
+    assert set(platform.observed) == {f"{SITE}/tracks", f"{SITE}/users"}
+    volume = platform.check(PAGES, "volume")
+    assert (volume.passed, volume.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "the table is not in BigQuery" in str(volume.description)
+
+
 def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_check_passes(
     platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
