@@ -1,0 +1,73 @@
+"""`dataplatform dbt check`: what it reads, and what it prints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import yaml
+
+from orchestration.dbt_loop.workspace import Refused, project_folder
+from orchestration.settings import DbtSettings, SettingsError, dbt_settings
+
+if TYPE_CHECKING:
+    from orchestration.dbt_loop.check import Report
+
+UNCONFIGURED = {"GOOGLE_CLOUD_PROJECT": "any-project", "DBT_TARGET": "prod"}
+"""What stands for settings that are not set, as in CI: their values do not matter offline."""
+
+
+def run(select: Sequence[str], variables: str, out: Callable[[str], None], *, as_json: bool) -> bool:
+    """Check the dbt project that the working directory is in; print the report; return whether nothing was rejected.
+
+    Raises Refused without the analyzer, for variables that are no mapping, and where dbt cannot compile.
+    """
+    if find_spec("googlesql") is None:
+        raise Refused("The package `googlesql` is not installed. Install the development environment: `make install`.")
+    from orchestration.dbt_loop.check import check
+    from orchestration.dbt_loop.check_consumers import consumers
+
+    values = _settings()
+    found = consumers(values.dataplatform_state_dir) if not select else ()
+    report = check(project_folder(Path.cwd()), values.google_cloud_project, _variables(variables), found, select)
+    out(json.dumps(report.as_json(), indent=1) if as_json else text(report))
+    return not report.findings
+
+
+def text(report: Report) -> str:
+    """The report for people: each finding, then what was not judged by reason, then the counts."""
+    from orchestration.dbt_loop.check_sql import tally
+
+    lines = [str(finding) for finding in report.findings]
+    reasons = tally(reason for _, reason in report.not_judged)
+    if reasons:
+        lines.append("Not judged:")
+        lines += [f"  {count} because {reason}" for reason, count in reasons.items()]
+    lines.append(
+        f"{report.statements} statements analyzed, {len(report.findings)} rejected, {len(report.not_judged)} not judged"
+    )
+    return "\n".join(lines)
+
+
+def _settings() -> DbtSettings:
+    try:
+        return dbt_settings()
+    except SettingsError:
+        # Only now, since `.env` fills in nothing that is set.
+        for name, value in UNCONFIGURED.items():
+            os.environ.setdefault(name, value)
+        return dbt_settings()
+
+
+def _variables(text: str) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise Refused(f"--vars is no YAML: {error}") from error
+    if not isinstance(found, dict):
+        raise Refused("--vars has to be a mapping, such as '{late_days: 4}'.")
+    return cast("dict[str, Any]", found)
