@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 RUN := $(UV) run --frozen --no-sync
 STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
-# wherever Python may not write beside the packages.
+# wherever Python may not write beside the packages. The SQL analyzer is compiled for the same reason.
 
 .PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format reference clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
 
@@ -25,8 +25,9 @@ $(CURDIR)/.uv/bin/uv:
 
 $(STAMP): pyproject.toml uv.lock sandbox/warehouse/pyproject.toml sandbox/warehouse/uv.lock | $(UV)
 	@echo "installing the locked environments (a minute or two the first time)"
-	@$(UV) sync --frozen --quiet --compile-bytecode
 	@$(UV) sync --frozen --quiet --compile-bytecode --project sandbox/warehouse
+	@sandbox/warehouse/.venv/bin/python -m googlesql & analyzer=$$!; \
+	  $(UV) sync --frozen --quiet --compile-bytecode && wait $$analyzer
 	@touch $@
 
 install: $(STAMP) ## Install the locked environments (.venv and sandbox/warehouse/.venv)

@@ -22,6 +22,9 @@ out, err = Console(), Console(stderr=True)
 Project = Annotated[
     str, typer.Option(envvar=["BIGQUERY_RAW_PROJECT", "GOOGLE_CLOUD_PROJECT"], help="BigQuery's project.")
 ]
+Location = Annotated[
+    str, typer.Option(envvar="BIGQUERY_LOCATION", help="Where the dataset is or is created, such as EU.")
+]
 Dataset = Annotated[str, typer.Option(help="The dataset of the events' tables.")]
 
 
@@ -46,16 +49,16 @@ def check() -> None:
 
 
 @app.command()
-def tables(project: Project, dataset: Dataset = "product_events") -> None:
+def tables(project: Project, location: Location = "US", dataset: Dataset = "product_events") -> None:
     """Create the tables that are missing, and add the columns that are. The exit status is 1 where the registry contradicts a table."""
     from google.cloud.bigquery import Client
 
-    from product_events.tables import SchemaConflict, apply
+    from product_events.tables import DatasetElsewhere, SchemaConflict, apply
 
     events = _registry()
     try:
-        changes = apply(Client(project=project), dataset, events)
-    except (SchemaConflict, GoogleAPIError, GoogleAuthError, RequestException) as error:
+        changes = apply(Client(project=project, location=location), dataset, events)
+    except (DatasetElsewhere, SchemaConflict, GoogleAPIError, GoogleAuthError, RequestException) as error:
         _fail(error)
     for change in changes:
         out.print(f"{dataset}.{change.table}: {change.done} {', '.join(change.columns)}".rstrip(), soft_wrap=True)

@@ -18,6 +18,10 @@ class SchemaConflict(RuntimeError):
     """A table has columns that the registry contradicts; the message names each."""
 
 
+class DatasetElsewhere(RuntimeError):
+    """The dataset exists in another location; the message names both."""
+
+
 @dataclass(frozen=True)
 class Change:
     """What was done to a table: `created`, `extended` (by those columns) or `unchanged`."""
@@ -30,11 +34,17 @@ class Change:
 def apply(client: Client, dataset: str, events: Registry | None = None) -> list[Change]:
     """Create the dataset and the tables that are missing, and add the columns that are; repeating it changes nothing.
 
-    Columns are only ever added. Raises SchemaConflict, before it changes any table, where a table has a column of another type or
+    The dataset is created in the client's location; without one BigQuery creates it in the US. Raises DatasetElsewhere where it
+    exists in another. Columns are only ever added. Raises SchemaConflict, before it changes any table, where a table has a column of another type or
     one that rows could not do without; and google.api_core's exceptions.
     """
     events = events or registry()
-    client.create_dataset(dataset, exists_ok=True)
+    found = client.create_dataset(dataset, exists_ok=True)
+    if client.location and str(found.location).upper() != str(client.location).upper():
+        raise DatasetElsewhere(
+            f"Dataset {client.project}.{dataset} is in {found.location}, and {client.location} is wanted. BigQuery cannot move a "
+            f"dataset: set BIGQUERY_LOCATION to {found.location}, or copy its tables into a new dataset in {client.location}."
+        )
     reference = DatasetReference(client.project, dataset)
     wanted = {name: events.schema(name) for name in (*events.events, DEAD_LETTERS)}
     conflicts: list[str] = []

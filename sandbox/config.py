@@ -56,12 +56,19 @@ class SandboxConfig:
 
     root: Path
     ports: dict[str, int]
+    location: str = "US"
+    """The BigQuery location of every dataset."""
+    raw_project: str = PROJECT
+    """The project that sources land in. dbt builds in PROJECT."""
 
     @classmethod
     def load(cls) -> SandboxConfig:
         """Read `SANDBOX_DIR` and `SANDBOX_PORT_<NAME>` (0: any free one), fixing the ports in `ports.json` at first use.
 
-        Raises ConfigurationError for a port that is not a number from 0 to 65535.
+        `BIGQUERY_LOCATION` and `BIGQUERY_RAW_PROJECT` are fixed in `bigquery.json` in the same way: datasets cannot be moved.
+
+        Raises ConfigurationError for a port that is not a number from 0 to 65535, and where one of these two variables differs
+        from what this sandbox was started with.
         """
         root = Path(os.environ.get("SANDBOX_DIR", REPOSITORY / ".sandbox")).resolve()
         file = root / "ports.json"
@@ -72,7 +79,8 @@ class SandboxConfig:
         if ports != saved:
             root.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(ports, indent=2))
-        return cls(root, ports)
+        fixed = _fixed(root / "bigquery.json", {"BIGQUERY_LOCATION": cls.location, "BIGQUERY_RAW_PROJECT": PROJECT})
+        return cls(root, ports, fixed["BIGQUERY_LOCATION"], fixed["BIGQUERY_RAW_PROJECT"])
 
     def port(self, name: str) -> int:
         return self.ports[name]
@@ -80,6 +88,21 @@ class SandboxConfig:
     def url(self, name: str) -> str:
         """`http://127.0.0.1:<port>` of the service, with no slash at the end."""
         return f"http://{HOST}:{self.ports[name]}"
+
+
+def _fixed(file: Path, defaults: dict[str, str]) -> dict[str, str]:
+    """Return the variables as they were at first use; `defaults` are for those that were not set."""
+    given = {name: os.environ[name] for name in defaults if os.environ.get(name)}
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(defaults | given, indent=2))
+    saved: dict[str, str] = json.loads(file.read_text())
+    for name, value in given.items():
+        if value != saved[name]:
+            raise ConfigurationError(
+                f"{name} is {value!r}, and this sandbox was started with {saved[name]!r}. Unset it, or set SANDBOX_DIR to another directory"
+            )
+    return saved
 
 
 def _wanted(name: str) -> int:

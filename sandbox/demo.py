@@ -12,6 +12,7 @@ from rich.table import Table
 from sandbox import dagster_api
 from sandbox.config import SandboxConfig
 from sandbox.dagster_api import Asset
+from sandbox.services import warehouse
 
 
 class DemoError(RuntimeError):
@@ -49,6 +50,7 @@ def run(config: SandboxConfig, console: Console) -> None:
         made = sum(asset.materializable for asset in known)
         console.print(f"[bold]All {made} assets are materialized already[/bold]: nothing to do")
     _summary(config, console)
+    console.print(f"\n{warehouse.statements_analyzed(config)}", soft_wrap=True, highlight=False)
     console.print(f"\n  Dagster UI      {config.url('dagster')}/asset-groups", highlight=False)
     console.print(f"  Control room    {config.url('control')}/", highlight=False)
     console.print(

@@ -11,13 +11,17 @@ MARKER = "# Written by `sandbox up`: every vendor is a stand-in on loopback. Del
 
 
 def environment(config: SandboxConfig) -> dict[str, str]:
-    """Every variable of `.env.example`, with loopback addresses and keys that only the stand-ins accept."""
-    return {
+    """Every variable of `.env.example`, with loopback addresses and keys that only the stand-ins accept.
+
+    BIGQUERY_RAW_PROJECT is there only where it differs from GOOGLE_CLOUD_PROJECT.
+    """
+    raw = {} if config.raw_project == PROJECT else {"BIGQUERY_RAW_PROJECT": config.raw_project}
+    return raw | {
         "GOOGLE_CLOUD_PROJECT": PROJECT,
         "GOOGLE_APPLICATION_CREDENTIALS": str(config.root / "google-credentials.json"),
         "BIGQUERY_EMULATOR_HOST": config.url("bigquery"),
         "STORAGE_EMULATOR_HOST": config.url("storage"),
-        "BIGQUERY_LOCATION": "US",
+        "BIGQUERY_LOCATION": config.location,
         "DBT_TARGET": "prod",
         "FIVETRAN_API_URL": config.url("fivetran"),
         "FIVETRAN_API_KEY": "local-fivetran-key",

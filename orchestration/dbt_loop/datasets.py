@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from google.cloud import bigquery
-
 from orchestration.dbt_loop.workspace import Refused, Workspace
+from orchestration.vendors.bigquery_project import bigquery_client
 
 SECONDS = 60
 
@@ -18,7 +17,7 @@ def drop(workspace: Workspace, location: str) -> Iterator[str]:
         raise Refused(
             f"DBT_SCHEMA_PREFIX is {workspace.prefix}: only datasets whose names begin with {workspace.target}_ are dropped at once."
         )
-    client = bigquery.Client(project=workspace.database, location=location)
+    client = bigquery_client(workspace.database, location)
     found: list[str] = [one.dataset_id for one in cast(Any, client.list_datasets(timeout=SECONDS))]
     for name in sorted(name for name in found if workspace.owns(workspace.database, name)):
         client.delete_dataset(name, delete_contents=True, not_found_ok=True, timeout=SECONDS)

@@ -16,6 +16,7 @@ from orchestration.doctor.datasets import Datasets
 from orchestration.doctor.google_errors import CREDENTIALS, ERRORS, explained
 from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
 from orchestration.settings import Settings
+from orchestration.vendors.bigquery_project import bigquery_client
 
 CALL_SECONDS = 10.0
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -38,9 +39,7 @@ class Warehouse:
     def __init__(self, values: Settings, datasets: Datasets) -> None:
         self._values, self._datasets = values, datasets
         # Untyped: its annotations do not allow what its documentation does, to retry nothing.
-        self._client = Once[Any](
-            lambda: bigquery.Client(project=values.google_cloud_project, location=values.bigquery_location)
-        )
+        self._client = Once[Any](lambda: bigquery_client(values.google_cloud_project, values.bigquery_location))
         names = {*datasets.landed, *datasets.built}
         self._places = {name: Once(lambda name=name: self._place(name)) for name in names}
 

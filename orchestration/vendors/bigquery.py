@@ -135,7 +135,7 @@ def query_of(dataset: str, look: Look, number: int) -> str:
     last = "max(if(day <= current_date(), day, null)) over ()"
     return (
         f"select '{look.table}' as name, day, number, {total} as total, sum(moved) over () as moved,"
-        f" max(newest) over () as newest, [{sums}] as nulls"
+        f" max(newest) over () as newest, [{sums}] as null_counts"
         f" from (select {by_day} from {table} where {where} group by 1 union all select {nothing}) where true"
         f" qualify day is null or day >= date_sub({last}, interval {RECENT_DAYS} day)"
     )
@@ -147,6 +147,6 @@ def _counted(look: Look, rows: Sequence[Any]) -> Counted:
         rows=any_row["total"],
         moved=any_row["moved"],
         newest=any_row["newest"],
-        nulls=dict(zip(look.keys, any_row["nulls"], strict=False)),
+        nulls=dict(zip(look.keys, any_row["null_counts"], strict=False)),
         days={row["day"]: row["number"] for row in rows if row["day"] is not None},
     )

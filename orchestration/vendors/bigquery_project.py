@@ -2,17 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, ClassVar, Self
 
+from google.api_core.exceptions import GoogleAPIError, NotFound
 from google.cloud import bigquery
 
 from orchestration.settings import settings
 
 TIMEOUT_SECONDS = 300
 CALL_SECONDS = 60.0
-TYPES = {str: "STRING", int: "INTEGER", float: "FLOAT", bool: "BOOLEAN", datetime: "TIMESTAMP"}
+TYPES = {str: "STRING", int: "INT64", float: "FLOAT64", bool: "BOOL", datetime: "TIMESTAMP"}
+"""Python's types by GoogleSQL's names, which DDL, query parameters and the API's schemas all take.
+
+INTEGER, FLOAT and BOOLEAN are names of the API alone; FLOAT is an error in DDL
+(https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#TableFieldSchema, .../standard-sql/data-types).
+"""
+
+NOT_IN_LOCATION = re.compile(
+    r"Not found: Dataset (?P<project>[^\s:]+(?::[^\s:]+)?):(?P<dataset>\w+) was not found in location"
+)
+"""The error of a job in another location than its dataset's; also that of a dataset which does not exist at all
+(https://cloud.google.com/bigquery/docs/troubleshoot-queries, "dataset not found in location")."""
+
+
+class DatasetElsewhere(GoogleAPIError):
+    """A dataset is in another location than the jobs that use it."""
+
+    def __init__(self, dataset: str, location: str, wanted: str) -> None:
+        super().__init__(
+            f"Dataset {dataset} is in {location}, and BIGQUERY_LOCATION is {wanted}. BigQuery cannot move a dataset: set "
+            f"BIGQUERY_LOCATION to {location}, or copy its tables into a new dataset in {wanted} and delete this one."
+        )
+
+
+def bigquery_client(project: str, location: str) -> bigquery.Client:
+    """Return a client that creates datasets and runs jobs in `location`. All of the platform's clients are made here."""
+    return bigquery.Client(project=project, location=location)
+
+
+def require_location(dataset: bigquery.Dataset, wanted: str) -> None:
+    """Raise DatasetElsewhere where a dataset that exists is not in the wanted location."""
+    location = str(dataset.location)
+    if location.upper() != wanted.upper():
+        raise DatasetElsewhere(f"{dataset.project}.{dataset.dataset_id}", location, wanted)
 
 
 class BigQueryProject:
@@ -25,7 +61,8 @@ class BigQueryProject:
     """Whether it is the project that sources land in, and not the one that dbt builds in."""
 
     def __init__(self, project: str, location: str, retry_seconds: float) -> None:
-        self._client = bigquery.Client(project=project, location=location)
+        self._client = bigquery_client(project, location)
+        self._location = location
         self._retry = bigquery.DEFAULT_RETRY.with_timeout(retry_seconds)
 
     @classmethod
@@ -48,4 +85,18 @@ class BigQueryProject:
         return self._client.query(query, job_config=config, retry=self._retry, timeout=CALL_SECONDS, job_retry=None)
 
     def _rows(self, query: str, parameters: Mapping[str, str | datetime] | None = None) -> list[Any]:
-        return list(self._run(query, parameters).result(timeout=TIMEOUT_SECONDS, retry=self._retry))
+        with self._locating():
+            return list(self._run(query, parameters).result(timeout=TIMEOUT_SECONDS, retry=self._retry))
+
+    @contextmanager
+    def _locating(self) -> Generator[None]:
+        """Raise DatasetElsewhere where a job inside does not find a dataset that exists in another location."""
+        try:
+            yield
+        except NotFound as error:
+            if found := NOT_IN_LOCATION.search(str(error)):
+                path = f"{found['project']}.{found['dataset']}"
+                require_location(
+                    self._client.get_dataset(path, retry=self._retry, timeout=CALL_SECONDS), self._location
+                )
+            raise

@@ -13,7 +13,13 @@ from typing import Any, cast, get_args, get_type_hints
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
-from orchestration.vendors.bigquery_project import CALL_SECONDS, TIMEOUT_SECONDS, TYPES, BigQueryProject
+from orchestration.vendors.bigquery_project import (
+    CALL_SECONDS,
+    TIMEOUT_SECONDS,
+    TYPES,
+    BigQueryProject,
+    require_location,
+)
 
 STAGED_FOR = timedelta(hours=1)
 """When BigQuery deletes the rows that a process which was killed has left waiting."""
@@ -56,7 +62,10 @@ class Tables(BigQueryProject):
             try:
                 made = self._client.get_table(table.path, retry=self._retry, timeout=CALL_SECONDS)
             except NotFound:
-                self._client.create_dataset(table.dataset, exists_ok=True, retry=self._retry, timeout=CALL_SECONDS)
+                dataset = self._client.create_dataset(
+                    table.dataset, exists_ok=True, retry=self._retry, timeout=CALL_SECONDS
+                )
+                require_location(dataset, self._location)
                 made = self._client.create_table(
                     self._described(table), exists_ok=True, retry=self._retry, timeout=CALL_SECONDS
                 )
@@ -85,8 +94,9 @@ class Tables(BigQueryProject):
             load.result(timeout=TIMEOUT_SECONDS, retry=self._retry)
             moments = [getattr(row, table.since) for row in rows]
             statement = _merge(table, staged)
-            job = self._run(statement, {"first": min(moments), "last": max(moments)})
-            job.result(timeout=TIMEOUT_SECONDS, retry=self._retry)
+            with self._locating():
+                job = self._run(statement, {"first": min(moments), "last": max(moments)})
+                job.result(timeout=TIMEOUT_SECONDS, retry=self._retry)
             return job.num_dml_affected_rows or 0
         finally:
             self._client.delete_table(staged, not_found_ok=True, retry=self._retry, timeout=CALL_SECONDS)
@@ -120,13 +130,13 @@ class Tables(BigQueryProject):
 def _merge(table: Table, staged: str) -> str:
     names = [field.name for field in fields(table.row)]
     others = [name for name in names if name not in {table.key, table.since}]
-    changed = " or ".join(f"old.{name} is distinct from new.{name}" for name in others)
+    changed = " or ".join(f"existing.{name} is distinct from staged.{name}" for name in others)
     # The bounds let BigQuery read only the days that the rows are of.
     return f"""
-        merge `{table.path}` as old using `{staged}` as new
-        on old.{table.key} = new.{table.key} and old.{table.since} between @first and @last
-        when matched and ({changed}) then update set {", ".join(f"{name} = new.{name}" for name in others)}
-        when not matched then insert ({", ".join(names)}) values ({", ".join(f"new.{name}" for name in names)})
+        merge `{table.path}` as existing using `{staged}` as staged
+        on existing.{table.key} = staged.{table.key} and existing.{table.since} between @first and @last
+        when matched and ({changed}) then update set {", ".join(f"{name} = staged.{name}" for name in others)}
+        when not matched then insert ({", ".join(names)}) values ({", ".join(f"staged.{name}" for name in names)})
     """
 
 

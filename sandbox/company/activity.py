@@ -12,7 +12,7 @@ from segment.analytics import Client
 from product_events.publisher import Publisher
 from sandbox.company import behaviour, product, product_events
 from sandbox.company.tracking_plan import TRACKING_PLAN
-from sandbox.config import PROJECT, SandboxConfig
+from sandbox.config import SandboxConfig
 from sandbox.services import postgres
 from sandbox.vendors.segment.sources import write_key
 
@@ -82,7 +82,7 @@ def _load(config: SandboxConfig) -> None:
 
 
 def _publish(config: SandboxConfig, events: list[tuple[str, product_events.Event]]) -> None:
-    with Publisher(PROJECT, product_events.DATASET, spool_dir=config.root / "product-events") as publisher:
+    with Publisher(config.raw_project, product_events.DATASET, spool_dir=config.root / "product-events") as publisher:
         for name, event in events:
             properties = {column: value for column, value in event.items() if column not in ENVELOPE}
             publisher.publish(

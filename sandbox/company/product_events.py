@@ -81,7 +81,7 @@ def seed_product_events(config: SandboxConfig) -> dict[str, int]:
     if store.execute("select 1 from product_events_history"):
         return {}
     company = product.read(postgres.dsn(config))
-    client = warehouse.client(config)
+    client = warehouse.raw_client(config)
     apply(client, DATASET)
     landed = {}
     for name, events in history(company.seed, company.rows, company.now).items():

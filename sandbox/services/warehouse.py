@@ -67,3 +67,21 @@ def healthy(config: SandboxConfig) -> None:
     answer.raise_for_status()
     if not answer.json().get("jobComplete"):
         raise RuntimeError("the warehouse did not finish SELECT 1")
+
+
+def statements_analyzed(config: SandboxConfig) -> str:
+    """Return a summary of the statements that the analyzer has judged since the warehouse started, and of those that it could not judge."""
+    report = httpx.get(f"{config.url('bigquery')}/_strict", timeout=5).raise_for_status().json()
+    if "analyzed" not in report:
+        return "SQL analysis is off (SANDBOX_STRICT=off)"
+    entries = report["not_judged"]
+    listed = f": {', '.join(f'{name} {count}' for name, count in entries.items())}" if entries else ""
+    lines = [
+        f"SQL statements analyzed by GoogleSQL {report['analyzed']:,}, rejected {report['rejected']}, "
+        f"not judged {sum(entries.values())}{listed}",
+        *(
+            f"  rejected: {each['message']}: {' '.join(each['statement'].split())[:200]}"
+            for each in report["rejections"]
+        ),
+    ]
+    return "\n".join(lines)

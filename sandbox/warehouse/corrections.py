@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -56,12 +57,13 @@ def _report_the_destination_of_create_table_as() -> None:
 
 def _assign_structs() -> None:
     # `set (x) = (select as struct …)`, which dbt writes for dynamic insert_overwrite, is not understood.
-    original = script.parse_script
+    original = script.Interpreter.set
 
-    def corrected(sql: str) -> Any:
-        return original(STRUCT_ASSIGNMENT.sub(r"set \1 = (select", sql))
+    def corrected(self: Any, statement: Any) -> None:
+        text = STRUCT_ASSIGNMENT.sub(r"set \1 = (select", statement.text)
+        original(self, replace(statement, text=text))
 
-    script.parse_script = corrected
+    script.Interpreter.set = corrected
 
 
 def _look_tables_up_in_the_catalogue() -> None:

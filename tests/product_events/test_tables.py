@@ -10,7 +10,7 @@ import pytest
 from google.cloud import bigquery
 
 from product_events.registry import load
-from product_events.tables import Change, SchemaConflict, apply
+from product_events.tables import Change, DatasetElsewhere, SchemaConflict, apply
 from sandbox.config import PROJECT
 from tests.orchestration.wire import reply
 from tests.product_events.conftest import DATASET
@@ -56,6 +56,15 @@ def test_columns_are_added_and_other_types_refused_before_anything_is_changed(
     with pytest.raises(SchemaConflict, match=r"^door_opened.door is STRING, and the registry says INTEGER"):
         apply(warehouse, dataset, other)
     assert {table.table_id for table in warehouse.list_tables(dataset)} == {"door_opened", "dead_letters"}
+
+
+def test_the_dataset_is_created_in_the_clients_location(dataset: str, tmp_path: Path) -> None:
+    events = load(written(tmp_path, file()))
+    european = bigquery.Client(project=PROJECT, location="EU")
+    apply(european, dataset, events)
+    assert european.get_dataset(dataset).location == "EU"
+    with pytest.raises(DatasetElsewhere, match=rf"^Dataset {PROJECT}.{dataset} is in EU, and US is wanted"):
+        apply(bigquery.Client(project=PROJECT, location="US"), dataset, events)
 
 
 def test_a_table_that_rows_could_not_be_written_to_is_refused(

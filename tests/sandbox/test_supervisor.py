@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from sandbox.config import HOST, ConfigurationError, SandboxConfig
+from sandbox.env_file import environment
 from sandbox.supervisor import Service, ServiceError, Started, Supervisor
 
 
@@ -154,3 +155,20 @@ def test_reset_deletes_what_the_sandbox_holds_once_somebody_has_agreed(tmp_path:
     assert (refused.returncode, root.exists()) == (1, True)
     subprocess.run([*command, "--yes"], env=environment, check=True, capture_output=True)
     assert not root.exists()
+
+
+def test_location_and_raw_project_are_fixed_at_first_use(
+    config: SandboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIGQUERY_LOCATION", "EU")
+    with pytest.raises(ConfigurationError, match="BIGQUERY_LOCATION is 'EU', and this sandbox was started with 'US'"):
+        SandboxConfig.load()
+    monkeypatch.setenv("SANDBOX_DIR", str(config.root / "european"))
+    monkeypatch.setenv("BIGQUERY_RAW_PROJECT", "acme-sources")
+    first = SandboxConfig.load()
+    for name in ("BIGQUERY_LOCATION", "BIGQUERY_RAW_PROJECT"):
+        monkeypatch.delenv(name)
+    assert SandboxConfig.load() == first
+    assert (first.location, first.raw_project) == ("EU", "acme-sources")
+    variables = environment(first)
+    assert (variables["BIGQUERY_LOCATION"], variables["BIGQUERY_RAW_PROJECT"]) == ("EU", "acme-sources")

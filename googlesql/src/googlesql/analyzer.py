@@ -10,16 +10,18 @@ from typing import Any
 
 from zetasql.core.exceptions import ServerError, StatusCode
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2
-from zetasql.wasi._pb2.zetasql.proto import options_pb2, simple_catalog_pb2
+from zetasql.wasi._pb2.zetasql.proto import function_pb2, options_pb2, simple_catalog_pb2
+from zetasql.wasi._pb2.zetasql.public import function_pb2 as public_function_pb2
 from zetasql.wasi._pb2.zetasql.public import options_pb2 as public_options_pb2
 from zetasql.wasi._pb2.zetasql.public import simple_table_pb2
 
-from googlesql.language import empty_catalog, language_options
+from googlesql.language import GROUPS, SYSTEM_VARIABLES, empty_catalog, language_options
 from googlesql.names import split_quoted_paths
 from googlesql.service import Service
 from googlesql.sql_types import format_type, parse_type
 
 POSITION = re.compile(r"\s*\[at (\d+):(\d+)\]\s*$")
+GROUP = re.compile(rf"\b(?:{'|'.join(GROUPS)}):", re.IGNORECASE)
 PARTITION_COLUMNS = (("_PARTITIONTIME", "TIMESTAMP"), ("_PARTITIONDATE", "DATE"))
 WILDCARD_COLUMN = ("_TABLE_SUFFIX", "STRING")
 
@@ -40,13 +42,24 @@ class Table:
     """A table as a statement may name it.
 
     `name` is the full one, `project.dataset.table`. With `partition_time` it is partitioned by ingestion time, and has BigQuery's two
-    pseudo-columns for it; with `wildcard` it stands for several tables, and has the pseudo-column of these.
+    pseudo-columns for it; with `wildcard` it stands for several tables, and has the pseudo-column of these. `path` is how the
+    statement spells the name, where defaults do not say so: a temporary table, a view of INFORMATION_SCHEMA.
     """
 
     name: str
     columns: tuple[Column, ...]
     partition_time: bool = False
     wildcard: bool = False
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Function:
+    """A user-defined function with fixed types, under the path by which statements call it."""
+
+    path: tuple[str, ...]
+    arguments: tuple[Column, ...]
+    returns: str
 
 
 @dataclass(frozen=True)
@@ -59,10 +72,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What a statement is (`query`, `merge`, `create_table_as_select`) and the columns that a query returns."""
+    """What a statement is (`query`, `merge`, `create_table_as_select`) and the columns that a query returns.
+
+    `function` is what CREATE FUNCTION defines; it is None for a function with arguments of any type.
+    """
 
     kind: str
     columns: tuple[Column, ...]
+    function: Function | None = None
 
 
 class RejectedError(Exception):
@@ -99,11 +116,19 @@ class Analyzer:
         )
         return [tuple(name.table_name_segment) for name in response.table_name]
 
+    def parse_script(self, sql: str) -> None:
+        """Parse a script of several statements. Raises RejectedError where GoogleSQL cannot."""
+        request = local_service_pb2.ParseRequest(
+            sql_statement=split_quoted_paths(sql), options=self._language, allow_script=True
+        )
+        self._call("Parse", request, local_service_pb2.ParseResponse)
+
     def analyze(
         self,
         sql: str,
         tables: Iterable[Table] = (),
         *,
+        functions: Iterable[Function] = (),
         default_project: str | None = None,
         default_dataset: str | None = None,
         parameters: Sequence[Parameter] = (),
@@ -114,6 +139,7 @@ class Analyzer:
         Args:
             sql: One statement.
             tables: The tables that exist; only these may be named. A `default_project` and a `default_dataset` let shorter names stand for them.
+            functions: The user-defined functions that may be called.
             parameters: The types of the query's parameters.
             variables: The variables of the script around the statement.
 
@@ -129,6 +155,8 @@ class Analyzer:
         for variable in variables:
             constant = catalog.constant.add(name_path=[variable.name])
             constant.type.CopyFrom(parse_type(variable.type))
+        for function in functions:
+            _place(catalog, function.path[:-1]).custom_function.append(_user_function(function))
         response = self._call(
             "Analyze",
             local_service_pb2.AnalyzeRequest(
@@ -155,6 +183,8 @@ class Analyzer:
         for name, kind in PARTITION_COLUMNS:
             # `partition by _partitiondate` in a statement that makes a table.
             options.ddl_pseudo_columns.add(name=name, type=parse_type(kind))
+        for name, kind in SYSTEM_VARIABLES.items():
+            options.system_variables.add(name_path=name.split("."), type=parse_type(kind))
         return options
 
     def _call(self, method: str, request: Any, response_type: type[Any]) -> Any:
@@ -168,10 +198,12 @@ class Analyzer:
 def _translated(error: ServerError) -> RejectedError | NotJudgedError:
     if error.code in UNIMPLEMENTED:
         return NotJudgedError(error.message)
-    position = POSITION.search(error.message)
+    # GoogleSQL names a function that is not its own after its group. BigQuery does not.
+    message = GROUP.sub("", error.message)
+    position = POSITION.search(message)
     if position is None:
-        return RejectedError(error.message)
-    return RejectedError(error.message[: position.start()], int(position[1]), int(position[2]))
+        return RejectedError(message)
+    return RejectedError(message[: position.start()], int(position[1]), int(position[2]))
 
 
 def _register(
@@ -180,19 +212,27 @@ def _register(
     default_project: str | None,
     default_dataset: str | None,
 ) -> None:
-    project, dataset, name = table.name.rsplit(".", 2)
-    paths = [[project, dataset]]
-    if project == default_project:
-        paths.append([dataset])
-        if dataset == default_dataset:
-            paths.append([])
+    if table.path:
+        name, paths = table.path[-1], [list(table.path[:-1])]
+    else:
+        project, dataset, name = table.name.rsplit(".", 2)
+        paths = [[project, dataset]]
+        if project == default_project:
+            paths.append([dataset])
+            if dataset == default_dataset:
+                paths.append([])
     described = _described(table, name)
     for path in paths:
-        place = catalog
-        for part in path:
-            found = next((child for child in place.catalog if child.name == part), None)
-            place = place.catalog.add(name=part) if found is None else found
-        place.table.append(described)
+        _place(catalog, path).table.append(described)
+
+
+def _place(
+    catalog: simple_catalog_pb2.SimpleCatalogProto, path: Sequence[str]
+) -> simple_catalog_pb2.SimpleCatalogProto:
+    for part in path:
+        found = next((child for child in catalog.catalog if child.name == part), None)
+        catalog = catalog.catalog.add(name=part) if found is None else found
+    return catalog
 
 
 def _described(table: Table, name: str) -> simple_table_pb2.SimpleTableProto:
@@ -205,14 +245,43 @@ def _described(table: Table, name: str) -> simple_table_pb2.SimpleTableProto:
     return described
 
 
+def _user_function(function: Function) -> function_pb2.FunctionProto:
+    proto = function_pb2.FunctionProto(
+        name_path=function.path, group=GROUPS[1], mode=public_function_pb2.FunctionEnums.SCALAR
+    )
+    signature = proto.signature.add()
+    for kind, argument in (
+        *((argument.type, signature.argument.add(num_occurrences=1)) for argument in function.arguments),
+        (function.returns, signature.return_type),
+    ):
+        argument.kind = public_function_pb2.ARG_TYPE_FIXED
+        argument.type.CopyFrom(parse_type(kind))
+        argument.options.cardinality = public_function_pb2.FunctionEnums.REQUIRED
+    signature.return_type.num_occurrences = 1
+    return proto
+
+
 def _analysis(statement: Any) -> Analysis:
     # A kind of statement that shares fields with others is a message inside the message of what they share.
     kind, node, columns = "", statement, ()
     while inner := node.WhichOneof("node") if "node" in node.DESCRIPTOR.oneofs_by_name else None:
         kind, node = inner, getattr(node, inner)
+    last = node
     while node is not None and not columns:
         fields = node.DESCRIPTOR.fields_by_name
         if "output_column_list" in fields:
             columns = tuple(Column(each.name, format_type(each.column.type)) for each in node.output_column_list)
         node = node.parent if "parent" in fields else None
-    return Analysis(kind.removeprefix("resolved_").removesuffix("_node").removesuffix("_stmt"), columns)
+    name = kind.removeprefix("resolved_").removesuffix("_node").removesuffix("_stmt")
+    return Analysis(name, columns, _function_of(last) if name == "create_function" else None)
+
+
+def _function_of(statement: Any) -> Function | None:
+    arguments = statement.signature.argument
+    if any(argument.kind != public_function_pb2.ARG_TYPE_FIXED for argument in arguments):
+        return None
+    return Function(
+        tuple(statement.parent.name_path),
+        tuple(Column(each.options.argument_name, format_type(each.type)) for each in arguments),
+        format_type(statement.return_type),
+    )

@@ -50,6 +50,33 @@ FEATURES_SINCE = {
 # https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#integer_types
 TYPE_ALIASES = dict.fromkeys(("INT", "SMALLINT", "INTEGER", "BIGINT", "TINYINT", "BYTEINT"), type_pb2.TYPE_INT64)
 
+GROUPS = ("BIGQUERY_BUILTIN", "USER_DEFINED")
+"""Groups of the functions that GoogleSQL itself lacks."""
+
+# https://cloud.google.com/bigquery/docs/reference/system-variables
+SYSTEM_VARIABLES = {
+    "current_job_id": "STRING",
+    "dataset_id": "STRING",
+    "dataset_project_id": "STRING",
+    "error.formatted_stack_trace": "STRING",
+    "error.message": "STRING",
+    "error.stack_trace": "ARRAY<STRUCT<line INT64, column INT64, filename STRING, location STRING>>",
+    "error.statement_text": "STRING",
+    "last_job_id": "STRING",
+    "location": "STRING",
+    "project_id": "STRING",
+    "query_label": "STRING",
+    "row_count": "INT64",
+    "script.bytes_billed": "INT64",
+    "script.bytes_processed": "INT64",
+    "script.creation_time": "TIMESTAMP",
+    "script.job_id": "STRING",
+    "script.num_child_jobs": "INT64",
+    "script.slot_ms": "INT64",
+    "session_id": "STRING",
+    "time_zone": "STRING",
+}
+
 STATEMENTS = """
 ALTER_ENTITY ALTER_MATERIALIZED_VIEW ALTER_MODEL ALTER_SCHEMA ALTER_TABLE ALTER_VIEW ASSERT ASSIGNMENT AUX_LOAD_DATA BEGIN CALL COMMIT CREATE_ENTITY
 CREATE_EXTERNAL_TABLE CREATE_FUNCTION CREATE_INDEX CREATE_MATERIALIZED_VIEW CREATE_MODEL CREATE_PROCEDURE CREATE_ROW_ACCESS_POLICY CREATE_SCHEMA
@@ -99,7 +126,7 @@ def _simple(kind: int) -> type_pb2.TypeProto:
 
 def _function(name: str, result: int, required: list, optional: list) -> function_pb2.FunctionProto:
     function = function_pb2.FunctionProto(
-        name_path=[name], group="BigQuery", mode=public_function_pb2.FunctionEnums.SCALAR
+        name_path=[name], group=GROUPS[0], mode=public_function_pb2.FunctionEnums.SCALAR
     )
     signature = function.signature.add()
     signature.return_type.CopyFrom(_argument(_simple(result), public_function_pb2.FunctionEnums.REQUIRED))

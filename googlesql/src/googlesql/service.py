@@ -28,7 +28,7 @@ class Service(WasmClient):
         config.shared_memory = True
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as settings:
             # The cache is wasmtime's own, which knows versions of itself and of the module. It has no setting but a file.
-            settings.write(f'[cache]\ndirectory = "{_cache_directory()}"\n')
+            settings.write(f'[cache]\ndirectory = "{cache_directory()}"\n')
             settings.flush()
             config.cache = settings.name
         self.store = Store(Engine(config))
@@ -52,21 +52,29 @@ class Service(WasmClient):
         return ctypes.addressof(self.memory.data_ptr().contents)
 
 
-def _cache_directory() -> Path:
-    """Return the folder for compiled modules, absolute as wasmtime wants it: the user's cache, else one of this machine's temporary folder."""
-    for base in (
+def cache_directory() -> Path:
+    """Return the folder for compiled modules, absolute as wasmtime wants it.
+
+    It is GOOGLESQL_CACHE_DIR, else one in the user's cache, else one of this machine's temporary folder.
+    """
+    home, cache = os.environ.get("HOME"), os.environ.get("XDG_CACHE_HOME")
+    for wanted in (
         os.environ.get("GOOGLESQL_CACHE_DIR"),
-        os.environ.get("XDG_CACHE_HOME"),
-        os.environ.get("HOME") and f"{os.environ['HOME']}/.cache",
+        cache and f"{cache}/googlesql",
+        home and f"{home}/.cache/googlesql",
     ):
-        if base and Path(base).is_absolute():
-            folder = Path(base) / "googlesql"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError:
-                continue
-            if os.access(folder, os.W_OK):
-                return folder.resolve()
+        if wanted and Path(wanted).is_absolute() and _is_writable(Path(wanted)):
+            return Path(wanted).resolve()
     folder = Path(tempfile.gettempdir()) / f"googlesql-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder.resolve()
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Asked by writing: os.access says yes of a file system that is mounted for reading.
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -20,7 +20,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sandbox.config import PROJECT
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.fivetran import schema, state, sync
 from sandbox.vendors.zendesk import EMAIL
@@ -113,7 +112,7 @@ class _Api:
     def destination(self, group: str) -> Any:
         if group != state.GROUP:
             raise _problem(404, "NotFound_Destination", f"Cannot find destination with id '{group}'")
-        config = {"project_id": PROJECT, "data_set_location": "US"}
+        config = {"project_id": self._context.config.raw_project, "data_set_location": self._context.config.location}
         return _done({
             "id": group, "group_id": group, "service": "big_query", "region": "GCP_US_EAST4", "setup_status": "CONNECTED",
             "time_zone_offset": "0", "config": config,

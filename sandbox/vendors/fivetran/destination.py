@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from google.cloud import bigquery
 from google.cloud.exceptions import NotFound
 
-from sandbox.config import PROJECT
+from sandbox.services.bigquery import client_of_environment
 from sandbox.vendors.fivetran.sources import TIMESTAMP, Table
 
 SYNCED, DELETED = "_fivetran_synced", "_fivetran_deleted"
@@ -34,7 +34,7 @@ class Destination:
     """One dataset. Times are those of the sync: every row that a sync writes carries its start as `_fivetran_synced`."""
 
     def __init__(self, dataset: str) -> None:
-        self._client = bigquery.Client(project=PROJECT)
+        self._client = client_of_environment(raw=True)
         self._dataset = dataset
         self._client.create_dataset(dataset, exists_ok=True)
 

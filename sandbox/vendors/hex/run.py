@@ -6,9 +6,8 @@ import logging
 import threading
 import time
 
-from google.cloud import bigquery
-
 from sandbox.config import PROJECT
+from sandbox.services.bigquery import client_of_environment
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Fault
 from sandbox.vendors.hex import state
@@ -55,7 +54,7 @@ class _Run:
         for fault in self._faults("run_failure"):
             self._context.faults.consume(fault)
             raise CellError("a cell failed, as it was told to")
-        client = bigquery.Client(project=PROJECT)
+        client = client_of_environment()
         tables = self._store.execute(
             "select distinct reads from hex_table where project = ? and reads is not null", (self._project_id,)
         )

@@ -8,6 +8,7 @@ from typing import Any
 from google.cloud import bigquery
 
 from sandbox.config import PROJECT
+from sandbox.services.bigquery import client_of_environment
 
 DATASET = "hightouch_audit"
 RUNS = {
@@ -21,7 +22,7 @@ CHANGELOG = dict.fromkeys(("sync_id", "sync_run_id", ROW, "op_type", "status", "
 
 def write(run: dict[str, Any], changes: list[dict[str, Any]]) -> None:
     """Append a run and what it did to each row: one load job a table, the two at once."""
-    client = bigquery.Client(project=PROJECT)
+    client = client_of_environment()
     client.create_dataset(DATASET, exists_ok=True)
     log = [change | {"fields": json.dumps(change["fields"])} for change in changes]
     jobs = [_load(client, "sync_changelog", CHANGELOG, log), _load(client, "sync_runs", RUNS, [run])]

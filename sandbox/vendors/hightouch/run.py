@@ -14,7 +14,7 @@ from typing import Any
 
 from google.cloud import bigquery
 
-from sandbox.config import PROJECT
+from sandbox.services.bigquery import client_of_environment
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch import audit, catalogue, destination, state
 from sandbox.vendors.hightouch.state import Counts, Known
@@ -105,7 +105,7 @@ class _Run:
 
     def _query(self) -> dict[str, dict[str, Any]]:
         """The model's rows by key, each as the fields that the destination should have."""
-        result = bigquery.Client(project=PROJECT).query(self._model.query).result(timeout=120)
+        result = client_of_environment().query(self._model.query).result(timeout=120)
         names = {column.name for column in result.schema}
         if missing := {*self._sync.mappings, self._model.primary_key} - names:
             raise SyncError(f"The model has no column {', '.join(sorted(missing))}, which the sync maps.")

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 
 from google.api_core.exceptions import NotFound
-from google.cloud import bigquery
 
 from sandbox.config import PROJECT
+from sandbox.services.bigquery import client_of_environment
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.omni import state
 
@@ -43,7 +43,7 @@ def _columns(context: VendorContext) -> Iterator[tuple[str, str]]:
     for fault in context.faults.active("omni", kind="job_failure"):
         context.faults.consume(fault)
         raise RefreshError("the connection's credentials were refused, as they were told to be")
-    client = bigquery.Client(project=PROJECT)
+    client = client_of_environment()
     for view in sorted({view for view, _field in state.fields(state.all_queries(context.store))}):
         schema, _, table = view.partition("__")
         try:

@@ -38,7 +38,7 @@ class BadRequest(ValueError):
 
 def build(context: VendorContext) -> FastAPI:
     inbox = Inbox(context.store)
-    loader = Loader(inbox, bigquery.client(context.config))
+    loader = Loader(inbox, bigquery.raw_client(context.config))
     loader.start()
     app = FastAPI(title="Segment", openapi_url=None)
 

@@ -35,7 +35,7 @@ def seed_history(config: SandboxConfig) -> dict[str, int]:
         destinations[dataset].replace(table, found, TRACKING_PLAN[dataset][table])
         return f"{dataset}.{table}", len(found)
 
-    client = bigquery.client(config)
+    client = bigquery.raw_client(config)
     destinations = {source: Destination(client, source) for source in TRACKING_PLAN}
     with ThreadPoolExecutor(TABLES_AT_ONCE) as pool:
         jobs = [pool.submit(land, source, table) for source, plan in TRACKING_PLAN.items() for table in plan]

@@ -354,11 +354,7 @@ def test_dbt_declares_the_columns_that_are_exported() -> None:
         for table in source["tables"]:
             columns = {column["name"]: column["data_type"].upper() for column in table["columns"]}
             declared[f"{source['schema']}.{table['name']}"] = columns
-    legacy = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
-    exported = {
-        table.path: {column.name: legacy.get(column.field_type, column.field_type) for column in table.schema()}
-        for table in TABLES
-    }
+    exported = {table.path: {column.name: column.field_type for column in table.schema()} for table in TABLES}
     assert declared == exported
     assert all(
         fields(table.row) and column.field_type in TYPES.values() for table in TABLES for column in table.schema()

@@ -9,8 +9,12 @@ import pytest
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
+from orchestration.vendors.bigquery import Warehouse
+from orchestration.vendors.bigquery_project import TYPES, DatasetElsewhere
 from orchestration.vendors.bigquery_tables import Table, Tables
 from sandbox.config import PROJECT, SandboxConfig
+from tests.orchestration.wire import reply
+from tests.product_events.faulty import network
 
 DAY = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
@@ -27,6 +31,10 @@ class Row:
 @dataclass(frozen=True)
 class Wider(Row):
     note: str | None = None
+    seats: int | None = None
+    rate: float | None = None
+    active: bool | None = None
+    ended_at: datetime | None = None
 
 
 TABLE = Table("written", "rows", Row, key="name", since="at")
@@ -76,8 +84,52 @@ def test_a_table_gets_the_columns_that_it_lacks(tables: Tables) -> None:
     tables.merge(TABLE, [Row("a", DAY)])
     wider = Table("written", "rows", Wider, key="name", since="at")
     tables.ensure(wider)
-    assert tables.merge(wider, [Wider("b", DAY, note="new")]) == 1
-    assert [row[-1] for row in stored()] == [None, "new"]
+    assert tables.merge(wider, [Wider("b", DAY, note="new", seats=2, rate=0.5, active=True, ended_at=DAY)]) == 1
+    assert [row[-5:] for row in stored()] == [(None,) * 5, ("new", 2, 0.5, True, DAY)]
+
+
+def test_columns_have_only_types_that_ddl_takes() -> None:
+    columns = Table("written", "rows", Wider, key="name", since="at").schema()
+    api_only = {"INTEGER", "FLOAT", "BOOLEAN", "RECORD"}
+    assert {column.field_type for column in columns} == {"STRING", "INT64", "FLOAT64", "BOOL", "TIMESTAMP"}
+    assert not api_only & set(TYPES.values())
+
+
+def test_a_dataset_is_created_in_the_location_of_the_settings(company: SandboxConfig) -> None:
+    client = bigquery.Client(project=PROJECT)
+    try:
+        Tables(PROJECT, "EU", 60).ensure(TABLE)
+        assert client.get_dataset("written").location == "EU"
+        Tables(PROJECT, "eu", 60).ensure(Table("written", "others", Row, key="name", since="at"))
+        with pytest.raises(DatasetElsewhere) as raised:
+            Tables(PROJECT, "US", 60).ensure(Table("written", "third", Row, key="name", since="at"))
+    finally:
+        client.delete_dataset("written", delete_contents=True)
+    assert str(raised.value) == (
+        f"Dataset {PROJECT}.written is in EU, and BIGQUERY_LOCATION is US. BigQuery cannot move a dataset: set BIGQUERY_LOCATION"
+        " to EU, or copy its tables into a new dataset in US and delete this one."
+    )
+
+
+def test_a_job_that_does_not_find_a_dataset_of_another_location_says_so(
+    company: SandboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is BigQuery's, put on the wire between client and warehouse."""
+    client = bigquery.Client(project=PROJECT)
+    client.create_dataset("written")
+    refusal = f"Not found: Dataset {PROJECT}:written was not found in location EU"
+    body = {"error": {"code": 404, "message": refusal, "errors": [{"reason": "notFound", "message": refusal}]}}
+    try:
+        with network(company.url("bigquery")) as between:
+            monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+            between.query = lambda _body: reply(404, body)
+            with pytest.raises(DatasetElsewhere, match=r"written is in US, and BIGQUERY_LOCATION is EU"):
+                Warehouse(PROJECT, "EU", 60).schemas("written")
+            absent = {"error": {"code": 404, "message": refusal.replace("written", "absent")}}
+            between.query = lambda _body: reply(404, absent)
+            assert Warehouse(PROJECT, "EU", 60).schemas("absent") == {}
+    finally:
+        client.delete_dataset("written", delete_contents=True)
 
 
 def test_a_table_says_how_it_is_laid_out(tables: Tables) -> None:
