@@ -8,7 +8,7 @@ from typing import Literal
 
 from googlesql.sql_types import UnknownTypeError, format_type, parse_type
 
-from googlesql import Analysis, Analyzer, Column, NotJudgedError, Parameter, RejectedError, Table
+from googlesql import Analysis, Analyzer, Column, NotJudgedError, Parameter, Registered, RejectedError, Table
 
 Kind = Literal["source", "seed", "model", "snapshot", "test", "unit_test", "consumer"]
 SQL_START = "(\n"
@@ -106,18 +106,26 @@ class Catalog:
     """The tables of the project by dataset and name: the same in every Google Cloud project that the platform may be given."""
 
     def __init__(self) -> None:
-        self._relations: dict[tuple[str, str], Relation] = {}
+        self._relations: dict[tuple[str, str], tuple[str, Relation]] = {}
         self._built: set[str] = set()
 
     def put(self, table: str, relation: Relation, *, built: bool) -> None:
         """Register `project.dataset.name`; `built` says that dbt makes it."""
-        key = _key(table.rsplit(".", 2))
-        self._relations[key] = relation
+        project, dataset, name = table.rsplit(".", 2)
+        self._relations[dataset, name] = (project, relation)
         if built:
-            self._built.add(key[0])
+            self._built.add(dataset)
+
+    def tables(self, project: str) -> Iterator[Table]:
+        """Each table whose columns are known, in a project of that name and in its own."""
+        for (dataset, name), (own, relation) in self._relations.items():
+            if relation.columns is not None:
+                for each in {project, own}:
+                    yield Table(f"{each}.{dataset}.{name}", relation.columns, relation.partition_time)
 
     def find(self, dataset: str, name: str) -> Relation | None:
-        return self._relations.get((dataset, name))
+        found = self._relations.get((dataset, name))
+        return found[1] if found else None
 
     def is_built(self, dataset: str) -> bool:
         """Whether dbt builds tables in a dataset."""
@@ -131,15 +139,18 @@ class Judge:
         self.catalog = Catalog()
         self.verdict = Verdict()
         self._analyzer, self._project = analyzer, project
+        self._registered: Registered | None = None
+        self._unregistered: set[str] = set()
 
     def judge_nodes(self, nodes: Iterable[Node], selected: frozenset[str] | None = None) -> None:
         """Judge nodes, those upstream first. Only what is `selected` is reported; None is everything."""
-        ordered = {node.id: node for node in in_order(nodes)}
-        # A test may be upstream of nothing, and reads what is not upstream of it in dbt's graph.
-        for node in ordered.values():
+        ordered = in_order(nodes)
+        for node in ordered:
             if node.kind != "test":
                 self._judge_node(node, report=selected is None or node.id in selected)
-        for node in ordered.values():
+        # Last, since nothing reads a test: all of them are analyzed with the same tables.
+        self._renew()
+        for node in ordered:
             if node.kind == "test" and (selected is None or node.id in selected):
                 self._judge_node(node, report=True)
 
@@ -150,17 +161,21 @@ class Judge:
             return
         self._try(consumer.id, consumer.sql, consumer.parameters, report=True, lines_before=0)
 
-    def analyze(self, sql: str, parameters: Sequence[Parameter] = (), *, more: Iterable[Table] = ()) -> Analysis:
-        """Analyze one statement against the catalog and `more` tables.
+    def analyze(self, sql: str, parameters: Sequence[Parameter] = ()) -> Analysis:
+        """Analyze one statement against the tables of the catalog.
 
         Raises RejectedError and NotJudgedError.
         """
-        known = {table.name: table for table in more}
-        tables: dict[str, Table] = {}
-        for path in self._analyzer.referenced_tables(sql):
-            name = self._full_name(path)
-            tables[name] = known[name] if name in known else self._table(name, path)
-        return self._analyzer.analyze(sql, tables.values(), default_project=self._project, parameters=parameters)
+        if self._registered is None:
+            self._registered = self._analyzer.register(
+                self.catalog.tables(self._project), default_project=self._project
+            )
+        try:
+            return self._analyzer.analyze_registered(sql, self._registered, parameters)
+        except RejectedError:
+            # A table that is not known is a reason of its own; then the statement is analyzed with what it names alone.
+            tables = [self._table(path) for path in self._analyzer.referenced_tables(sql)]
+            return self._analyzer.analyze(sql, tables, default_project=self._project, parameters=parameters)
 
     def _judge_node(self, node: Node, *, report: bool) -> None:
         declared = self._declared(node, report=report)
@@ -175,6 +190,8 @@ class Judge:
             unknown = f"the {node.kind} `{node.name}` declares no `data_type` for its columns"
             self._put(node, declared or Relation(None, unknown))
             return
+        if not self._unregistered.isdisjoint(node.reads):
+            self._renew()
         analysis = self._try(node.id, statement(node, node.sql), report=report)
         if analysis is None:
             self._put(
@@ -187,12 +204,22 @@ class Judge:
         if report:
             self.verdict.rejected += compare_contract(node, analysis.columns)
         self._put(node, declared if node.contract and declared else Relation(analysis.columns))
-        if node.incremental_sql is not None and node.incremental_sql != node.sql:
-            self._try(node.id, statement(node, node.incremental_sql), report=report, incremental=True)
+        if report and node.incremental_sql is not None and node.incremental_sql != node.sql:
+            # It reads its own table too.
+            self._renew()
+            self._try(node.id, statement(node, node.incremental_sql), report=True, incremental=True)
 
     def _put(self, node: Node, relation: Relation) -> None:
         if node.table:
             self.catalog.put(node.table, relation, built=node.kind != "source")
+            self._unregistered.add(node.id)
+
+    def _renew(self) -> None:
+        """Have what was put since be registered with the rest before the next statement."""
+        if self._registered is not None:
+            self._analyzer.unregister(self._registered)
+        self._registered = None
+        self._unregistered.clear()
 
     def _declared(self, node: Node, *, report: bool) -> Relation | None:
         """Return the columns that YAML declares with their types; None unless there is one, and each has a type.
@@ -242,28 +269,26 @@ class Judge:
             self.verdict.analyzed += 1
         return analysis
 
-    def _full_name(self, path: Sequence[str]) -> str:
+    def _table(self, path: Sequence[str]) -> Table:
+        """The table of a path in a statement. Raises NotJudgedError where its columns are not known, and RejectedError where dbt would have to build it."""
         parts = [part for segment in path for part in segment.split(".")] if len(path) == 1 else list(path)
+        shown = ".".join(parts)
         if len(parts) < 2:
-            raise NotJudgedError(f"it reads `{'.'.join(parts)}`, which has no dataset")
+            raise NotJudgedError(f"it reads `{shown}`, which has no dataset")
         if any(part.upper() == "INFORMATION_SCHEMA" for part in parts):
             raise NotJudgedError("it reads INFORMATION_SCHEMA")
         if parts[-1].endswith("*"):
-            raise NotJudgedError(f"it reads the wildcard table `{'.'.join(parts)}`")
-        return ".".join(parts if len(parts) > 2 else [self._project, *parts])
-
-    def _table(self, name: str, path: Sequence[str]) -> Table:
-        _, dataset, table = name.rsplit(".", 2)
-        relation = self.catalog.find(dataset, table)
-        shown = ".".join(path)
-        if relation is None and self.catalog.is_built(dataset):
+            raise NotJudgedError(f"it reads the wildcard table `{shown}`")
+        relation = self.catalog.find(parts[-2], parts[-1])
+        if relation is None and self.catalog.is_built(parts[-2]):
             raise RejectedError(
-                f"Table not found: {shown}. The dbt project builds the dataset `{dataset}`, but no such table"
+                f"Table not found: {shown}. The dbt project builds the dataset `{parts[-2]}`, but no such table"
             )
         if relation is None:
             raise NotJudgedError(f"it reads `{shown}`, which no model or source of the dbt project is")
         if relation.columns is None:
             raise NotJudgedError(relation.reason)
+        name = shown if len(parts) > 2 else f"{self._project}.{shown}"
         return Table(name, relation.columns, relation.partition_time)
 
 
@@ -279,22 +304,17 @@ def statement(node: Node, sql: str) -> str:
     return f"create or replace {what} `{'`.`'.join((node.table or '').rsplit('.', 2))}`{cluster} as {SQL_START}{sql}\n)"
 
 
-def in_order(nodes: Iterable[Node]) -> Iterator[Node]:
-    """The nodes, each after those that it reads."""
-    left = {node.id: node for node in nodes}
-    done: set[str] = set()
+def in_order(nodes: Iterable[Node]) -> list[Node]:
+    """The nodes by how many are upstream of them in a row, so that each is after those that it reads."""
+    known = {node.id: node for node in nodes}
+    depths: dict[str, int] = {}
 
-    def visit(node: Node) -> Iterator[Node]:
-        if node.id in done:
-            return
-        done.add(node.id)
-        for upstream in node.reads:
-            if upstream in left:
-                yield from visit(left[upstream])
-        yield node
+    def depth(id_: str) -> int:
+        if id_ not in depths:
+            depths[id_] = 1 + max((depth(upstream) for upstream in known[id_].reads if upstream in known), default=0)
+        return depths[id_]
 
-    for node in left.values():
-        yield from visit(node)
+    return sorted(known.values(), key=lambda node: depth(node.id))
 
 
 def compare_contract(node: Node, columns: Sequence[Column]) -> Iterator[Rejection]:
@@ -319,10 +339,6 @@ def compare_contract(node: Node, columns: Sequence[Column]) -> Iterator[Rejectio
 def canonical(type_text: str) -> str:
     """One spelling for each type: `integer` is INT64. Raises UnknownTypeError."""
     return format_type(parse_type(type_text))
-
-
-def _key(parts: Sequence[str]) -> tuple[str, str]:
-    return parts[-2], parts[-1]
 
 
 def tally(reasons: Iterable[str]) -> Mapping[str, int]:
