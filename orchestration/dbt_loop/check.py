@@ -52,7 +52,9 @@ class Finding:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         compiled = f" (compiled: {self.compiled})" if self.compiled else ""
-        return f"{place}: {self.message}\n  {self.node}{compiled}"
+        # Google lists every signature that a function has; the argument types before that say enough.
+        message = " ".join(self.message.partition("\n  Signature")[0].split())
+        return f"{place}: {message}\n  {self.node}{compiled}"
 
 
 @dataclass(frozen=True)

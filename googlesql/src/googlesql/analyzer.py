@@ -233,7 +233,9 @@ def _translated(error: ServerError) -> RejectedError | NotJudgedError:
     if error.code in UNIMPLEMENTED:
         return NotJudgedError(error.message)
     # GoogleSQL names a function that is not its own after its group. BigQuery does not.
-    message = GROUP.sub("", error.message)
+    # The library keeps the first line of a message; the others say which signatures there are, and where the fault is.
+    text = error.raw_error.partition("Message: ")[2] or error.message
+    message = GROUP.sub("", text)
     position = POSITION.search(message)
     if position is None:
         return RejectedError(message)
