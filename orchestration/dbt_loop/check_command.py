@@ -5,35 +5,53 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import yaml
+from rich.console import Console
+from rich.progress import Progress
 
 from orchestration.dbt_loop.workspace import Refused, project_folder
 from orchestration.settings import DbtSettings, SettingsError, dbt_settings
 
 if TYPE_CHECKING:
-    from orchestration.dbt_loop.check import Report
+    from orchestration.dbt_loop.check_report import Report
+    from orchestration.dbt_loop.check_sql import Statement, Verdict
 
 UNCONFIGURED = {"GOOGLE_CLOUD_PROJECT": "any-project", "DBT_TARGET": "prod"}
 """What stands for settings that are not set, as in CI: their values do not matter offline."""
 
 
-def run(select: Sequence[str], variables: str, out: Callable[[str], None], *, as_json: bool) -> bool:
+def run(
+    select: Sequence[str], variables: str, out: Callable[[str], None], *, as_json: bool, dry_run: bool = False
+) -> bool:
     """Check the dbt project that the working directory is in; print the report; return whether nothing was rejected.
 
-    Raises Refused without the analyzer, for variables that are no mapping, and where dbt cannot compile.
+    Raises Refused without the analyzer, for variables that are no mapping, and where dbt cannot compile; SettingsError and
+    google.api_core's exceptions for a dry run.
     """
-    if find_spec("googlesql") is None:
-        raise Refused("The package `googlesql` is not installed. Install the development environment: `make install`.")
-    from orchestration.dbt_loop.check import check
-    from orchestration.dbt_loop.check_consumers import consumers
+    try:
+        from orchestration.dbt_loop.check import check
+        from orchestration.dbt_loop.check_consumers import consumers
+    except ModuleNotFoundError as error:
+        if error.name != "googlesql":
+            raise
+        raise Refused(
+            "The package `googlesql` is not installed. Install the development environment: `make install`."
+        ) from error
 
-    values = _settings()
+    values = dbt_settings() if dry_run else _settings()
     found = consumers(values.dataplatform_state_dir) if not select else ()
-    report = check(project_folder(Path.cwd()), values.google_cloud_project, _variables(variables), found, select)
+    report = check(
+        project_folder(Path.cwd()),
+        values.google_cloud_project,
+        _variables(variables),
+        found,
+        select,
+        partial(_dry_run, values) if dry_run else None,
+    )
     out(json.dumps(report.as_json(), indent=1) if as_json else text(report))
     return not report.findings
 
@@ -61,6 +79,19 @@ def _settings() -> DbtSettings:
         for name, value in UNCONFIGURED.items():
             os.environ.setdefault(name, value)
         return dbt_settings()
+
+
+def _dry_run(values: DbtSettings, statements: Sequence[Statement]) -> Verdict:
+    from google.cloud import bigquery
+
+    from orchestration.dbt_loop.check_dry_run import judge
+
+    client = bigquery.Client(project=values.modelled_project, location=values.bigquery_location)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(
+            f"Dry runs in {values.modelled_project}, {values.bigquery_location}", total=len(statements)
+        )
+        return judge(statements, client, lambda done: progress.update(task, completed=done))
 
 
 def _variables(text: str) -> dict[str, Any]:

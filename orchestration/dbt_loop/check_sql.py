@@ -43,6 +43,8 @@ class Node:
     cluster_by: tuple[str, ...] = ()
     fail_calc: str = "count(*)"
     incremental_sql: str | None = None
+    incremental_problem: str | None = None
+    """Why dbt cannot compile that."""
     added: tuple[tuple[str, str], ...] = ()
     """What dbt adds to a snapshot's columns: expressions with their names."""
     problem: str | None = None
@@ -61,6 +63,16 @@ class Consumer:
     sql: str
     parameters: tuple[Parameter, ...] = ()
     problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement to be judged elsewhere. `lines_before` are those before the compiled SQL."""
+
+    node: str
+    sql: str
+    lines_before: int = 0
+    parameters: tuple[Parameter, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,9 @@ class Judge:
         if report:
             self.verdict.rejected += compare_contract(node, analysis.columns)
         self._put(node, declared if node.contract and declared else Relation(analysis.columns))
-        if report and node.incremental_sql is not None and node.incremental_sql != node.sql:
+        if report and node.incremental_problem:
+            self.verdict.not_judged.append(NotJudged(node.id, f"of a run after the first, {node.incremental_problem}"))
+        elif report and node.incremental_sql is not None and node.incremental_sql != node.sql:
             # It reads its own table too.
             self._renew()
             self._try(node.id, statement(node, node.incremental_sql), report=True, incremental=True)

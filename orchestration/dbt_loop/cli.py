@@ -128,6 +128,13 @@ def check(
         ),
     ] = None,
     variables: Annotated[str, typer.Option("--vars", help="dbt's variables, as YAML.")] = "{}",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Have the configured BigQuery judge each statement instead, against the tables as they are.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compile the project without a connection, and have Google's analyzer judge each statement, and those of consumers in the saved state.
@@ -137,7 +144,7 @@ def check(
     with _told():
         from orchestration.dbt_loop.check_command import run
 
-        if not run(select or (), variables, _out, as_json=as_json):
+        if not run(select or (), variables, _out, as_json=as_json, dry_run=dry_run):
             raise typer.Exit(1)
 
 
