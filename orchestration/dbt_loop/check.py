@@ -105,16 +105,15 @@ def _judge_unit_tests(dbt: Dbt, manifest: Manifest, judge: Judge, select: Sequen
     """Judge the unit tests by what dbt sends when it runs them, and return that; those of a rejected model would repeat its fault."""
     verdict = judge.verdict
     unsound = {one.node for one in verdict.rejected if not one.contract} | {one.node for one in verdict.not_judged}
-    warehouse = UnitTests(judge)
+    models = {id_: manifest.nodes[test.depends_on.nodes[0]] for id_, test in manifest.unit_tests.items()}
+    tested = {id_: f"{model.database}.{model.schema}.{model.alias}" for id_, model in models.items()}
+    warehouse = UnitTests(judge, tested)
     messages = dbt.unit_tests(manifest, warehouse, select)
-    for id_ in warehouse.judged | messages.keys():
-        model = manifest.unit_tests[id_].depends_on.nodes[0]
+    for id_ in warehouse.statements.keys() | messages.keys():
         if id_ not in messages:
             verdict.analyzed += 1
-        elif model in unsound:
-            verdict.not_judged.append(
-                NotJudged(id_, f"its model `{manifest.nodes[model].name}` was rejected or not judged")
-            )
+        elif models[id_].unique_id in unsound:
+            verdict.not_judged.append(NotJudged(id_, f"its model `{models[id_].name}` was rejected or not judged"))
         elif id_ in warehouse.not_judged:
             verdict.not_judged.append(NotJudged(id_, warehouse.not_judged[id_]))
         elif ASKS in messages[id_]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -18,7 +18,7 @@ from orchestration.settings import DbtSettings, SettingsError, dbt_settings
 
 if TYPE_CHECKING:
     from orchestration.dbt_loop.check_report import Report
-    from orchestration.dbt_loop.check_sql import Statement, Verdict
+    from orchestration.dbt_loop.check_sql import Consumer, Statement, Verdict
 
 UNCONFIGURED = {"GOOGLE_CLOUD_PROJECT": "any-project", "DBT_TARGET": "prod"}
 """What stands for settings that are not set, as in CI: their values do not matter offline."""
@@ -34,7 +34,6 @@ def run(
     """
     try:
         from orchestration.dbt_loop.check import check
-        from orchestration.dbt_loop.check_consumers import consumers
     except ModuleNotFoundError as error:
         if error.name != "googlesql":
             raise
@@ -43,7 +42,7 @@ def run(
         ) from error
 
     values = dbt_settings() if dry_run else _settings()
-    found = consumers(values.dataplatform_state_dir) if not select else ()
+    found = () if select else _consumers(values.dataplatform_state_dir)
     report = check(
         project_folder(Path.cwd()),
         values.google_cloud_project,
@@ -79,6 +78,15 @@ def _settings() -> DbtSettings:
         for name, value in UNCONFIGURED.items():
             os.environ.setdefault(name, value)
         return dbt_settings()
+
+
+def _consumers(state: Path) -> Iterable[Consumer]:
+    if not any(state.glob("*.json")):
+        return ()
+    # It imports Dagster, which takes seconds.
+    from orchestration.dbt_loop.check_consumers import consumers
+
+    return consumers(state)
 
 
 def _dry_run(values: DbtSettings, statements: Sequence[Statement]) -> Verdict:

@@ -75,8 +75,15 @@ def _explo(state: str, file: str) -> Iterator[Consumer]:
             # Every variable has a value, so that optional clauses are analyzed too.
             given = dict.fromkeys(tenants.variables(dataset.query), "v")
             rendered = tenants.render(dataset.query, given)
-            parameters = tuple(Parameter(parameter, "STRING") for parameter in rendered.parameters)
-            yield Consumer(f"explo/{known.slug}/{dataset.name}", name, file, rendered.sql, parameters)
+            yield Consumer(
+                f"explo/{known.slug}/{dataset.name}",
+                name,
+                file,
+                rendered.sql,
+                tuple(Parameter(parameter, "STRING") for parameter in rendered.parameters),
+                problem="a variable of it is pasted into the SQL" if tenants.pastes(dataset.query) else None,
+                guessed_types=bool(rendered.parameters.keys() - {tenants.TENANT}),
+            )
 
 
 def _omni(state: str, file: str) -> Iterator[Consumer]:

@@ -12,6 +12,8 @@ from googlesql import Analysis, Analyzer, Column, NotJudgedError, Parameter, Reg
 
 Kind = Literal["source", "seed", "model", "snapshot", "test", "unit_test", "consumer"]
 SQL_START = "(\n"
+OF_TYPES = ("No matching signature", "LIMIT expects", "OFFSET expects")
+"""What Google's messages on wrong types begin with."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ class Node:
 
 @dataclass(frozen=True)
 class Consumer:
-    """A statement of a vendor's object. `problem` says why it cannot be judged."""
+    """A statement of a vendor's object. `problem` says why it cannot be judged.
+
+    With `guessed_types`, the vendor does not say of which type a parameter is: what is wrong with types then is not sure.
+    """
 
     id: str
     name: str
@@ -63,6 +68,7 @@ class Consumer:
     sql: str
     parameters: tuple[Parameter, ...] = ()
     problem: str | None = None
+    guessed_types: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,11 +166,13 @@ class Judge:
         for node in ordered:
             if node.kind != "test":
                 self._judge_node(node, report=selected is None or node.id in selected)
-        # Last, since nothing reads a test: all of them are analyzed with the same tables.
+        # Last, since nothing reads them, and they read what is upstream of nothing: they are analyzed with the same tables.
         self._renew()
         for node in ordered:
-            if node.kind == "test" and (selected is None or node.id in selected):
-                self._judge_node(node, report=True)
+            if selected is None or node.id in selected:
+                if node.kind == "test":
+                    self._judge_node(node, report=True)
+                self._judge_later_run(node)
 
     def judge_consumer(self, consumer: Consumer) -> None:
         """Judge a consumer's statement. One that reads a table that dbt no longer builds is rejected."""
@@ -172,6 +180,12 @@ class Judge:
             self.verdict.not_judged.append(NotJudged(consumer.id, consumer.problem))
             return
         self._try(consumer.id, consumer.sql, consumer.parameters, report=True, lines_before=0)
+        last = self.verdict.rejected[-1] if self.verdict.rejected else None
+        if consumer.guessed_types and last and last.node == consumer.id and last.message.startswith(OF_TYPES):
+            self.verdict.rejected.pop()
+            self.verdict.not_judged.append(
+                NotJudged(consumer.id, f"the type of a variable is not known: {last.message}")
+            )
 
     def analyze(self, sql: str, parameters: Sequence[Parameter] = ()) -> Analysis:
         """Analyze one statement against the tables of the catalog.
@@ -216,11 +230,14 @@ class Judge:
         if report:
             self.verdict.rejected += compare_contract(node, analysis.columns)
         self._put(node, declared if node.contract and declared else Relation(analysis.columns))
-        if report and node.incremental_problem:
+
+    def _judge_later_run(self, node: Node) -> None:
+        """Judge an incremental model as it is built into its own table; a fault of the first run would only come again."""
+        if any(one.node == node.id and not one.contract for one in self.verdict.rejected):
+            return
+        if node.incremental_problem:
             self.verdict.not_judged.append(NotJudged(node.id, f"of a run after the first, {node.incremental_problem}"))
-        elif report and node.incremental_sql is not None and node.incremental_sql != node.sql:
-            # It reads its own table too.
-            self._renew()
+        elif node.incremental_sql is not None and node.incremental_sql != node.sql:
             self._try(node.id, statement(node, node.incremental_sql), report=True, incremental=True)
 
     def _put(self, node: Node, relation: Relation) -> None:

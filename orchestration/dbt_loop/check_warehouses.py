@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from dbt_common.exceptions import DbtDatabaseError
 
@@ -37,12 +37,12 @@ class Declarations:
 class UnitTests:
     """The warehouse while unit tests run: each statement is analyzed, and returns no rows."""
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
+    def __init__(self, judge: Judge, tested: Mapping[str, str]) -> None:
+        """`tested` are the tables of the models that unit tests are of, by the tests' ids."""
+        self._judge, self._tested = judge, tested
         self._made: dict[tuple[str, str], Sequence[Column]] = {}
         self.rejected: dict[str, str] = {}
         self.not_judged: dict[str, str] = {}
-        self.judged: set[str] = set()
         self.statements: dict[str, str] = {}
         """The last statement of each: the one that compares."""
 
@@ -56,6 +56,17 @@ class UnitTests:
         return False
 
     def execute(self, node: str, sql: str) -> Sequence[Column]:
+        made = CREATED.search(sql)
+        if made is None:
+            return self._analyze(node, sql)
+        # dbt makes a table only to see the model's columns. Where they are known, the statement that compares says the rest.
+        relation = self._judge.catalog.find(*self._tested[node].rsplit(".", 2)[1:])
+        columns = relation.columns if relation and relation.columns else self._analyze(node, sql)
+        _, schema, name = made[1].replace("`", "").rsplit(".", 2)
+        self._made[schema, name] = columns
+        return []
+
+    def _analyze(self, node: str, sql: str) -> Sequence[Column]:
         try:
             columns = self._judge.analyze(sql).columns
         except RejectedError as error:
@@ -64,10 +75,5 @@ class UnitTests:
         except NotJudgedError as error:
             self.not_judged[node] = str(error)
             raise DbtDatabaseError(str(error)) from None
-        self.judged.add(node)
         self.statements[node] = sql
-        if made := CREATED.search(sql):
-            _, schema, name = made[1].replace("`", "").rsplit(".", 2)
-            self._made[schema, name] = columns
-            return []
         return columns
