@@ -112,12 +112,12 @@ def _judge_unit_tests(dbt: Dbt, manifest: Manifest, judge: Judge, select: Sequen
     for id_ in warehouse.statements.keys() | messages.keys():
         if id_ not in messages:
             verdict.analyzed += 1
-        elif models[id_].unique_id in unsound:
-            verdict.not_judged.append(NotJudged(id_, f"its model `{models[id_].name}` was rejected or not judged"))
         elif id_ in warehouse.not_judged:
             verdict.not_judged.append(NotJudged(id_, warehouse.not_judged[id_]))
         elif ASKS in messages[id_]:
             verdict.not_judged.append(NotJudged(id_, plain(messages[id_])))
+        elif id_ in warehouse.rejected and models[id_].unique_id in unsound:
+            verdict.not_judged.append(NotJudged(id_, f"its model `{models[id_].name}` was rejected or not judged"))
         else:
             verdict.analyzed += 1
             verdict.rejected.append(Rejection(id_, warehouse.rejected.get(id_) or plain(messages[id_])))

@@ -50,6 +50,8 @@ class UnitTests:
         if (schema, name) in self._made:
             return self._made[schema, name]
         relation = self._judge.catalog.find(schema, name)
+        if relation is not None and relation.columns is None:
+            raise WarehouseAskedError(f"{ASKS} for the columns of `{schema}.{name}`: {relation.reason}")
         return relation.columns if relation else None
 
     def exists(self, schema: str, name: str) -> bool:

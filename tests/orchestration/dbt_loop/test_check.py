@@ -166,3 +166,21 @@ def test_a_selection_is_reported_alone(project: Path) -> None:
     assert result.returncode == 1, result.stdout + result.stderr
     rejected = json.loads(result.stdout)["rejected"]
     assert {finding["node"] for finding in rejected} == {"model stg_product__shifts"}
+
+
+def test_without_the_analyzer_the_remedy_is_named(project: Path) -> None:
+    """As in the production image."""
+    absent = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name == "googlesql":
+            raise ModuleNotFoundError("No module named 'googlesql'", name=name)
+sys.meta_path.insert(0, Absent())
+from orchestration.cli import app
+app()
+"""
+    command = [sys.executable, "-c", absent, "dbt", "check"]
+    result = subprocess.run(command, cwd=project.parent, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 2
+    assert "make install" in result.stderr
