@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages. The SQL analyzer is compiled for the same reason.
 
-.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy format reference clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
+.PHONY: help install demo up down status docs test test-long chaos lint lint-deploy dbt-check format reference clean definitions pull-request pull-request-drop image roll-out deployed on-call-plan
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,13 +60,14 @@ SEED ?= 7
 chaos: $(STAMP) ## Break data and platform at random (DURATION=1200 SEED=7), and count what nobody heard (docs/chaos.md)
 	@$(RUN) python -m tests.chaos --duration $(DURATION) --seed $(SEED)
 
-lint: $(STAMP) lint-deploy ## Format check, lint, types, import rules, SQL style, and what `lint-deploy` does
+lint: $(STAMP) lint-deploy ## Format check, lint, types, import rules, SQL style, validity of all SQL, and what `lint-deploy` does
 	@$(RUN) ruff format --check .
 	@$(RUN) ruff check .
 	@$(RUN) lint-imports
 	@$(RUN) pyright
 	@$(RUN) pyright --project pyrightconfig.tests.json
 	@$(RUN) sqlfluff lint dbt_project
+	@$(RUN) dataplatform dbt check
 	@$(RUN) python -m product_events check
 
 lint-deploy: $(STAMP) ## Dockerfile and shell, Compose and CircleCI against their schemas, the instance and Kubernetes' values
@@ -76,6 +77,9 @@ lint-deploy: $(STAMP) ## Dockerfile and shell, Compose and CircleCI against thei
 	@$(RUN) check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(RUN) check-jsonschema --builtin-schema vendor.circle-ci .circleci/config.yml
 	@$(RUN) pytest --basetemp .venv/.lint-deploy tests/deploy/test_files.py
+
+dbt-check: $(STAMP) ## Have Google's analyzer judge the SQL of the dbt project, and of consumers in the saved state
+	@$(RUN) dataplatform dbt check
 
 format: $(STAMP) ## Format Python and SQL
 	@$(RUN) ruff format .

@@ -120,6 +120,35 @@ def ci(
 
 
 @app.command()
+def check(
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--select", "-s", help="Report only these, in dbt's words: `+incidents`, `tag:daily`. May be repeated."
+        ),
+    ] = None,
+    variables: Annotated[str, typer.Option("--vars", help="dbt's variables, as YAML.")] = "{}",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Have the configured BigQuery judge each statement instead, against the tables as they are.",
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Compile the project without a connection, and have Google's analyzer judge each statement, and those of consumers in the saved state.
+
+    The exit status is 1 where a statement is rejected. A statement that cannot be judged is counted, with the reason.
+    """
+    with _told():
+        from orchestration.dbt_loop.check_command import run
+
+        if not run(select or (), variables, _out, as_json=as_json, dry_run=dry_run):
+            raise typer.Exit(1)
+
+
+@app.command()
 def publish(
     manifest: Annotated[
         Path | None,
@@ -234,6 +263,10 @@ def _told() -> Generator[None]:
         if isinstance(error, GoogleAPIError | GoogleAuthError | RequestException | ManifestInvalid | NoManifest):
             _stop(f"{type(error).__name__}: {error}")
         raise
+
+
+def _out(text: str) -> None:
+    Console().print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:

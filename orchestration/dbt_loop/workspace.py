@@ -48,7 +48,7 @@ class Workspace:
     @classmethod
     def _of(cls, values: DbtSettings, folder: Path, target: str, prefix: str | None) -> Workspace:
         return cls(
-            project_dir=_project(folder),
+            project_dir=project_folder(folder),
             target=target,
             prefix=prefix or f"{target}_{_user()}",
             database=values.bigquery_dev_project or values.google_cloud_project,
@@ -75,7 +75,7 @@ class Workspace:
         os.environ["DBT_SCHEMA_PREFIX"] = self.prefix
 
 
-def _project(folder: Path) -> Path:
+def project_folder(folder: Path) -> Path:
     """The dbt project of the checkout that a folder is in; this installation's own where it is in none."""
     for above in (folder, *folder.parents):
         for place in (above, above / DBT_PROJECT.name):

@@ -60,6 +60,11 @@ def variables(template: str) -> set[str]:
     return {_name(found)[0] for found in VARIABLE.finditer(template)}
 
 
+def pastes(template: str) -> bool:
+    """Whether a variable becomes part of the SQL as it is, as a name may."""
+    return any(_name(found)[1] and found["bare"] for found in VARIABLE.finditer(template))
+
+
 def for_tenant(template: str) -> bool:
     """Whether a query asks who looks at it."""
     return not variables(template).isdisjoint(ID_VARIABLES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -37,12 +37,19 @@ class DryRunRejectedError(Exception):
         self.reason, self.message, self.line, self.column = reason, message, line, column
 
 
-def dry_run(client: bigquery.Client, sql: str, *, retry_seconds: float = RETRY_SECONDS) -> DryRun:
+def dry_run(
+    client: bigquery.Client,
+    sql: str,
+    *,
+    parameters: Sequence[bigquery.ScalarQueryParameter] = (),
+    retry_seconds: float = RETRY_SECONDS,
+) -> DryRun:
     """Ask BigQuery to dry-run one statement, in the location of the client.
 
     Args:
         client: A client of the project that the job belongs to, with the location of its datasets.
         sql: One statement.
+        parameters: What the statement's parameters are.
         retry_seconds: How long a BigQuery that cannot be reached is tried.
 
     Raises:
@@ -50,7 +57,7 @@ def dry_run(client: bigquery.Client, sql: str, *, retry_seconds: float = RETRY_S
         google.api_core.exceptions.GoogleAPIError: BigQuery could not be asked: not reachable, or no right to run jobs.
     """
     # The query cache would answer for a table that has changed since.
-    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False)
+    config = bigquery.QueryJobConfig(dry_run=True, use_query_cache=False, query_parameters=list(parameters))
     retry = bigquery.DEFAULT_RETRY.with_timeout(retry_seconds)
     try:
         job = client.query(sql, job_config=config, retry=retry, timeout=CALL_SECONDS, job_retry=None)

@@ -4,6 +4,26 @@ The analyzer is the PyPI package `zetasql`: GoogleSQL's C++ code, compiled to We
 no other code of this repository imports it.
 """
 
-from googlesql.analyzer import Analysis, Analyzer, Column, Function, NotJudgedError, Parameter, RejectedError, Table
+from googlesql.analyzer import (
+    Analysis,
+    Analyzer,
+    Column,
+    Function,
+    NotJudgedError,
+    Parameter,
+    Registered,
+    RejectedError,
+    Table,
+)
 
-__all__ = ["Analysis", "Analyzer", "Column", "Function", "NotJudgedError", "Parameter", "RejectedError", "Table"]
+__all__ = [
+    "Analysis",
+    "Analyzer",
+    "Column",
+    "Function",
+    "NotJudgedError",
+    "Parameter",
+    "Registered",
+    "RejectedError",
+    "Table",
+]
