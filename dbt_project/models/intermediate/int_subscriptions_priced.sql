@@ -21,7 +21,7 @@ main_items as (
     from items
     qualify row_number() over (
         partition by subscription_id
-        order by amount_cents desc, subscription_item_id
+        order by amount_cents desc, subscription_item_id asc
     ) = 1
 )
 
