@@ -158,9 +158,7 @@ class Org:
     def __init__(self, context: VendorContext) -> None:
         self._store = context.store
         for name in FIELDS:
-            columns = ", ".join(
-                f'"{field}"' + (" primary key" if field == "Id" else "") for field in self.fields(name)
-            )
+            columns = ", ".join(f'"{field}"' + (" primary key" if field == "Id" else "") for field in self.fields(name))
             self._store.script(f"create table if not exists salesforce_{name.lower()} ({columns});")
         self._store.script("create table if not exists salesforce_locator (id text primary key, records text)")
         self._seed(context)

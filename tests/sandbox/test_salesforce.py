@@ -192,7 +192,9 @@ def test_describe_names_the_external_id(org):
 
 
 def test_users_are_never_deleted(org):
-    fields = {name: {field["name"] for field in getattr(org, name).describe()["fields"]} for name in ("User", "Account")}
+    fields = {
+        name: {field["name"] for field in getattr(org, name).describe()["fields"]} for name in ("User", "Account")
+    }
     assert {name for name, found in fields.items() if "IsDeleted" in found} == {"Account"}
     assert org.query("SELECT Id, SystemModstamp FROM User")["totalSize"] > 0
 
