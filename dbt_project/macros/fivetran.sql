@@ -12,6 +12,11 @@
         'stripe': {'*': 'is_deleted', 'subscription_history': '_fivetran_active', 'subscription_item': none},
         'zendesk': {'*': '_fivetran_deleted', 'organization': none, 'ticket_field_history': none},
     } -%}
+    {%- if source_name not in soft_deletes -%}
+        {{ exceptions.raise_compiler_error(
+            "is_active_row: nothing is known about the connection `" ~ source_name ~ "`. Look up which column its connector marks deleted rows in, and add it to macros/fivetran.sql."
+        ) }}
+    {%- endif -%}
     {%- set tables = soft_deletes[source_name] -%}
     {%- set column = tables[table_name] if table_name in tables else tables['*'] -%}
     {%- if column is none -%}
