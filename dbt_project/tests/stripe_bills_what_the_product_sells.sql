@@ -5,8 +5,8 @@
 with billed as (
     select
         customers.organisation_id,
-        sum(subscriptions.seats * subscriptions.unit_amount_cents) as mrr_cents
-    from {{ ref('stg_stripe__subscriptions') }} as subscriptions
+        sum(subscriptions.amount_cents) as mrr_cents
+    from {{ ref('int_subscriptions_priced') }} as subscriptions
     inner join {{ ref('stg_stripe__customers') }} as customers
         on subscriptions.customer_id = customers.customer_id
     where subscriptions.subscription_status in ('active', 'past_due')

@@ -11,7 +11,7 @@ import random
 import string
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sandbox.company.history import PRICES, Row, Rows
 
@@ -43,6 +43,15 @@ EVENT_DAYS = 30
 """Stripe answers for the events of the last 30 days."""
 NET_DAYS = 30
 SMALLER = {"enterprise": "pro", "pro": "team"}
+
+PRICE_IDS = {plan: f"price_{plan}" for plan in PRICES}
+PRICED_AT = datetime(2024, 1, 8, 9, tzinfo=UTC)
+PRICE_LIST = " union all ".join(
+    f"select '{PRICE_IDS[plan]}' as id, '{plan}' as plan, {amount} as unit_amount, true as active,"
+    f" timestamptz '{PRICED_AT.isoformat()}' as created_at"
+    for plan, amount in PRICES.items()
+)
+"""A query for what a seat costs a month on each plan, since `PRICED_AT`."""
 STATUSES = {"cancelled": "canceled"}
 """Stripe's word where the product has another one."""
 

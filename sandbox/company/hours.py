@@ -163,7 +163,7 @@ class OfficeHour:
             "select * from company_state.support_tickets where organization_id = %s and status = 'solved' and updated_at <= %s",
             organization, self._now - timedelta(days=4),
         ):  # fmt: skip
-            self._change("support_tickets", ticket["id"], status="closed", updated_at=self._now)
+            self._update_ticket(ticket, support.SYSTEM, status="closed")
         writers = self._all(
             "select id from company_state.support_users where organization_id = %s order by id", organization
         )
@@ -174,7 +174,8 @@ class OfficeHour:
             )
             created = self._now - timedelta(minutes=self._rng.randint(5, 55))
             made = support.ticket(self._rng, organization, self._rng.choice(writers)["id"], newest["n"] + 1, created)
-            for table, row in zip(("support_tickets", "support_comments"), made, strict=True):
+            tables = ("support_tickets", "support_comments", "support_changes")
+            for table, row in zip(tables, made, strict=True):
                 self._insert(table, row)
 
     def _answer(self, ticket: Row) -> None:
@@ -191,7 +192,15 @@ class OfficeHour:
         ]
         self._insert("support_comments", support.comment(ticket, said["n"], author, body, self._now))
         status = {"answers": "pending", "solves": "solved", "asks": "open"}[what]
-        self._change("support_tickets", ticket["id"], status=status, assignee_id=helper, updated_at=self._now)
+        self._update_ticket(ticket, author, status=status, assignee_id=helper)
+
+    def _update_ticket(self, ticket: Row, author: int, **values: Any) -> None:
+        [known] = self._all(
+            "select count(*) as n from company_state.support_changes where ticket_id = %s", ticket["id"]
+        )
+        for change in support.update(ticket, known["n"], author, self._now, **values):
+            self._insert("support_changes", change)
+        self._change("support_tickets", ticket["id"], **values, updated_at=self._now)
 
     def _change_product(self, subscription: Row, **values: Any) -> None:
         changes = values | {"updated_at": self._now}

@@ -1,4 +1,4 @@
-"""The company's support desk as Zendesk keeps it: organisations, the people who write and who answer, tickets and their comments.
+"""The company's support desk as Zendesk keeps it: organisations, people, tickets, their comments and the changes of their fields.
 
 A pure function of the seed and of the product database's rows: requesters are users of the product, by the same e-mail address.
 """
@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import random
 from datetime import datetime, timedelta
+from typing import Any
 
 from sandbox.company.history import Row, Rows
 
-TABLES = ("support_organizations", "support_users", "support_tickets", "support_comments")
+TABLES = ("support_organizations", "support_users", "support_tickets", "support_comments", "support_changes")
 SCHEMA = """
 create sequence if not exists company_state.support_change;
 create table if not exists company_state.support_organizations (
@@ -31,12 +32,20 @@ create table if not exists company_state.support_comments (
     id bigint primary key, ticket_id bigint not null, author_id bigint not null, body text not null, public boolean not null,
     created_at timestamptz not null, change bigint not null default nextval('company_state.support_change')
 );
+create table if not exists company_state.support_changes (
+    id bigint primary key, ticket_id bigint not null, author_id bigint not null, field_name text not null, value text,
+    previous_value text, created_at timestamptz not null
+);
 """
 
 AGENTS = ("Ivy Marsh", "Leo Brandt", "Sana Qureshi", "Theo Nilsson", "Uma Iyer")
 """The last one runs the desk."""
 DAYS = 90
 ORGANIZATION_IDS, USER_IDS = 360_000_000_000, 370_000_000_000
+SYSTEM = -1
+"""Zendesk's id for itself, who closes what has been solved for four days."""
+TRACKED = ("status", "assignee_id")
+"""The fields of a ticket whose changes are kept."""
 SUBJECTS = (
     "Pages arrive twice", "How do I change a schedule?", "Slack channel is not created", "Cannot sign in with SSO",
     "Export of post-incident tasks is empty", "Question about our invoice", "Escalation skipped a person",
@@ -75,15 +84,19 @@ def organization_id(organisation_id: str) -> int:
 
 def ticket(
     rng: random.Random, organization: int, requester: int, index: int, created: datetime
-) -> tuple[Row, Row]:  # fmt: skip
-    """A new ticket of an organisation, its `index`-th, and the comment that it begins with."""
+) -> tuple[Row, Row, Row]:  # fmt: skip
+    """A new ticket of an organisation, its `index`-th, the comment that it begins with, and the change that set its status."""
     row = {
         "id": (organization - ORGANIZATION_IDS) * 100_000 + index, "subject": rng.choice(SUBJECTS), "status": "new",
         "priority": rng.choices(*PRIORITIES)[0], "type": rng.choices(*TYPES)[0], "via_channel": rng.choices(*CHANNELS)[0],
         "requester_id": requester, "assignee_id": None, "organization_id": organization, "created_at": created,
         "updated_at": created,
     }  # fmt: skip
-    return row, comment(row, 0, requester, f"{row['subject']}. Could you have a look?", created)
+    first = {
+        "id": row["id"] * 1000, "ticket_id": row["id"], "author_id": requester, "field_name": "status", "value": "new",
+        "previous_value": None, "created_at": created,
+    }  # fmt: skip
+    return row, comment(row, 0, requester, f"{row['subject']}. Could you have a look?", created), first
 
 
 def comment(row: Row, index: int, author: int, body: str, at: datetime, *, public: bool = True) -> Row:
@@ -91,6 +104,21 @@ def comment(row: Row, index: int, author: int, body: str, at: datetime, *, publi
         "id": row["id"] * 1000 + index, "ticket_id": row["id"], "author_id": author, "body": body, "public": public,
         "created_at": at,
     }  # fmt: skip
+
+
+def update(row: Row, known: int, author: int, at: datetime, **values: Any) -> list[Row]:
+    """Give a ticket other values; return the changes of its tracked fields. It has had `known` changes before."""
+    changed = [field for field in TRACKED if field in values and values[field] != row[field]]
+    found = [
+        {
+            "id": row["id"] * 1000 + known + number, "ticket_id": row["id"], "author_id": author, "field_name": field,
+            "value": str(values[field]), "previous_value": None if row[field] is None else str(row[field]),
+            "created_at": at,
+        }
+        for number, field in enumerate(changed)
+    ]  # fmt: skip
+    row |= values | {"updated_at": at}
+    return found
 
 
 def agent(rng: random.Random) -> int:
@@ -116,38 +144,44 @@ def _organization(
     count = round(len(people) * rng.uniform(1.0, 2.4))
     moments = sorted(until - timedelta(seconds=rng.randint(600, DAYS * 86400)) for _ in range(count))
     for index, created in enumerate(moments, 1):
-        _life(rng, organization, rng.choice(ids), index, created, until, made)
+        made["support_changes"] += _life(rng, organization, rng.choice(ids), index, created, until, made)
 
 
 def _life(
     rng: random.Random, organization: int, requester: int, index: int, created: datetime, until: datetime, made: Rows
-) -> None:
-    """A ticket as it stands at `until`: each step that lies after it has not happened yet."""
-    row, first = ticket(rng, organization, requester, index, created)
+) -> list[Row]:
+    """Add a ticket as it stands at `until`, and return its changes: each step that lies after it has not happened yet."""
+    row, said, first = ticket(rng, organization, requester, index, created)
     made["support_tickets"].append(row)
-    made["support_comments"].append(first)
+    made["support_comments"].append(said)
+    changes = [first]
     wait = timedelta(hours=rng.expovariate(1 / ANSWER_HOURS[row["priority"]]) + 0.05)
     helper = agent(rng)
     at = created
     for number in range(1, rng.choices((2, 3, 4, 6), (35, 35, 20, 10))[0] + 1):
         at += timedelta(seconds=int(wait.total_seconds()))
         if at > until:
-            return
+            return changes
         answers = number % 2 == 1
+        author = helper if answers else requester
         made["support_comments"].append(
-            comment(row, number, helper if answers else requester, _said(rng, answers=answers), at, public=rng.random() < 0.9 or not answers)
-        )  # fmt: skip
-        row |= {"assignee_id": helper, "status": "pending" if answers else "open", "updated_at": at}
+            comment(row, number, author, _said(rng, answers=answers), at, public=rng.random() < 0.9 or not answers)
+        )
+        status = "pending" if answers else "open"
+        changes += update(row, len(changes), author, at, assignee_id=helper, status=status)
         wait = timedelta(hours=rng.expovariate(1 / 9) + 0.1)
     if rng.random() < 0.04:
-        row["status"] = "hold"
-        return
+        # A minute after the answer: a field changes at most once at a time.
+        if (held := at + timedelta(minutes=1)) <= until:
+            changes += update(row, len(changes), helper, held, status="hold")
+        return changes
     solved = at + timedelta(seconds=rng.randint(300, 40 * 3600))
     if solved <= until:
-        row |= {"status": "solved", "updated_at": solved}
+        changes += update(row, len(changes), helper, solved, status="solved")
     # The desk closes what has been solved for four days.
     if solved + timedelta(days=4) <= until:
-        row |= {"status": "closed", "updated_at": solved + timedelta(days=4)}
+        changes += update(row, len(changes), SYSTEM, solved + timedelta(days=4), status="closed")
+    return changes
 
 
 def _said(rng: random.Random, *, answers: bool) -> str:

@@ -44,6 +44,8 @@ SYSTEM = {
     "LastModifiedDate": "datetime",
     "SystemModstamp": "datetime",
 }
+WITHOUT = {"User": {"IsDeleted"}}
+"""System fields that an object lacks: a user is deactivated, never deleted (Salesforce's object reference, User)."""
 EXTERNAL_IDS = {
     ("Account", "Organisation_Id__c"),
     ("Account", "Id"),
@@ -155,8 +157,8 @@ class Org:
 
     def __init__(self, context: VendorContext) -> None:
         self._store = context.store
-        for name, fields in FIELDS.items():
-            columns = ", ".join(f'"{field}"' + (" primary key" if field == "Id" else "") for field in fields | SYSTEM)
+        for name in FIELDS:
+            columns = ", ".join(f'"{field}"' + (" primary key" if field == "Id" else "") for field in self.fields(name))
             self._store.script(f"create table if not exists salesforce_{name.lower()} ({columns});")
         self._store.script("create table if not exists salesforce_locator (id text primary key, records text)")
         self._seed(context)
@@ -164,7 +166,7 @@ class Org:
     def fields(self, name: str) -> dict[str, str]:
         if name not in FIELDS:
             raise SalesforceError(404, "NOT_FOUND", f"The requested resource does not exist: {name}")
-        return FIELDS[name] | SYSTEM
+        return _fields(name)
 
     def read(self, name: str, field: str, value: str) -> dict[str, Any]:
         self._external(name, field)
@@ -273,6 +275,7 @@ class Org:
             )
 
     def _insert(self, name: str, values: dict[str, Any]) -> None:
+        values = {field: value for field, value in values.items() if field in self.fields(name)}
         columns = ", ".join(f'"{field}"' for field in values)
         marks = ", ".join("?" * len(values))
         self._store.execute(
@@ -296,8 +299,13 @@ class Org:
                     self._insert(name, row | stamps | {"LastModifiedDate": now, "SystemModstamp": now})
 
 
+def _fields(name: str) -> dict[str, str]:
+    """The fields of an object, with their types."""
+    return {field: kind for field, kind in (FIELDS[name] | SYSTEM).items() if field not in WITHOUT.get(name, set())}
+
+
 def _record(name: str, row: sqlite3.Row, fields: list[str]) -> dict[str, Any]:
-    kinds = FIELDS[name] | SYSTEM
+    kinds = _fields(name)
     attributes = {"type": name}
     if "Id" in set(row.keys()):
         attributes["url"] = f"/services/data/v59.0/sobjects/{name}/{row['Id']}"

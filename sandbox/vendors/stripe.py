@@ -1,7 +1,8 @@
-"""Stripe's REST API, as far as a connector reads it: customers, subscriptions, invoices, and the events that tell what changed.
+"""Stripe's REST API, as far as a connector reads it: customers, subscriptions, prices, invoices, and the events that tell what changed.
 
-Its shapes are those of API version 2024-06-20, the last with a subscription's period on the subscription itself. Read only. Written from
-Stripe's API reference; unlike there, an event shows its object as it is now, and `expand` is not understood.
+Its shapes are those of API version 2025-03-31.basil, in which a subscription's items have the billing period, and an invoice names its
+subscription in `parent` (docs.stripe.com/changelog/basil). Read only. Written from Stripe's API reference; unlike there, an event shows its
+object as it is now, and `expand` is not understood.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from sandbox.company import office
+from sandbox.company import billing, office
 from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 
 KEY = "rk_test_local_stripe"
-VERSION = "2024-06-20"
+VERSION = "2025-03-31.basil"
 DEFAULT_LIMIT, MOST = 10, 100
 PAGING = {"limit", "starting_after", "ending_before", "created"}
 COMPARISONS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
@@ -179,26 +180,33 @@ def _customer(_connection: office.Connection, row: Row) -> Row:
     }  # fmt: skip
 
 
-def _price(plan: str, amount: int) -> Row:
+def _price(_connection: office.Connection, row: Row) -> Row:
+    amount = row["unit_amount"]
     return {
-        "id": f"price_{plan}", "object": "price", "active": True, "billing_scheme": "per_unit", "currency": "usd",
-        "livemode": False, "lookup_key": plan, "metadata": {}, "nickname": plan, "product": f"prod_{plan}",
+        "id": row["id"], "object": "price", "active": True, "billing_scheme": "per_unit",
+        "created": _unix(row["created_at"]), "currency": "usd", "livemode": False, "lookup_key": row["plan"],
+        "metadata": {}, "nickname": row["plan"], "product": f"prod_{row['plan']}",
         "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}, "type": "recurring",
         "unit_amount": amount, "unit_amount_decimal": str(amount),
     }  # fmt: skip
 
 
-def _subscription(_connection: office.Connection, row: Row) -> Row:
+def _subscription(connection: office.Connection, row: Row) -> Row:
+    price = {
+        "id": billing.PRICE_IDS[row["plan"]], "plan": row["plan"], "unit_amount": row["unit_amount"],
+        "created_at": billing.PRICED_AT,
+    }  # fmt: skip
     item = {
-        "id": f"si_{row['id'][4:18]}", "object": "subscription_item", "created": _unix(row["created_at"]), "metadata": {},
-        "price": _price(row["plan"], row["unit_amount"]), "quantity": row["quantity"], "subscription": row["id"],
+        "id": f"si_{row['id'][4:18]}", "object": "subscription_item", "created": _unix(row["created_at"]),
+        "current_period_end": _unix(row["current_period_end"]),
+        "current_period_start": _unix(row["current_period_start"]), "metadata": {},
+        "price": _price(connection, price), "quantity": row["quantity"], "subscription": row["id"],
     }  # fmt: skip
     return {
         "id": row["id"], "object": "subscription", "billing_cycle_anchor": _unix(row["created_at"]), "cancel_at": None,
         "cancel_at_period_end": False, "canceled_at": _unix(row["canceled_at"]),
         "collection_method": row["collection_method"], "created": _unix(row["created_at"]), "currency": "usd",
-        "current_period_end": _unix(row["current_period_end"]),
-        "current_period_start": _unix(row["current_period_start"]), "customer": row["customer_id"],
+        "customer": row["customer_id"],
         "days_until_due": 30 if row["collection_method"] == "send_invoice" else None, "ended_at": _unix(row["ended_at"]),
         "items": {
             "object": "list", "data": [item], "has_more": False, "total_count": 1,
@@ -214,8 +222,11 @@ def _invoice(_connection: office.Connection, row: Row) -> Row:
     due = row["quantity"] * row["unit_amount"]
     line = {
         "id": f"il_{row['id'][3:]}", "object": "line_item", "amount": due, "currency": "usd", "invoice": row["id"],
+        "parent": {
+            "type": "subscription_item_details",
+            "subscription_item_details": {"subscription": row["subscription_id"], "proration": False},
+        },
         "period": {"start": _unix(row["service_start"]), "end": _unix(row["service_end"])}, "quantity": row["quantity"],
-        "subscription": row["subscription_id"], "type": "subscription",
     }  # fmt: skip
     first = row["period_start"] == row["created_at"]
     return {
@@ -228,10 +239,13 @@ def _invoice(_connection: office.Connection, row: Row) -> Row:
         "lines": {
             "object": "list", "data": [line], "has_more": False, "total_count": 1, "url": f"/v1/invoices/{row['id']}/lines",
         },
-        "livemode": False, "metadata": {}, "number": row["number"], "paid": row["status"] == "paid",
+        "livemode": False, "metadata": {}, "number": row["number"],
+        "parent": {
+            "type": "subscription_details",
+            "subscription_details": {"subscription": row["subscription_id"], "metadata": {}},
+        },
         "period_end": _unix(row["created_at"]), "period_start": _unix(row["period_start"]), "status": row["status"],
-        "status_transitions": {"paid_at": _unix(row["paid_at"])}, "subscription": row["subscription_id"], "subtotal": due,
-        "total": due,
+        "status_transitions": {"paid_at": _unix(row["paid_at"])}, "subtotal": due, "total": due,
     }  # fmt: skip
 
 
@@ -255,6 +269,7 @@ RESOURCES = {
         _subscription,
         {"customer": "customer_id", "status": "status", "collection_method": "collection_method"},
     ),
+    "prices": Resource("price", f"({billing.PRICE_LIST}) as prices", _price, {"active": "active"}),
     "invoices": Resource(
         "invoice",
         "company_state.billing_invoices",

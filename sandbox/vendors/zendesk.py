@@ -101,7 +101,7 @@ def _routes(dsn: str, url: str) -> APIRouter:
         found = _by_time(dsn, url, EVENTS, start_time, per_page, f"&include={include}" if include else "")
         if include != "comment_events":
             for event in found["ticket_events"]:
-                event["child_events"] = []
+                event["child_events"] = [one for one in event["child_events"] if one["event_type"] != "Comment"]
         return found
 
     @router.delete("/tickets/{key}.json")
@@ -209,20 +209,36 @@ def _ticket(url: str, row: Row) -> Row:
 
 
 def _ticket_event(_url: str, row: Row) -> Row:
+    """A comment or a change of a field, each as an update of its own; Zendesk puts what was saved together into one."""
     via = {"channel": "web", "source": {"from": {}, "to": {}, "rel": None}}
-    said = {
-        "id": row["id"], "via": via, "via_reference_id": None, "type": "Comment", "author_id": row["author_id"],
-        "body": row["body"], "html_body": f"<p>{row['body']}</p>", "public": row["public"], "attachments": [],
-        "audit_id": row["id"] * 10, "event_type": "Comment", "created_at": _written(row["created_at"]),
-    }  # fmt: skip
+    child: Row = {"id": row["id"], "via": via, "via_reference_id": None}
+    if row["field_name"] is None:
+        child |= {
+            "type": "Comment", "event_type": "Comment", "author_id": row["author_id"], "body": row["body"],
+            "html_body": f"<p>{row['body']}</p>", "public": row["public"], "attachments": [],
+            "audit_id": row["audit_id"], "created_at": _written(row["created_at"]),
+        }  # fmt: skip
+    else:
+        # Unverified: Zendesk's reference says that an event has all the fields that were updated, and shows the shape of a comment only.
+        # Fivetran itself reads the ticket audits (its page "How Does Fivetran Sync Zendesk Ticket Data Incrementally?").
+        kind = "Create" if row["previous_value"] is None and row["field_name"] == "status" else "Change"
+        child |= {"event_type": kind, row["field_name"]: row["value"], "previous_value": row["previous_value"]}
     return {
-        "id": row["id"] * 10, "ticket_id": row["ticket_id"], "timestamp": int(row["created_at"].timestamp()),
+        "id": row["audit_id"], "ticket_id": row["ticket_id"], "timestamp": int(row["created_at"].timestamp()),
         "created_at": _written(row["created_at"]), "updater_id": row["author_id"], "via": "Web form", "system": {},
-        "event_type": "Audit", "child_events": [said],
+        "event_type": "Audit", "child_events": [child],
     }  # fmt: skip
 
 
+UPDATES = """(
+    select id, id * 10 as audit_id, ticket_id, author_id, created_at, body, public, null as field_name, null as value,
+        null as previous_value
+    from company_state.support_comments
+    union all
+    select id, id * 10 + 1, ticket_id, author_id, created_at, null, null, field_name, value, previous_value
+    from company_state.support_changes
+) as updates"""
 TICKETS = Export("tickets", "company_state.support_tickets", _ticket)
 USERS = Export("users", "company_state.support_users", _user)
 ORGANIZATIONS = Export("organizations", "company_state.support_organizations", _organization)
-EVENTS = Export("ticket_events", "company_state.support_comments", _ticket_event, "created_at")
+EVENTS = Export("ticket_events", UPDATES, _ticket_event, "created_at")

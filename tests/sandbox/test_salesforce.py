@@ -191,6 +191,14 @@ def test_describe_names_the_external_id(org):
     assert fields["Mrr__c"]["type"] == "double"
 
 
+def test_users_are_never_deleted(org):
+    fields = {
+        name: {field["name"] for field in getattr(org, name).describe()["fields"]} for name in ("User", "Account")
+    }
+    assert {name for name, found in fields.items() if "IsDeleted" in found} == {"Account"}
+    assert org.query("SELECT Id, SystemModstamp FROM User")["totalSize"] > 0
+
+
 def test_other_errors(org, vendors):
     with pytest.raises(SalesforceExpiredSession):
         client(vendors, "wrong").query("SELECT Id FROM User")

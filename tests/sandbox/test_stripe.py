@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from sandbox.company.history import PRICES
 from sandbox.company.tick import tick
 from sandbox.services import postgres
 from tests.stand_ins import Vendors
@@ -89,7 +90,17 @@ def test_the_newest_subscription_agrees_with_the_product(vendors):
         assert subscription["status"] == {"cancelled": "canceled"}.get(status, status)
         assert mrr == (0 if status == "trialing" else item["quantity"] * item["price"]["unit_amount"])
         [invoice] = get(vendors, "invoices", subscription=subscription["id"], limit=1)["data"]
-        assert invoice["lines"]["data"][0]["period"]["end"] == subscription["current_period_end"]
+        assert invoice["lines"]["data"][0]["period"]["end"] == item["current_period_end"]
+        assert invoice["parent"]["subscription_details"]["subscription"] == subscription["id"]
+
+
+def test_every_item_has_a_listed_price(vendors):
+    prices = {price["id"]: price for price in listed(vendors, "prices", limit=2)}
+    assert {price["nickname"]: price["unit_amount"] for price in prices.values()} == PRICES
+    for subscription in listed(vendors, "subscriptions", limit=100, status="all"):
+        for item in subscription["items"]["data"]:
+            assert item["price"] == prices[item["price"]["id"]]
+            assert get(vendors, f"prices/{item['price']['id']}") == item["price"]
 
 
 def test_events_tell_what_an_hour_changed(vendors):

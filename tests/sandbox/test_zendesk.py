@@ -72,12 +72,33 @@ def test_the_desk_is_the_companys(vendors):
 def test_comments_come_with_the_ticket_events_when_asked_for(vendors):
     path = "incremental/ticket_events.json"
     plain = get(vendors, path, start_time=0)["ticket_events"]
-    assert not any(event["child_events"] for event in plain)
+    assert {child["event_type"] for event in plain for child in event["child_events"]} == {"Create", "Change"}
     events = get(vendors, path, start_time=0, include="comment_events")["ticket_events"]
-    said = [child for event in events for child in event["child_events"]]
+    said = [child for event in events for child in event["child_events"] if child["event_type"] == "Comment"]
     assert {child["id"] for child in said} <= set(ids(vendors, "support_comments"))
     assert {child["event_type"] for child in said} == {"Comment"}
     assert {child["public"] for child in said} == {True, False}
+
+
+def test_the_changes_of_a_ticket_lead_to_what_it_is(vendors):
+    page = get(vendors, "incremental/ticket_events.json", start_time=0)
+    events = {event["id"]: event for event in page["ticket_events"]}
+    while not page["end_of_stream"]:
+        page = vendors.zendesk.get(page["next_page"]).raise_for_status().json()
+        events |= {event["id"]: event for event in page["ticket_events"]}
+    states: dict[int, dict[str, str | None]] = {}
+    for event in sorted(events.values(), key=lambda event: (event["timestamp"], event["id"])):
+        state = states.setdefault(event["ticket_id"], {})
+        for child in event["child_events"]:
+            for field in child.keys() & {"status", "assignee_id"}:
+                assert child["previous_value"] == state.get(field)
+                state[field] = child[field]
+    tickets = [ticket for ticket in export(vendors, "tickets", start_time=0)[0] if ticket["status"] != "deleted"]
+    assert {"solved", "closed"} <= {ticket["status"] for ticket in tickets}
+    for ticket in tickets:
+        state = states[ticket["id"]]
+        assert state["status"] == ticket["status"]
+        assert state.get("assignee_id") == (None if ticket["assignee_id"] is None else str(ticket["assignee_id"]))
 
 
 def test_an_hour_of_business_and_a_deletion_come_past_the_cursor(vendors):

@@ -22,7 +22,6 @@ dated as (
 select
     ticket_id,
     min(first_replied_at) as first_replied_at,
-    max(created_at) as last_said_at,
     countif(is_reply) as replies,
     countif(is_requester and created_at > first_replied_at) as requester_follow_ups
 from dated

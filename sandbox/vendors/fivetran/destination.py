@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +14,12 @@ from google.cloud import bigquery
 from google.cloud.exceptions import NotFound
 
 from sandbox.services.bigquery import client_of_environment
-from sandbox.vendors.fivetran.sources import TIMESTAMP, Table
+from sandbox.vendors.fivetran.sources import JSON, TIMESTAMP, Table
 
-SYNCED, DELETED = "_fivetran_synced", "_fivetran_deleted"
+SYNCED = "_fivetran_synced"
+HISTORY = {"_fivetran_start": TIMESTAMP, "_fivetran_end": TIMESTAMP, "_fivetran_active": pa.bool_()}
+FOREVER = datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=UTC)
+"""Where the newest version of a record ends."""
 BIGQUERY_TYPES = {
     pa.string(): "STRING",
     pa.int64(): "INT64",
@@ -25,6 +28,7 @@ BIGQUERY_TYPES = {
     TIMESTAMP: "TIMESTAMP",
     pa.timestamp("us"): "DATETIME",
     pa.date32(): "DATE",
+    JSON: "JSON",
 }
 LEGACY_NAMES = {"INTEGER": "INT64", "BOOLEAN": "BOOL", "FLOAT": "FLOAT64"}
 """What the API calls some types of a table."""
@@ -69,40 +73,72 @@ class Destination:
             )
             name = f"`{self._dataset}.{table.name}`"
             self._run(f"create or replace table {name} as select * replace ({casts}) from {name}")
-        dropped = {column: kind for column, kind in landed.items() if column not in {*columns, SYNCED, DELETED}}
+        dropped = {column: kind for column, kind in landed.items() if column not in {*columns, *_added(table)}}
         return replace(table, columns=columns | dropped)
 
-    def merge(self, table: Table, rows: list[dict[str, Any]], synced: datetime) -> None:
-        """Insert and update by key."""
+    def merge(self, table: Table, rows: list[dict[str, Any]], synced: datetime) -> int:
+        """Insert and update by key; return how many rows were written."""
         staging = f"_fivetran_staging_{table.name}"
         self._load(table, rows, synced, staging)
-        columns = [*table.columns, SYNCED, DELETED]
+        written = len(rows)
+        if table.history:
+            written = self._add_versions(table, staging, synced)
+        else:
+            self._upsert(table, staging)
+        self._client.delete_table(f"{self._dataset}.{staging}", not_found_ok=True)
+        return written
+
+    def _upsert(self, table: Table, staging: str) -> None:
+        columns = [*table.columns, *_added(table)]
         updates = ", ".join(f"`{column}` = s.`{column}`" for column in columns)
         names = ", ".join(f"`{column}`" for column in columns)
+        same = " and ".join(f"t.`{column}` = s.`{column}`" for column in table.key)
         self._run(
-            f"merge `{self._dataset}.{table.name}` t using `{self._dataset}.{staging}` s on t.`{table.key}` = s.`{table.key}`"
+            f"merge `{self._dataset}.{table.name}` t using `{self._dataset}.{staging}` s on {same}"
             f" when matched then update set {updates}"
             f" when not matched then insert ({names}) values ({', '.join(f's.`{column}`' for column in columns)})"
         )
-        self._client.delete_table(f"{self._dataset}.{staging}", not_found_ok=True)
 
-    def delete(self, table: Table, keys: list[str], synced: datetime) -> None:
-        """Mark rows as deleted; they stay."""
+    def _add_versions(self, table: Table, staging: str, synced: datetime) -> int:
+        """End the versions that are no longer the newest, and insert those that are; what did not change stays as it is."""
+        target, fresh = f"`{self._dataset}.{table.name}`", f"`{self._dataset}.{staging}`"
+        record = " and ".join(f"t.`{column}` = s.`{column}`" for column in table.key if column not in HISTORY)
+        same = " and ".join(_unchanged(column, kind) for column, kind in table.columns.items())
+        parameters = [bigquery.ScalarQueryParameter("synced", "TIMESTAMP", synced)]
+        self._run(
+            f"delete from {fresh} s where exists"
+            f" (select 1 from {target} t where {record} and t._fivetran_active and {same})"
+        )
+        self._run(
+            f"update {target} t set _fivetran_active = false, _fivetran_synced = @synced,"
+            f" _fivetran_end = timestamp_sub(@synced, interval 1 millisecond)"
+            f" from {fresh} s where {record} and t._fivetran_active",
+            parameters,
+        )
+        names = ", ".join(f"`{column}`" for column in [*table.columns, *_added(table)])
+        return self._run(f"insert into {target} ({names}) select {names} from {fresh}")
+
+    def delete(self, table: Table, keys: list[str], synced: datetime) -> int:
+        """Mark rows as deleted; they stay. Nothing marks them in a table that has no column for it."""
+        if table.deleted is None:
+            return 0
         parameters = [
             bigquery.ArrayQueryParameter("keys", "STRING", keys),
             bigquery.ScalarQueryParameter("synced", "TIMESTAMP", synced),
         ]
         statement = (
-            f"update `{self._dataset}.{table.name}` set {DELETED} = true, {SYNCED} = @synced"
-            f" where cast(`{table.key}` as string) in unnest(@keys) and not {DELETED}"
+            f"update `{self._dataset}.{table.name}` set {table.deleted} = true, {SYNCED} = @synced"
+            f" where cast(`{table.key[0]}` as string) in unnest(@keys) and not coalesce({table.deleted}, false)"
         )
-        self._run(statement, parameters)
+        return self._run(statement, parameters)
 
     def _load(self, table: Table, rows: list[dict[str, Any]], synced: datetime, name: str) -> None:
-        schema = pa.schema([*table.columns.items(), (SYNCED, TIMESTAMP), (DELETED, pa.bool_())])
+        added = _added(table)
+        schema = pa.schema([*table.columns.items(), *added.items()])
+        system = {SYNCED: synced, "_fivetran_start": synced, "_fivetran_end": FOREVER, "_fivetran_active": True}
         full = [
-            {column: _fitting(row.get(column), kind) for column, kind in table.columns.items()}
-            | {SYNCED: synced, DELETED: False}
+            {column: system.get(column, False) for column in added}
+            | {column: _fitting(row.get(column), kind) for column, kind in table.columns.items()}
             for row in rows
         ]
         buffer = io.BytesIO()
@@ -110,10 +146,30 @@ class Destination:
         buffer.seek(0)
         config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_TRUNCATE")
         self._client.load_table_from_file(buffer, f"{self._dataset}.{name}", job_config=config).result(timeout=120)
+        documents = [column for column, kind in table.columns.items() if kind == JSON]
+        if documents:
+            parsed = ", ".join(f"parse_json(`{column}`) as `{column}`" for column in documents)
+            address = f"`{self._dataset}.{name}`"
+            self._run(f"create or replace table {address} as select * replace ({parsed}) from {address}")
 
-    def _run(self, statement: str, parameters: list[Any] | None = None) -> None:
+    def _run(self, statement: str, parameters: list[Any] | None = None) -> int:
+        """Run a statement and return how many rows it changed."""
         config = bigquery.QueryJobConfig(query_parameters=parameters or [])
-        self._client.query(statement, job_config=config).result(timeout=120)
+        job = self._client.query(statement, job_config=config)
+        job.result(timeout=120)
+        return job.num_dml_affected_rows or 0
+
+
+def _added(table: Table) -> dict[str, pa.DataType]:
+    """The columns that Fivetran adds to the source's."""
+    added = {SYNCED: TIMESTAMP} | (HISTORY if table.history else {})
+    return added | ({table.deleted: pa.bool_()} if table.deleted and table.deleted not in table.columns else {})
+
+
+def _unchanged(column: str, kind: pa.DataType) -> str:
+    """A condition: a record's newest version `t` and its new one `s` have the same value. BigQuery does not compare JSON."""
+    landed, fresh = (f"to_json_string({one}.`{column}`)" if kind == JSON else f"{one}.`{column}`" for one in "ts")
+    return f"{landed} is not distinct from {fresh}"
 
 
 def _widest(landed: pa.DataType, kind: pa.DataType) -> pa.DataType:

@@ -28,7 +28,7 @@ def _table(table: dict[str, Any]) -> dict[str, Any]:
             "name_in_destination": column,
             "enabled": True,
             "hashed": False,
-            "is_primary_key": column == table["key"],
+            "is_primary_key": column in table["key"],
             "enabled_patch_settings": ALLOWED,
         }
         for column in table["columns"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -33,18 +33,48 @@ POSTGRES_TYPES = {
 }
 """How columns land; what is not named here lands as text."""
 CASTS = {pa.string(): "text", pa.float64(): "double precision"}
-SALESFORCE_TYPES = {"double": pa.float64(), "boolean": pa.bool_(), "datetime": TIMESTAMP}
-SALESFORCE_OBJECTS = ("Account", "User", "Contact", "Opportunity")
+JSON = pa.large_string()
+"""The type of a column that lands as JSON; its values are JSON texts until then."""
+DELETED = "_fivetran_deleted"
+SALESFORCE_TYPES = {"double": pa.float64(), "boolean": pa.bool_(), "date": TIMESTAMP, "datetime": TIMESTAMP}
+SALESFORCE_FIELDS = {
+    "Account": ("Id", "Name", "Industry", "OwnerId", "IsDeleted"),
+    "User": ("Id", "Name", "Email", "IsActive"),
+    "Contact": (
+        "Id", "AccountId", "OwnerId", "Name", "FirstName", "LastName", "Email", "Title", "IsDeleted", "CreatedDate",
+        "LastModifiedDate", "SystemModstamp",
+    ),
+    "Opportunity": (
+        "Id", "AccountId", "Name", "StageName", "Amount", "CloseDate", "IsDeleted", "CreatedDate",
+    ),
+}  # fmt: skip
+"""The standard fields that land, next to every custom field. A real connection lands every field of an object.
+
+Here only those land that Fivetran's own dbt package knows (github.com/fivetran/dbt_salesforce): no model can then depend on a column that
+only this repository's authors believe in.
+"""
+CURSOR = "SystemModstamp"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A source table as it lands: its name in the destination and its columns there, with their types."""
+    """A source table as it lands: its name in the destination and its columns there, with their types.
+
+    `key` are the columns of its primary key. `deleted` is the column that marks a row which the source no longer has: connectors differ
+    (fivetran.com/docs/core-concepts/sync-modes/soft-delete), and some tables have none. A table with `history` gets one row for each
+    version of a record (fivetran.com/docs/core-concepts/sync-modes/history-mode).
+    """
 
     name: str
     source: str
     columns: dict[str, pa.DataType]
-    key: str
+    key: tuple[str, ...] = ("id",)
+    deleted: str | None = DELETED
+    history: bool = False
+
+    def key_of(self, row: dict[str, Any]) -> str:
+        """The key of a source's row as text; a version of a record has the record's."""
+        return "|".join(str(row[column]) for column in self.key if column in self.columns)
 
 
 @dataclass(frozen=True)
@@ -85,7 +115,7 @@ class PostgresSource:
             for table, column, kind in connection.execute(query):
                 found.setdefault(table, {})[column] = POSTGRES_TYPES.get(kind, pa.string())
         usable = {name: columns for name, columns in found.items() if {"id", "updated_at"} <= columns.keys()}
-        return [Table(name, name, columns, "id") for name, columns in usable.items()]
+        return [Table(name, name, columns) for name, columns in usable.items()]
 
     def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
         name = sql.Identifier(table.source)
@@ -98,7 +128,8 @@ class PostgresSource:
             result = connection.execute(sql.SQL("select {} from {} {}").format(columns, name, past))
             rows = [dict(zip(table.columns, row, strict=True)) for row in result]
             keys = {key for (key,) in connection.execute(sql.SQL("select id::text from {}").format(name))}
-        return _past(rows, lambda row: written(row["updated_at"], "microseconds"), cursor, known, keys)
+        moments = [written(row["updated_at"], "microseconds") for row in rows]
+        return _past(table, rows, moments, cursor, known, keys)
 
     def close(self) -> None:
         """Nothing to close: it connects anew for every table."""
@@ -116,22 +147,27 @@ class SalesforceSource:
 
     def tables(self) -> list[Table]:
         tables = []
-        for name in SALESFORCE_OBJECTS:
-            fields = self._get(f"/services/data/v59.0/sobjects/{name}/describe")["fields"]
-            self._fields[name] = {snake(field["name"]): field["name"] for field in fields}
-            columns = {snake(f["name"]): SALESFORCE_TYPES.get(f["type"], pa.string()) for f in fields}
-            tables.append(Table(snake(name), name, columns, "id"))
+        for name, standard in SALESFORCE_FIELDS.items():
+            described = self._get(f"/services/data/v59.0/sobjects/{name}/describe")["fields"]
+            landed = [field for field in described if field["name"] in standard or field["name"].endswith("__c")]
+            self._fields[name] = {snake(field["name"]): field["name"] for field in landed}
+            columns = {snake(f["name"]): SALESFORCE_TYPES.get(f["type"], pa.string()) for f in landed}
+            deleted = "is_deleted" if "IsDeleted" in standard else DELETED
+            tables.append(Table(snake(name), name, columns, deleted=deleted))
         return tables
 
     def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
         fields = self._fields[table.source]
-        where = f" WHERE SystemModstamp >= {cursor}" if cursor else ""
+        where = f" WHERE {CURSOR} >= {cursor}" if cursor else ""
+        asked = ", ".join(dict.fromkeys([*fields.values(), CURSOR]))
+        records = list(self._query(f"SELECT {asked} FROM {table.source}{where}"))
         rows = [
             {column: _salesforce_value(record[field], table.columns[column]) for column, field in fields.items()}
-            for record in self._query(f"SELECT {', '.join(fields.values())} FROM {table.source}{where}")
+            for record in records
         ]
         keys = {record["Id"] for record in self._query(f"SELECT Id FROM {table.source}")}
-        return _past(rows, lambda row: written(row["system_modstamp"], "milliseconds"), cursor, known, keys)
+        moments = [written(datetime.fromisoformat(record[CURSOR]), "milliseconds") for record in records]
+        return _past(table, rows, moments, cursor, known, keys)
 
     def close(self) -> None:
         self._http.close()
@@ -153,15 +189,18 @@ def written(at: datetime, precision: str) -> str:
 
 
 def _past(
-    rows: list[dict[str, Any]],
-    position: Callable[[dict[str, Any]], str],
-    cursor: str | None,
-    known: set[str],
-    keys: set[str],
+    table: Table, rows: list[dict[str, Any]], moments: list[str], cursor: str | None, known: set[str], keys: set[str]
 ) -> Changes:
-    """Of rows read at or after a cursor: those exactly there whose keys are known have landed before."""
-    fresh = [row for row in rows if cursor is None or position(row) > cursor or str(row["id"]) not in known]
-    return Changes(fresh, max(map(position, rows), default=cursor), keys)
+    """Of rows read at or after a cursor, leave out those exactly there whose keys are known: they have landed before.
+
+    `moments` has the time of each row's last change, which the cursor is compared with.
+    """
+    fresh = [
+        row
+        for row, moment in zip(rows, moments, strict=True)
+        if cursor is None or moment > cursor or table.key_of(row) not in known
+    ]
+    return Changes(fresh, max(moments, default=cursor), keys)
 
 
 def _selected(column: str, kind: pa.DataType) -> sql.Composable:
@@ -176,6 +215,7 @@ def snake(name: str) -> str:
 
 
 def _salesforce_value(value: Any, kind: pa.DataType) -> Any:
-    if value is not None and kind == TIMESTAMP:
-        return datetime.fromisoformat(value)
-    return value
+    if value is None or kind != TIMESTAMP:
+        return value
+    at = datetime.fromisoformat(value)
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -119,11 +119,8 @@ class _Sync:
 
     def _increment(self, destination: Destination, table: Table, changes: Changes, known: set[str]) -> int:
         gone = sorted(known - changes.keys)
-        if changes.rows:
-            destination.merge(table, changes.rows, self._began)
-        if gone:
-            destination.delete(table, gone, self._began)
-        return len(changes.rows) + len(gone)
+        written = destination.merge(table, changes.rows, self._began) if changes.rows else 0
+        return written + (destination.delete(table, gone, self._began) if gone else 0)
 
     def _faults(self, kind: str) -> list[Fault]:
         return self._context.faults.active("fivetran", self._schema, kind)

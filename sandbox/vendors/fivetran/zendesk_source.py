@@ -1,4 +1,8 @@
-"""Reads Zendesk as a connector does: by its incremental exports, from the beginning at first and then from where the last one ended."""
+"""Reads Zendesk as a connector does: by its incremental exports, from the beginning at first and then from where the last one ended.
+
+Tables and columns are those of fivetran.com/docs/connectors/applications/zendesk/connector-schema.md, as far as github.com/fivetran/dbt_zendesk
+reads them. A deleted ticket lands once more, with the status `deleted`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from typing import Any
 import httpx
 import pyarrow as pa
 
+from sandbox.company.support import TRACKED
 from sandbox.config import SandboxConfig
-from sandbox.vendors.fivetran.sources import TIMESTAMP, Changes, Table
+from sandbox.vendors.fivetran.sources import DELETED, TIMESTAMP, Changes, Table
 from sandbox.vendors.zendesk import EMAIL, TOKEN
 
 TEXT, WHOLE = pa.string(), pa.int64()
@@ -29,6 +34,9 @@ class Kind:
     columns: dict[str, pa.DataType]
     rows: Callable[[Record], list[Record]]
     changed: str = "updated_at"
+    """The column with the time of a row's last change."""
+    key: tuple[str, ...] = ("id",)
+    deleted: str | None = DELETED
 
 
 class ZendeskSource:
@@ -41,7 +49,7 @@ class ZendeskSource:
     def tables(self) -> list[Table]:
         # A source that does not answer is to fail here already, as one that describes its own tables does.
         self._get("/organizations.json", start_time=0, per_page=1)
-        return [Table(name, kind.export, kind.columns, "id") for name, kind in KINDS.items()]
+        return [Table(name, kind.export, kind.columns, kind.key, kind.deleted) for name, kind in KINDS.items()]
 
     def changes(self, table: Table, cursor: str | None, known: set[str]) -> Changes:
         kind = KINDS[table.name]
@@ -51,11 +59,11 @@ class ZendeskSource:
             records += page[kind.listed]
             after = page["after_cursor"] if table.name in BY_CURSOR else str(page["end_time"])
         # A record may come twice, on two pages: the later one is the newer.
-        latest = {row["id"]: row for record in records if not _deleted(record) for row in kind.rows(record)}
+        latest = {table.key_of(row): row for record in records if not _deleted(record) for row in kind.rows(record)}
         gone = {str(record["id"]) for record in records if _deleted(record)}
         rows = [row for row in latest.values() if not self._landed(table, kind, row, cursor, known)]
         base = known if cursor is not None else set()
-        return Changes(rows, after, (base | {str(key) for key in latest}) - gone)
+        return Changes(rows, after, (base | latest.keys()) - gone)
 
     def close(self) -> None:
         self._http.close()
@@ -64,7 +72,7 @@ class ZendeskSource:
         """Whether a record of an export by time came before: it is of the last one's final second, and its key is known."""
         if cursor is None or table.name in BY_CURSOR:
             return False
-        return row[kind.changed].timestamp() <= int(cursor) and str(row["id"]) in known
+        return row[kind.changed].timestamp() <= int(cursor) and table.key_of(row) in known
 
     def _pages(self, kind: Kind, cursor: str | None, *, by_cursor: bool) -> Iterator[Record]:
         query: dict[str, str | int] = {"start_time": 0 if cursor is None else cursor}
@@ -83,7 +91,8 @@ class ZendeskSource:
 
 
 def _deleted(record: Record) -> bool:
-    return record.get("status") == "deleted" or record.get("active") is False or bool(record.get("deleted_at"))
+    """Whether a user or an organization is gone."""
+    return record.get("active") is False or bool(record.get("deleted_at"))
 
 
 def _times(record: Record) -> Record:
@@ -108,6 +117,16 @@ def _comments(record: Record) -> list[Record]:
     ]  # fmt: skip
 
 
+def _field_changes(record: Record) -> list[Record]:
+    return [
+        {"ticket_id": record["ticket_id"], "field_name": field, "updated": datetime.fromtimestamp(record["timestamp"], UTC),
+         "value": child[field], "user_id": record["updater_id"]}
+        for child in record["child_events"]
+        for field in TRACKED
+        if child["event_type"] in {"Create", "Change"} and field in child
+    ]  # fmt: skip
+
+
 TIMES = {"created_at": TIMESTAMP, "updated_at": TIMESTAMP}
 KINDS = {
     "organization": Kind(
@@ -115,6 +134,7 @@ KINDS = {
         "organizations",
         {"id": WHOLE, "name": TEXT, "external_id": TEXT} | TIMES,
         _picked("id", "name", "external_id"),
+        deleted=None,
     ),
     "user": Kind(
         "/users/cursor.json",
@@ -135,5 +155,14 @@ KINDS = {
         {"id": WHOLE, "ticket_id": WHOLE, "user_id": WHOLE, "public": pa.bool_(), "created": TIMESTAMP},
         _comments,
         "created",
+    ),
+    "ticket_field_history": Kind(
+        "/ticket_events.json",
+        "ticket_events",
+        {"ticket_id": WHOLE, "field_name": TEXT, "updated": TIMESTAMP, "value": TEXT, "user_id": WHOLE},
+        _field_changes,
+        "updated",
+        ("ticket_id", "field_name", "updated"),
+        deleted=None,
     ),
 }  # fmt: skip

@@ -19,5 +19,5 @@ select
 from {{ ref('stg_stripe__invoices') }} as invoices
 left join {{ ref('stg_stripe__customers') }} as customers
     on invoices.customer_id = customers.customer_id
-left join {{ ref('stg_stripe__subscriptions') }} as subscriptions
+left join {{ ref('int_subscriptions_priced') }} as subscriptions
     on invoices.subscription_id = subscriptions.subscription_id

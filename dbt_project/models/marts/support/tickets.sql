@@ -6,16 +6,12 @@ with tickets as (
         replied.first_replied_at,
         coalesce(replied.replies, 0) as replies,
         coalesce(replied.requester_follow_ups, 0) as requester_follow_ups,
-        case tickets.ticket_status
-            when 'solved' then tickets.updated_at
-            -- The desk closes what has been solved for four days, and Zendesk keeps no other time of it.
-            when 'closed' then greatest(
-                coalesce(replied.last_said_at, tickets.created_at), timestamp_sub(tickets.updated_at, interval 4 day)
-            )
-        end as resolved_at
+        if(tickets.ticket_status in ('solved', 'closed'), resolved.resolved_at, null) as resolved_at
     from {{ ref('stg_zendesk__tickets') }} as tickets
     left join {{ ref('int_tickets_replied') }} as replied
         on tickets.ticket_id = replied.ticket_id
+    left join {{ ref('int_tickets_resolved') }} as resolved
+        on tickets.ticket_id = resolved.ticket_id
 )
 
 select

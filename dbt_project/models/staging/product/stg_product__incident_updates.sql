@@ -8,4 +8,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'incident_updates') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'incident_updates') }}

@@ -12,4 +12,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'incidents') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'incidents') }}

@@ -9,4 +9,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'pages') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'pages') }}

@@ -10,4 +10,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'post_incident_tasks') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'post_incident_tasks') }}

@@ -8,4 +8,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'schedules') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'schedules') }}

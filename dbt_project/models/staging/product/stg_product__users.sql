@@ -7,4 +7,4 @@ select
     created_at,
     updated_at
 from {{ source('product', 'users') }}
-where not _fivetran_deleted
+where {{ is_active_row('product', 'users') }}

@@ -9,4 +9,4 @@ select
     title as job_title,
     created_date as created_at
 from {{ source('salesforce', 'contact') }}
-where not _fivetran_deleted and not is_deleted
+where {{ is_active_row('salesforce', 'contact') }}

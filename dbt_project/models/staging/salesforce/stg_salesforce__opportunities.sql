@@ -7,4 +7,4 @@ select
     cast(close_date as date) as closes_on,
     created_date as created_at
 from {{ source('salesforce', 'opportunity') }}
-where not _fivetran_deleted and not is_deleted
+where {{ is_active_row('salesforce', 'opportunity') }}

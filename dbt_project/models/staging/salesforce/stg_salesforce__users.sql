@@ -2,7 +2,6 @@ select
     id as salesforce_user_id,
     name as user_name,
     email,
-    is_active,
-    created_date as created_at
+    is_active
 from {{ source('salesforce', 'user') }}
-where not _fivetran_deleted and not is_deleted
+where {{ is_active_row('salesforce', 'user') }}

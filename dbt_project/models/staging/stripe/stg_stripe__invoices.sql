@@ -11,6 +11,6 @@ select
     period_end as period_ends_at,
     created as created_at,
     due_date as due_at,
-    paid_at
+    status_transitions_paid_at as paid_at
 from {{ source('stripe', 'invoice') }}
-where not _fivetran_deleted
+where {{ is_active_row('stripe', 'invoice') }}

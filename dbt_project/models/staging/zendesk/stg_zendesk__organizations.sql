@@ -1,8 +1,9 @@
 select
     id as zendesk_organization_id,
-    external_id as organisation_id,
+    -- Text in Zendesk; Fivetran lands it as a number where every value looks like one.
+    cast(external_id as string) as organisation_id,
     name as zendesk_organization_name,
     created_at,
     updated_at
 from {{ source('zendesk', 'organization') }}
-where not _fivetran_deleted
+where {{ is_active_row('zendesk', 'organization') }}

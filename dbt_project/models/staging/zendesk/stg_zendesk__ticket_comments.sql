@@ -5,4 +5,4 @@ select
     public as is_public,
     created as created_at
 from {{ source('zendesk', 'ticket_comment') }}
-where not _fivetran_deleted
+where {{ is_active_row('zendesk', 'ticket_comment') }}

@@ -9,6 +9,6 @@ select
     type as ticket_type,
     via_channel as channel,
     created_at,
-    updated_at
+    cast(updated_at as timestamp) as updated_at
 from {{ source('zendesk', 'ticket') }}
-where not _fivetran_deleted
+where {{ is_active_row('zendesk', 'ticket') }} and status != 'deleted'

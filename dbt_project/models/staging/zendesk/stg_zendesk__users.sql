@@ -5,6 +5,6 @@ select
     email,
     role as user_role,
     created_at,
-    updated_at
+    cast(updated_at as timestamp) as updated_at
 from {{ source('zendesk', 'user') }}
-where not _fivetran_deleted
+where {{ is_active_row('zendesk', 'user') }}
