@@ -1,11 +1,13 @@
-"""The columns of each table that Fivetran syncs, with its key. They are read at a refresh, one request a table, and saved with the state."""
+"""The columns of each table that Fivetran syncs, with its key: read at a refresh, at most one request a table, and saved with the state."""
 
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from dagster_fivetran.translator import FivetranSchema, FivetranSchemaConfig, FivetranTable, FivetranWorkspaceData
@@ -16,6 +18,8 @@ from orchestration.vendors.http import VendorError
 REQUESTS_AT_ONCE = 8
 BUDGET_SECONDS = 600.0
 """How long a refresh reads columns. What is not read by then keeps its last known columns, and comes first at the next refresh."""
+HOURS_KNOWN = 7 * 24
+"""Columns that are known are read again once in so many hours: each request makes Fivetran query the source, and refreshes are hourly."""
 log = logging.getLogger(__name__)
 
 Columns = Mapping[str, Any]
@@ -24,19 +28,29 @@ Place = tuple[str, str, str]
 
 
 def read_columns(
-    api: Fivetran, state: FivetranWorkspaceData, last: FivetranWorkspaceData | None, unreadable: Mapping[str, str]
+    api: Fivetran,
+    state: FivetranWorkspaceData,
+    last: FivetranWorkspaceData | None,
+    unreadable: Mapping[str, str],
+    now: datetime | None = None,
 ) -> FivetranWorkspaceData:
     """Return the state with the columns of every enabled table.
 
     A connection's schemas have only the columns that someone has edited ("Unedited columns are omitted from the response", Fivetran's
-    OpenAPI file), so each table is asked for. Where that fails, a table keeps its columns of the last state.
+    OpenAPI file), so each table is asked for, unless its columns are known from the last state and are not due. Where that fails, a table
+    keeps its columns of the last state.
 
     Args:
         unreadable: Connections that cannot be asked, by id, with their names: the endpoint "works only for an existing connection that
             is in a 'Connected' state".
     """
     known = dict(_columns(last)) if last else {}
-    places = [place for place in dict(_columns(state)) if place[0] not in unreadable]
+    hour = int((now or datetime.now(UTC)).timestamp() // 3600)
+    places = [
+        place
+        for place in _columns(state)
+        if place[0] not in unreadable and (not known.get(place) or _is_due(place, hour))
+    ]
     for name in sorted(unreadable.values()):
         log.warning("Fivetran: %s is not connected, so that its tables keep the key columns that are known", name)
     names = {id_: connector.name for id_, connector in state.connectors_by_id.items()}
@@ -109,6 +123,11 @@ class _Reader:
             if connection not in self._failed:
                 log.warning("Fivetran: %s keeps the key columns that are known: %s", self.names[connection], error)
             self._failed.add(connection)
+
+
+def _is_due(place: Place, hour: int) -> bool:
+    """Whether known columns are read again in this hour: each table has its own hour of the week."""
+    return (zlib.crc32(".".join(place).encode()) - hour) % HOURS_KNOWN == 0
 
 
 def _columns(state: FivetranWorkspaceData) -> Mapping[Place, Columns]:

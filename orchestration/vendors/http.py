@@ -189,7 +189,7 @@ def reason(answer: httpx.Response) -> str:
     except ValueError:
         return excerpt(answer.text)
     fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    message = fields.get("message") or fields.get("error") or fields.get("reason")
+    message = fields.get("message") or fields.get("error") or fields.get("reason") or fields.get("detail")
     return message if isinstance(message, str) else excerpt(json.dumps(body))
 
 

@@ -68,7 +68,19 @@ KINDS: dict[str, Kind] = {
     "tenant_filter_removed": Kind(
         ("explo",), "the dashboard's first dataset has lost its tenant filter", {}, needs_target=True
     ),
+    "branch_required": Kind(
+        ("omni",), "branch-based schema refresh is on: a refresh without a branch is refused with 400", {}
+    ),
+    "not_connection_admin": Kind(
+        ("omni",), "the key's owner is no connection admin: a refresh is refused with 403", {}
+    ),
     "job_failure": Kind(("omni",), "the refresh of the schema model fails", {}),
+    "interrupted": Kind(
+        ("hightouch",),
+        "a run of the sync is interrupted, and a new one resumes it",
+        {"reason": "The run was interrupted."},
+        needs_target=True,
+    ),
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 

@@ -350,7 +350,7 @@ def test_a_rescheduled_sync_starts_by_itself_unless_its_schedule_is_manual(lande
     if schedule == "manual":
         assert landed.connection(SALESFORCE)["status"]["sync_state"] == "rescheduled"
         landed.fivetran.post(f"/v1/connections/{SALESFORCE}/sync").raise_for_status()
-    wait_for(lambda: int(landed.synced(SALESFORCE)["sync_id"]) == before + 1, 30, "it has synced")
+    wait_for(lambda: int(landed.synced(SALESFORCE)["sync_id"]) > before, 30, "it has synced")
     assert landed.connection(SALESFORCE)["status"]["rescheduled_for"] is None
     landed.fivetran.patch(f"/v1/connections/{SALESFORCE}", json={"schedule_type": "auto"}).raise_for_status()
 
@@ -472,7 +472,13 @@ def test_the_older_paths_still_work(landed):
     http = landed.fivetran
     listed = http.get("/v1/groups/local_group/connectors", params={"limit": 1}).json()["data"]
     rest = http.get("/v1/groups/local_group/connectors", params={"cursor": listed["next_cursor"]}).json()["data"]
-    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [PLATFORM, PRODUCT, SALESFORCE, STRIPE, ZENDESK]
+    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [
+        PLATFORM,
+        PRODUCT,
+        SALESFORCE,
+        STRIPE,
+        ZENDESK,
+    ]
     assert "next_cursor" not in rest
     assert http.get(f"/v1/connectors/{PRODUCT}").json() == http.get(f"/v1/connections/{PRODUCT}").json()
     before = landed.synced(PRODUCT)["sync_id"]
