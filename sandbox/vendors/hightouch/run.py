@@ -20,6 +20,8 @@ from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch import audit, catalogue, destination, state
 from sandbox.vendors.hightouch.state import Counts, Known
 
+RESUME_SECONDS = 2.0
+"""How long after an interruption a run is resumed."""
 REJECTED_BY_FAULT = "FIELD_CUSTOM_VALIDATION_EXCEPTION: the destination rejected this row"
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,14 @@ def resume_left_behind(context: VendorContext) -> None:
     """Resume in new runs those that a killed process has left behind."""
     for row in state.interrupt_left_behind(context.store):
         state.queue(context.store, row["sync"], bool(row["full_resync"]))
-        start_next(context, row["sync"])
+        _start_later(context, row["sync"])
+
+
+def _start_later(context: VendorContext, sync: int) -> None:
+    """Start the next run of a sync after a while: after a restart, what it writes to may not be up yet."""
+    timer = threading.Timer(RESUME_SECONDS, start_next, (context, sync))
+    timer.daemon = True
+    timer.start()
 
 
 def plan(rows: dict[str, dict[str, Any]], known: dict[str, Known]) -> Plan:
@@ -102,7 +111,9 @@ class _Run:
         self._report(status, error)
         if status == "interrupted":
             state.queue(self._store, self._sync.id, self._full_resync)
-        start_next(self._context, self._sync.id)
+            _start_later(self._context, self._sync.id)
+        else:
+            start_next(self._context, self._sync.id)
 
     def _move(self) -> None:
         for kind, error in (("interrupted", Interrupted), ("sync_failure", SyncError)):
