@@ -22,7 +22,6 @@ PAGE = "<h1>Bad Gateway</h1>"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "LIMIT_SECONDS", 0.1)
 
 
 def a_run(status: str = "RUNNING", number: int = 1, began: str | None = "2026-02-02T15:31:00Z") -> dict[str, Any]:
