@@ -44,7 +44,7 @@ class Task(BaseModel):
 
     @property
     def text(self) -> str:
-        return " ".join(part for part in (self.message or self.code, self.details) if part)
+        return ": ".join(part for part in (self.message or self.code, self.details) if part)
 
 
 class Status(BaseModel):

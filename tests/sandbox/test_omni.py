@@ -139,12 +139,16 @@ def test_more_requests_than_the_limit_are_answered_with_429(vendors, store):
     ],
 )
 def test_a_refresh_takes_a_branch_only_where_branch_based_refresh_is_on(vendors, fault, branch, status):
+    vendors.faults.add("omni", kind="job_failure")  # so that the model stays as it is
     if fault:
         vendors.faults.add("omni", kind=fault)
     params = {"branch_id": str(uuid.uuid4())} if branch else {}
     answer = vendors.omni.post(f"/api/v1/models/{SCHEMA_MODEL}/refresh", params=params)
     assert answer.status_code == status
     Spec.named("omni").check("POST", "/api/v1/models/{modelId}/refresh", answer)
+    if status == 200:
+        job = f"/api/v1/jobs/{answer.json()['jobId']}/status"
+        wait_for(lambda: vendors.omni.get(job).json()["status"] == "FAILED", 30, "the refresh ends")
 
 
 def test_models_are_of_two_kinds(vendors, store):

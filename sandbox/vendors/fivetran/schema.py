@@ -34,7 +34,7 @@ def columns(row: sqlite3.Row, table: str) -> dict[str, Any] | None:
             "name_in_destination": column,
             "enabled": True,
             "hashed": False,
-            "is_primary_key": column in found["keys"],
+            "is_primary_key": column in found["key"],
             "enabled_patch_settings": ALLOWED,
         }
         for column in found["columns"]

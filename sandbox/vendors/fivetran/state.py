@@ -32,9 +32,9 @@ PLATFORM = "fivetran_log"
 (https://fivetran.com/docs/logs/fivetran-platform). Here it lands nothing."""
 # Three of its tables (https://fivetran.com/docs/logs/fivetran-platform/table-reference).
 PLATFORM_TABLES = [
-    {"name": "account", "keys": ["id"], "columns": ["id", "name", "status", "created_at"]},
-    {"name": "connection", "keys": ["connection_id"], "columns": ["connection_id", "connection_name", "destination_id"]},
-    {"name": "log", "keys": ["id"], "columns": ["id", "time_stamp", "connection_id", "event", "message_event", "message_data"]},
+    {"name": "account", "key": ["id"], "columns": ["id", "name", "status", "created_at"]},
+    {"name": "connection", "key": ["connection_id"], "columns": ["connection_id", "connection_name", "destination_id"]},
+    {"name": "log", "key": ["id"], "columns": ["id", "time_stamp", "connection_id", "event", "message_event", "message_data"]},
 ]  # fmt: skip
 
 # The `schema` of a Postgres connection is a prefix: its tables land in <prefix>_<source schema>.
@@ -77,7 +77,7 @@ def prepare(store: Store) -> None:
 
 def keep_schema(store: Store, connection: str, tables: list[Table]) -> None:
     """Remember the source's tables as they are now: Fivetran shows what it last saw, not the source."""
-    shown = [{"name": table.name, "keys": [table.key], "columns": list(table.columns)} for table in tables]
+    shown = [{"name": table.name, "key": table.key, "columns": list(table.columns)} for table in tables]
     store.execute("update fivetran_connection set tables = ? where id = ?", (json.dumps(shown), connection))
 
 

@@ -147,7 +147,7 @@ def test_one_broken_connection_is_reported_with_the_vendors_reason_and_the_other
     assert set(ran.materialized) == {key.to_user_string() for key in keys(component) if key.path[0] != "product_public"}
     [failure] = ran.failed
     assert failure.unit == "fivetran/product"
-    assert failure.error == "Reconnect The password was rotated."
+    assert failure.error == "Reconnect: The password was rotated."
     assert failure.permanent
     assert failure.vendor_url == "https://fivetran.com/dashboard/connections/product_conn/status"
     assert set(failure.asset_keys) == {f"product_public/{table}" for table in TABLES}

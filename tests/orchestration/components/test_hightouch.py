@@ -13,6 +13,7 @@ from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.vendors.hightouch import Hightouch, Model, Sync
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed, Wait
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch.content import add_syncs
 from tests.orchestration.wire import RESET, reply, wire
@@ -92,6 +93,18 @@ def test_every_sync_is_joined_however_its_model_says_what_it_reads(component: Hi
     new = specs.keys() - before
     found = {key.path[-1]: upstream(specs[key]) for key in new if key.path[0] == "hightouch"}
     assert found == {slug: [table.replace(".", "/") for table in tables] for slug, tables in truth.items()}
+
+
+@pytest.mark.long
+def test_a_refresh_outlives_the_rate_limit(component: HightouchSyncs, vendors: Vendors) -> None:
+    """A refresh sends three requests. Hightouch does not say when to come back."""
+    store = VendorContext.of(vendors.config).store
+    rate_limits.override(store, "hightouch", "requests", 3, 5)
+    try:
+        for _ in range(2):
+            assert component.refresh().gone == ()
+    finally:
+        rate_limits.reset(store)
 
 
 @pytest.mark.parametrize(
