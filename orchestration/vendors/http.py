@@ -68,13 +68,14 @@ class VendorClient:
         auth: httpx.BasicAuth | None = None,
         timeout: httpx.Timeout = TIMEOUT,
         attempts: int = ATTEMPTS,
+        longest_wait: float = LONGEST_WAIT,
         pace: Pace | None = None,
         window_seconds: float | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._vendor, self._attempts, self._pace = vendor, attempts, pace
-        self._window, self._patience, self._sleep = window_seconds, patience_seconds, sleep
+        self._vendor, self._attempts, self._longest_wait = vendor, attempts, longest_wait
+        self._pace, self._window, self._patience, self._sleep = pace, window_seconds, patience_seconds, sleep
         self._http = httpx.Client(
             base_url=base_url.rstrip("/") + "/", headers=dict(headers or {}), auth=auth, timeout=timeout
         )
@@ -123,7 +124,7 @@ class VendorClient:
                 return False
             if self._window is not None and error.status == TOO_MANY:
                 return False
-            if (error.retry_after or 0) > LONGEST_WAIT:
+            if (error.retry_after or 0) > self._longest_wait:
                 return False
             safe = (error.status is None or error.status in SERVER_TROUBLE) if repeatable else not error.started
             return (error.retry_after or True) if safe else False
@@ -156,7 +157,7 @@ class VendorClient:
             raise VendorError(
                 f"{what} answered {answer.status_code}: {reason(answer)}",
                 status=answer.status_code,
-                retry_after=retry_after(answer.headers),
+                retry_after=self._asked_wait(answer),
                 started=answer.status_code not in NOT_STARTED,
             )
         if not answer.content:
@@ -168,6 +169,10 @@ class VendorClient:
             raise VendorError(
                 f"{what} answered {answer.status_code} with no valid JSON: {excerpt(answer.text)}"
             ) from error
+
+    def _asked_wait(self, answer: httpx.Response) -> float | None:
+        """Seconds that an answer asks to wait. A vendor that says it elsewhere has its own."""
+        return retry_after(answer.headers)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -59,19 +59,21 @@ class UnknownLimit(ValueError):
 
 @dataclass
 class _Counter:
-    """The requests of one key."""
+    """The requests of one key, under one limit: a limit that is changed starts to count from zero."""
 
+    limit: RateLimit
     times: deque[float] = field(default_factory=deque[float])
     spent: float = 0.0
     """Of a token bucket: the requests that have not been refilled yet, at `at`."""
     at: float = 0.0
 
-    def wait(self, limit: RateLimit, now: float) -> float:
+    def wait(self, now: float) -> float:
         """Seconds until one more request is accepted; 0 if it is accepted now."""
+        limit = self.limit
         if limit.requests <= 0:
             return limit.seconds
         if limit.burst is not None:
-            over = self._unfilled(limit, now) + 1 - max(1, limit.burst)
+            over = self._unfilled(now) + 1 - max(1, limit.burst)
             return max(0.0, over * limit.seconds / limit.requests)
         while self.times and self.times[0] <= now - limit.seconds:
             self.times.popleft()
@@ -79,14 +81,14 @@ class _Counter:
             return 0.0
         return self.times[-limit.requests] + limit.seconds - now
 
-    def spend(self, limit: RateLimit, now: float) -> None:
-        if limit.burst is None:
+    def spend(self, now: float) -> None:
+        if self.limit.burst is None:
             self.times.append(now)
         else:
-            self.spent, self.at = self._unfilled(limit, now) + 1, now
+            self.spent, self.at = self._unfilled(now) + 1, now
 
-    def _unfilled(self, limit: RateLimit, now: float) -> float:
-        return max(0.0, self.spent - (now - self.at) * limit.requests / limit.seconds)
+    def _unfilled(self, now: float) -> float:
+        return max(0.0, self.spent - (now - self.at) * self.limit.requests / self.limit.seconds)
 
 
 class RateLimits:
@@ -111,16 +113,17 @@ class RateLimits:
         limits = [_limit(self._store, self._vendor, name) for name in names]
         with self._lock:
             now = self._clock()
-            counters = [self._counter(limit.name, key) for limit in limits]
-            waits = [counter.wait(limit, now) for limit, counter in zip(limits, counters, strict=True)]
+            counters = [self._counter(limit, key) for limit in limits]
+            waits = [counter.wait(now) for counter in counters]
             if (longest := max(waits, default=0.0)) > 0:
                 raise RateLimited(limits[waits.index(longest)], key, longest)
-            for limit, counter in zip(limits, counters, strict=True):
-                counter.spend(limit, now)
+            for counter in counters:
+                counter.spend(now)
 
-    def _counter(self, name: str, key: str) -> _Counter:
-        counters = self._counters[name]
-        counters[key] = counter = counters.pop(key, None) or _Counter()
+    def _counter(self, limit: RateLimit, key: str) -> _Counter:
+        counters = self._counters[limit.name]
+        known = counters.pop(key, None)
+        counters[key] = counter = known if known and known.limit == limit else _Counter(limit)
         if len(counters) > MOST_KEYS:
             del counters[next(iter(counters))]
         return counter

@@ -40,7 +40,8 @@ def test_many_causes_are_as_many_incidents(platform: Platform) -> None:
     wait_for(lambda: len(platform.incidents()) >= before + CAUSES, 60, f"there are {CAUSES} incidents")
     platform.orders.withdraw(APART)
     assert platform.run(keys).status == DagsterRunStatus.SUCCESS
-    wait_for(lambda: not any(alert.open for alert in platform.alerts()), 60, "they are resolved")
+    # With what was sent before, the last of them may be over the pace of a minute.
+    wait_for(lambda: not any(alert.open for alert in platform.alerts()), 150, "they are resolved")
     alerts = platform.alerts()[-CAUSES:]
     assert {alert.unit for alert in alerts} == {f"unit/{key}" for key in keys}
     assert all(alert.paged_at_once and len(alert.pages) == 1 for alert in alerts)

@@ -283,3 +283,20 @@ def test_break_help_lists_every_fault(on_call) -> None:
     for name, kind in KINDS.items():
         assert f"{name}: {kind.description}" in text
         assert all(f"--param {key}={value}" in text for key, value in kind.params.items())
+
+
+def test_rate_limits_are_shown_changed_and_restored(control: httpx.Client) -> None:
+    def alert_events() -> dict[str, Any]:
+        [found] = [one for one in control.get("/_control/limits").json() if one["name"] == "alert_events"]
+        return found
+
+    before = alert_events()
+    assert (before["vendor"], before["requests"], before["documented"]) == ("incident_io", 120, None)
+    change = {"vendor": "incident_io", "name": "alert_events", "requests": 3}
+    control.put("/_control/limits", json=change).raise_for_status()
+    assert (alert_events()["requests"], alert_events()["documented"]["requests"]) == (3, 120)
+    assert control.delete("/_control/limits").json() == {"reset": 1}
+    assert alert_events() == before
+    refused = control.put("/_control/limits", json=change | {"name": "pages"})
+    assert refused.status_code == 422
+    assert "incident_io has no rate limit 'pages'; there are incident_io alert_events" in refused.json()["detail"]
