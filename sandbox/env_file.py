@@ -31,7 +31,6 @@ def environment(config: SandboxConfig) -> dict[str, str]:
         "HIGHTOUCH_API_KEY": "local-hightouch-key",
         "OMNI_API_URL": config.url("omni"),
         "OMNI_API_KEY": "local-omni-key",
-        "OMNI_REQUESTS_PER_MINUTE": "500",
         "EXPLO_API_URL": config.url("explo"),
         "EXPLO_API_TOKEN": "local-explo-token",
         "HEX_API_URL": f"{config.url('hex')}/api",

@@ -16,6 +16,7 @@ from orchestration.lineage.consumers import Exposure
 from orchestration.lineage.graph import Audience
 
 AUDIENCES = get_args(Audience)
+BUILT = {"model", "seed", "snapshot"}
 
 
 class ExposureError(dg.DagsterError):
@@ -26,6 +27,18 @@ def declared() -> Mapping[dg.AssetKey, Exposure]:
     """The exposures by the key of their consumer; none where the project has not been parsed yet. Raises ExposureError."""
     path = DbtModels.state_path() / MANIFEST
     return _declared(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+def dbt_models() -> Mapping[str, dg.AssetKey]:
+    """The assets of dbt's models, seeds and snapshots by their unique ids; none where the project has not been parsed yet."""
+    path = DbtModels.state_path() / MANIFEST
+    return _models(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@lru_cache(maxsize=4)
+def _models(path: Path, _changed: int) -> Mapping[str, dg.AssetKey]:
+    nodes = json.loads(path.read_text("utf-8"))["nodes"]
+    return {id_: keys.dbt_node(node) for id_, node in nodes.items() if node["resource_type"] in BUILT}
 
 
 @lru_cache(maxsize=4)

@@ -20,6 +20,7 @@ from orchestration.components.fivetran_account import (
     connections,
     fivetran,
 )
+from orchestration.components.fivetran_columns import read_columns
 from orchestration.components.fivetran_sync import Limits, Result, Syncs
 from orchestration.components.outside_syncs import Ended, watch
 from orchestration.components.saved_state import StateIncomplete, VendorState
@@ -32,6 +33,9 @@ from orchestration.vendors.bigquery import Schema
 
 GROUP = "ingestion"
 NO_SCHEMA = Schema({})
+PLATFORM = ("fivetran_log",)
+"""The service of the Platform connection, which Fivetran adds to each destination under the name `fivetran_metadata`
+(https://fivetran.com/docs/logs/fivetran-platform)."""
 
 
 @dataclass
@@ -40,6 +44,8 @@ class FivetranConnections(VendorState, dg.Resolvable):
 
     owners: list[str] = field(default_factory=list[str])
     """Who is asked about a failure: e-mail addresses, or `team:<name>`."""
+    exclude: list[str] = field(default_factory=lambda: list(PLATFORM))
+    """Connections that are left out, by patterns of their names or of their services' names."""
     sync_timeout_minutes: int = 180
     concurrent_syncs: int = 8
     manage_schedules: bool = False
@@ -61,11 +67,14 @@ class FivetranConnections(VendorState, dg.Resolvable):
     @override
     def read(self, last: str | None) -> str:
         values = settings()
-        workspace = PlatformFivetranWorkspace(account_id=values.fivetran_account_id, api_key="", api_secret="")
-        state = workspace.fetch_fivetran_workspace_data()
-        if last is not None:
-            _refuse_losses(deserialize_value(last, FivetranWorkspaceData), state, workspace.get_client().listed)
-        return dg.serialize_value(state)
+        workspace = PlatformFivetranWorkspace(
+            account_id=values.fivetran_account_id, api_key="", api_secret="", exclude=self.exclude
+        )
+        state, client = workspace.fetch_fivetran_workspace_data(), workspace.get_client()
+        before = deserialize_value(last, FivetranWorkspaceData) if last is not None else None
+        if before is not None:
+            _refuse_losses(before, state, client.listed)
+        return dg.serialize_value(read_columns(client.api, state, before, client.broken))
 
     @override
     def definitions(self, state: str) -> dg.Definitions:
@@ -155,6 +164,8 @@ class FivetranConnections(VendorState, dg.Resolvable):
             newest = checks.newest_day(result.counted.values(), datetime.now(UTC).date())
             decisions[checks.KEYS] = lambda _: checks.keys_not_null(counted.nulls)
             decisions[checks.VOLUME] = lambda last: checks.volume(counted.days, newest, self.volume, last)
+        if not table.keys:
+            decisions[checks.KEYS] = lambda _: checks.key_unknown()
         return decisions
 
 

@@ -1,8 +1,10 @@
 """What a Fivetran account runs: dagster_fivetran's reading of it, over this project's client, and the tables that come of it."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from typing import Any, override
 
 import dagster as dg
@@ -14,11 +16,14 @@ from dagster_fivetran.translator import (
     FivetranTable,
     FivetranWorkspaceData,
 )
+from pydantic import Field
 
 from orchestration.lineage import keys
 from orchestration.settings import settings
 from orchestration.vendors.fivetran import Fivetran
 from orchestration.vendors.http import VendorError
+
+log = logging.getLogger(__name__)
 
 
 def fivetran() -> Fivetran:
@@ -35,27 +40,46 @@ class PlatformFivetranClient(FivetranClient):
     refused, ignores Retry-After, and pages by `nextCursor`, which Fivetran does not send.
     """
 
-    def __init__(self, api: Fivetran) -> None:
+    def __init__(self, api: Fivetran, exclude: Sequence[str] = ()) -> None:
         super().__init__("", "", 0, 0.0, 1.0, disable_schedule_on_trigger=False)
-        self._api = api
+        self.api, self._exclude = api, exclude
         self.listed: dict[str, str] = {}
-        """The connections that Fivetran has listed, by id, with their names."""
+        """The connections that Fivetran has listed and that are not excluded, by id, with their names."""
+        self.broken: dict[str, str] = {}
+        """Those of them that are not connected to their source."""
+        self._destinations: dict[str, Mapping[str, Any]] = {}
 
     @override
     def _make_and_handle_request(
         self, method: str, endpoint: str, data: str | None = None, params: Mapping[str, Any] | None = None
     ) -> Mapping[str, Any]:
-        return self._api.request(method, endpoint, params=params, body=json.loads(data) if data else None)
+        return self.api.request(method, endpoint, params=params, body=json.loads(data) if data else None)
 
     @override
     def get_groups(self) -> Mapping[str, Any]:
-        return {"items": list(self._api.items("groups"))}
+        """The groups that have a destination. One without has no connections, and the library cannot read it."""
+        found: list[Mapping[str, Any]] = []
+        for group in self.api.items("groups"):
+            try:
+                # "Groups and destinations are mapped 1:1" by their id (GET /v1/destinations/{id} in Fivetran's OpenAPI file).
+                self._destinations[group["id"]] = self.api.request("GET", f"destinations/{group['id']}")
+            except VendorError as error:
+                if error.status != 404:
+                    raise
+                name = group.get("name") or group["id"]
+                log.warning("The Fivetran group `%s` has no destination, so it is left out", name)
+            else:
+                found.append(group)
+        return {"items": found}
 
     @override
     def list_connectors_for_group(self, group_id: str) -> Sequence[Mapping[str, Any]]:
-        connections = list(self._api.items("connections", group_id=group_id))
+        listed = list(self.api.items("connections", group_id=group_id))
+        connections = [one for one in listed if not is_excluded(one["schema"], one["service"], self._exclude)]
         for connection in connections:
             self.listed[connection["id"]] = connection["schema"]
+            if connection["status"]["setup_state"] != "connected":
+                self.broken[connection["id"]] = connection["schema"]
             # The library leaves out a connection that is broken; it is an outage, which its sync has to report.
             if connection["status"]["setup_state"] == "broken":
                 connection["status"]["setup_state"] = "connected"
@@ -63,7 +87,7 @@ class PlatformFivetranClient(FivetranClient):
 
     @override
     def get_destination_details(self, destination_id: str) -> Mapping[str, Any]:
-        details = self._api.request("GET", f"destinations/{destination_id}")
+        details = self._destinations[destination_id]
         # BigQuery calls `project_id` what other warehouses call `database`, and the library reads only that.
         config = {"database": details["config"].get("project_id"), **details["config"]}
         return {**details, "config": config}
@@ -73,7 +97,7 @@ class PlatformFivetranClient(FivetranClient):
         self, connector_id: str, raise_on_not_found_error: bool = True
     ) -> Mapping[str, Any]:
         try:
-            details = self._api.request("GET", f"connections/{connector_id}/schemas")
+            details = self.api.request("GET", f"connections/{connector_id}/schemas")
         except VendorError as error:
             if error.status == 404 and not raise_on_not_found_error:
                 return {}
@@ -86,12 +110,19 @@ class PlatformFivetranClient(FivetranClient):
 
 
 class PlatformFivetranWorkspace(FivetranWorkspace):
-    """dagster_fivetran's workspace, at the address of the settings."""
+    """dagster_fivetran's workspace, at the address of the settings, without the connections of `exclude`."""
+
+    exclude: list[str] = Field(default_factory=list[str])
 
     @override
     @cached_method
     def get_client(self) -> PlatformFivetranClient:
-        return PlatformFivetranClient(fivetran())
+        return PlatformFivetranClient(fivetran(), self.exclude)
+
+
+def is_excluded(name: str, service: str, patterns: Sequence[str]) -> bool:
+    """Whether a connection's name or the name of its service matches one of the patterns."""
+    return any(fnmatch(name, pattern) or fnmatch(service, pattern) for pattern in patterns)
 
 
 CREATED = ("created_at", "created", "created_date")
@@ -102,7 +133,7 @@ CREATED = ("created_at", "created", "created_date")
 class Table:
     """A table of a connection: where it lands, and what it is called at the source.
 
-    `keys` are its primary key's columns. Fivetran names only some columns, and of some tables none: then neither is known.
+    `columns` are those that Fivetran knows, and `keys` those of its primary key. Both are empty where Fivetran could not be asked.
     """
 
     dataset: str

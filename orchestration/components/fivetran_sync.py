@@ -124,8 +124,7 @@ def _look(table: Table, schema: Schema, since: datetime | None) -> Look:
         table=table.name,
         written=SYNCED,
         day=next((name for name in CREATED if name in schema.columns), None),
-        # Most sources call it so; Fivetran does not always say.
-        keys=[key for key in table.keys or ("id",) if key in schema.columns],
+        keys=[key for key in table.keys if key in schema.columns],
         since=since,
     )
 

@@ -11,13 +11,25 @@ from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
 from orchestration.components.consumers import ConsumerState
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.outside_syncs import Ended, watch
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
 from orchestration.settings import settings
 from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
-from orchestration.vendors.hightouch import ENDED, SENT, Destination, Hightouch, Model, RowCounts, Sync, Synced, SyncRun
+from orchestration.vendors.hightouch import (
+    ENDED,
+    SENT,
+    DbtCloudModel,
+    Destination,
+    Hightouch,
+    Model,
+    RowCounts,
+    Sync,
+    Synced,
+    SyncRun,
+)
 from orchestration.vendors.waiting import Wait
 
 GROUP = "activation"
@@ -69,7 +81,7 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
     def consumers(self, state: str) -> list[Consumer]:
         workspace = HightouchState.model_validate_json(state)
         models = {model.id: model for model in workspace.models}
-        return [_consumer(sync, models.get(sync.model_id)) for sync in _enabled(workspace).values()]
+        return [_consumer(sync, models.get(sync.model_id), models) for sync in _enabled(workspace).values()]
 
     @override
     def definitions(self, state: str) -> dg.Definitions:
@@ -193,31 +205,53 @@ def _rejection(sync: Sync, run: SyncRun) -> str:
     return "\n".join([first, *quoted, *more])
 
 
-def tables_of(model: Model) -> list[dg.AssetKey]:
-    """The tables that a model reads: by its SQL, by the table that it names, or by the model of dbt.
+def tables_of(model: Model, models: Mapping[int, Model]) -> list[dg.AssetKey]:
+    """The tables that a model reads: of its SQL, the table that it names, that of its dbt model, or those of the model that it filters.
 
-    Raises ValueError, or sqlglot's ParseError, where that cannot be told.
+    Raises ValueError, or sqlglot's ParseError, with the reason where that is not known.
     """
+    seen = {model.id}
+    while model.visual:
+        parent = models.get(model.visual.parent_id)
+        if parent is None or parent.id in seen:
+            raise ValueError(
+                f"Its model `{model.name}` filters model {model.visual.parent_id}, which Hightouch does not list."
+            )
+        seen.add(parent.id)
+        model = parent
     if model.raw:
         return keys.tables_read(model.raw.sql)
     if model.dbt:
         return [keys.table(model.dbt.schema_, model.dbt.name)]
     if model.table:
         return [keys.table_named(model.table.name)]
-    raise ValueError("Its model is none of a query, a table and a model of dbt.")
+    if model.dbt_cloud:
+        return _tables_of_dbt_cloud(model.name, model.dbt_cloud)
+    if model.custom:
+        raise ValueError(f"Its model `{model.name}` is a custom query, of a source without SQL.")
+    raise ValueError(f"Its model `{model.name}` is of a kind that is not known: {model.query_type}.")
+
+
+def _tables_of_dbt_cloud(name: str, model: DbtCloudModel) -> list[dg.AssetKey]:
+    """The table of a model of dbt Cloud where our dbt project has that model, else the tables that its SQL reads."""
+    if (found := dbt_models().get(model.dbt_unique_id)) is not None:
+        return [found]
+    if tables := keys.tables_read(model.compiled_sql):
+        return tables
+    raise ValueError(f"Its model `{name}` is dbt Cloud's `{model.dbt_unique_id}`, which the dbt project does not have.")
 
 
 def _enabled(workspace: HightouchState) -> dict[dg.AssetKey, Sync]:
     return {keys.consumer("hightouch", sync.slug): sync for sync in workspace.syncs if not sync.disabled}
 
 
-def _consumer(sync: Sync, model: Model | None) -> Consumer:
+def _consumer(sync: Sync, model: Model | None, models: Mapping[int, Model]) -> Consumer:
     """A sync with the tables above it: where its model cannot be read, none, for one odd model must not stop the rest."""
     key, name = keys.consumer("hightouch", sync.slug), model.name if model else sync.slug
     if model is None:
         return Consumer(key, name, (), ("Hightouch does not list its model.",), url=_url(sync))
     try:
-        return Consumer(key, name, tuple(tables_of(model)), url=_url(sync))
+        return Consumer(key, name, tuple(tables_of(model, models)), url=_url(sync))
     except (SqlglotError, ValueError) as error:
         return Consumer(key, name, (), (str(error),), url=_url(sync))
 

@@ -2,8 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import ClassVar, override
 
 import dagster as dg
@@ -17,9 +16,8 @@ from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
-from orchestration.vendors.omni import WINDOW_SECONDS, Omni
+from orchestration.vendors.omni import Omni
 from orchestration.vendors.omni_payloads import Document, Query
-from orchestration.vendors.pace import Pace
 
 NOT_TOLD = (403, 422)
 """How Omni answers where it does not say what one document reads, which is no reason to lose the others."""
@@ -47,17 +45,9 @@ class OmniState(BaseModel):
     documents: list[KnownDocument]
 
 
-@cache
-def _pace(requests: int) -> Pace:
-    """One for all of this process, which has one key."""
-    return Pace(requests, WINDOW_SECONDS)
-
-
 def omni() -> Omni:
     values = settings()
-    return Omni(
-        str(values.omni_api_url), values.omni_api_key.get_secret_value(), _pace(values.omni_requests_per_minute)
-    )
+    return Omni(str(values.omni_api_url), values.omni_api_key.get_secret_value(), values.omni_requests_per_minute)
 
 
 @dataclass
@@ -68,6 +58,9 @@ class OmniDocuments(ConsumerState, dg.Resolvable):
     """
 
     refresh_timeout_minutes: int = 30
+    branch_of: dict[str, str] = field(default_factory=dict[str, str])
+    """The id of the branch into which the schema is read, by the id of a schema model: Omni requires it where branch-based schema refresh
+    is on for the model's connection, and refuses it elsewhere."""
 
     state_name: ClassVar[str] = "omni.json"
     vendor: ClassVar[str] = "omni"
@@ -108,7 +101,9 @@ class OmniDocuments(ConsumerState, dg.Resolvable):
             return dg.Definitions()
         read = sorted({table for one in consumers for table in one.reads}, key=lambda key: key.to_user_string())
         connections = {one.connection_id for one in _documents(state) if one.shown} - {None}
-        schema = SchemaModel(read, connections, self.owners, self.source, self.refresh_timeout_minutes * 60, omni)
+        schema = SchemaModel(
+            read, connections, self.owners, self.source, self.refresh_timeout_minutes * 60, self.branch_of, omni
+        )
         return dg.Definitions(
             assets=[schema.asset(), *(self.spec(one) for one in consumers)], sensors=[schema.sensor()]
         )

@@ -37,6 +37,7 @@ class SchemaModel:
     owners: Sequence[str]
     url: str
     timeout_seconds: float
+    branch_of: Mapping[str, str]
     omni: Callable[[], Omni]
 
     def asset(self) -> dg.AssetsDefinition:
@@ -117,7 +118,8 @@ class SchemaModel:
         """Refresh these models side by side, and return in how many seconds the slowest was. What fails is put into `failed`."""
 
         def run(model: Model, sleep: Sleep) -> float:
-            return api.refresh(model, Wait(self.timeout_seconds, LATE, context.log.info, sleep))
+            wait = Wait(self.timeout_seconds, LATE, context.log.info, sleep)
+            return api.refresh(model, wait, self.branch_of.get(model.id))
 
         slowest = 0.0
         jobs = {id_: partial(run, model) for id_, model in schemas.items()}

@@ -61,21 +61,24 @@ HEX = Access("hex_api_url", ("hex_api_token",), "read projects and run them")
 def checks(values: Settings) -> Iterator[Check]:
     def fivetran() -> list[Connection]:
         secret = values.fivetran_api_secret.get_secret_value()
-        return Fivetran(str(values.fivetran_api_url), values.fivetran_api_key, secret).connections()
+        url = str(values.fivetran_api_url)
+        return Fivetran(url, values.fivetran_api_key, secret, patience_seconds=0).connections()
 
     def hightouch() -> str:
-        client = Hightouch(str(values.hightouch_api_url), values.hightouch_api_key.get_secret_value())
+        key = values.hightouch_api_key.get_secret_value()
+        client = Hightouch(str(values.hightouch_api_url), key, patience_seconds=0)
         return f"{len(client.syncs())} syncs"
 
     def omni() -> str:
-        return f"{len(Omni(str(values.omni_api_url), values.omni_api_key.get_secret_value()).models())} models"
+        client = Omni(str(values.omni_api_url), values.omni_api_key.get_secret_value(), patience_seconds=0)
+        return f"{len(client.models())} models"
 
     def explo() -> str:
-        client = Explo(str(values.explo_api_url), values.explo_api_token.get_secret_value())
+        client = Explo(str(values.explo_api_url), values.explo_api_token.get_secret_value(), patience_seconds=0)
         return f"{len(client.dashboards())} dashboards"
 
     def hex_() -> str:
-        client = Hex(str(values.hex_api_url), values.hex_api_token.get_secret_value())
+        client = Hex(str(values.hex_api_url), values.hex_api_token.get_secret_value(), patience_seconds=0)
         return f"{len(client.projects())} projects"
 
     connections = Once(fivetran)

@@ -24,7 +24,11 @@ class SyncLog(BigQueryProject):
 
     def rejected(self, sync_id: int, run_id: int, most: int) -> list[Rejected] | None:
         """Up to `most` of the rows that were rejected in a run; None where the workspace writes no sync logs."""
-        query = f"select * from {TABLE} where sync_id = @sync and sync_run_id = @run and status = 'failed' limit {most}"
+        # The types of the ids are not documented: they may be numbers or texts.
+        query = (
+            f"select * from {TABLE} where cast(sync_id as string) = @sync and cast(sync_run_id as string) = @run"
+            f" and status = 'failed' limit {most}"
+        )
         try:
             rows = self._rows(query, {"sync": str(sync_id), "run": str(run_id)})
         except NotFound:

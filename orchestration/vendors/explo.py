@@ -7,9 +7,13 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from orchestration.vendors.http import VendorClient, VendorError
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError
+from orchestration.vendors.pace import shared_pace
 
 PAGE = 100
+REQUESTS, WINDOW_SECONDS = 150, 60.0
+"""How fast requests are sent. Explo allows 180 a minute "across all endpoints, on a requestor IP basis"
+(https://docs.explo.co/security/rate-limits); its own example waits a minute after a 429."""
 KEPT_BACK = (400, 404, 405)
 """What an Explo may answer that has no such endpoint, or no such dashboard."""
 
@@ -41,8 +45,16 @@ class Dataset(BaseModel):
 class Explo:
     """A client of one data visibility group. Every call raises VendorError where Explo does not answer as documented."""
 
-    def __init__(self, base_url: str, token: str) -> None:
-        self._client = VendorClient("Explo", base_url, headers={"Explo-Authorization": f"Token {token}"})
+    def __init__(self, base_url: str, token: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._client = VendorClient(
+            "Explo",
+            base_url,
+            headers={"Explo-Authorization": f"Token {token}"},
+            # Not by token: the limit is that of an address.
+            pace=shared_pace(f"explo {base_url}", REQUESTS, WINDOW_SECONDS),
+            window_seconds=WINDOW_SECONDS,
+            patience_seconds=patience_seconds,
+        )
 
     def customers(self) -> list[Customer]:
         """Each once, also where somebody makes or deletes one while the pages are read."""

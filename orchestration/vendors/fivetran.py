@@ -6,29 +6,45 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
-from orchestration.vendors.http import VendorClient, VendorError
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError
+from orchestration.vendors.pace import shared_pace
 from orchestration.vendors.waiting import FIRST_SECONDS, SyncFailed, Wait
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 BUSY = 409
+SOURCE_REQUESTS, SOURCE_SECONDS = 400, 60.0
+"""How fast requests are sent for which Fivetran asks the source. It allows an account 500 of them a minute and 5,000 an hour, and 20,000
+requests an hour in all; a trial account 25 a minute, 250 an hour and 500 an hour in all (https://fivetran.com/docs/rest-api/rate-limiting)."""
+WINDOW_SECONDS = 60.0
+"""Waited after a 429 without `Retry-After`. Whether Fivetran sends that header is unverified."""
+UNVERSIONED = {"Accept": "application/json"}
+"""The endpoints of a connection's schema have no second version (Fivetran's OpenAPI file)."""
 
 Scope = Mapping[str, Sequence[str]]
 """Names of tables by their schema, both as at the source."""
 
 
 RECONNECT = "reconnect"
-"""The code of a task for which somebody has to set the connection up anew."""
+"""The code of the task that broken credentials have: someone has to reconnect the source. Other failures have no task."""
+RESCHEDULED = "rescheduled"
+"""The state of a sync that waits until the source accepts API calls again."""
 
 
 class Task(BaseModel):
-    """Something that Fivetran wants a person to do before a connection works again."""
+    """Something that Fivetran asks a person to do. `details` adds to the message (ConnectionTask in Fivetran's OpenAPI file)."""
 
-    code: str
-    message: str
+    code: str = ""
+    message: str = ""
+    details: str | None = None
+
+    @property
+    def text(self) -> str:
+        return ": ".join(part for part in (self.message or self.code, self.details) if part)
 
 
 class Status(BaseModel):
@@ -47,6 +63,8 @@ class Connection(BaseModel):
     name: str
     group_id: str
     paused: bool
+    schedule_type: str | None = None
+    """`manual`: Fivetran starts no sync by itself, not even one that it has rescheduled."""
     succeeded_at: datetime | None = None
     failed_at: datetime | None = None
     status: Status
@@ -57,8 +75,8 @@ class Connection(BaseModel):
 
     @property
     def wishes(self) -> list[str]:
-        """What Fivetran wants done about it, though it may sync all the same."""
-        return [wish.message for wish in (*self.status.tasks, *self.status.warnings)]
+        """What Fivetran asks someone to do about the connection, although it may sync all the same."""
+        return [wish.text for wish in (*self.status.tasks, *self.status.warnings)]
 
     @property
     def finished_at(self) -> datetime:
@@ -73,9 +91,14 @@ class Connection(BaseModel):
 
     @property
     def reason(self) -> str:
-        """What Fivetran says of why it does not work."""
-        reasons = " ".join(task.message for task in self.status.tasks)
-        return reasons or f"Fivetran gives no reason; its log has one: {self.url}"
+        """Why the connection does not work. The API says so only where someone has to act; the log has every reason."""
+        reasons = " ".join(task.text for task in self.status.tasks)
+        return reasons or f"Fivetran's API gives no reason. The connection's log has it: {self.url}"
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether the next sync fails too, until someone has reconnected the source."""
+        return self.status.setup_state != "connected" or any(task.code == RECONNECT for task in self.status.tasks)
 
 
 @dataclass(frozen=True)
@@ -92,16 +115,24 @@ def connection_url(connection_id: str) -> str:
 class Fivetran:
     """A client of one account. Every call raises VendorError where Fivetran does not answer as documented."""
 
-    def __init__(self, base_url: str, key: str, secret: str) -> None:
-        headers = {"Accept": "application/json;version=2"}
-        self._client = VendorClient("Fivetran", base_url, headers=headers, auth=httpx.BasicAuth(key, secret))
+    def __init__(self, base_url: str, key: str, secret: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._client = VendorClient(
+            "Fivetran",
+            base_url,
+            headers={"Accept": "application/json;version=2"},
+            auth=httpx.BasicAuth(key, secret),
+            window_seconds=WINDOW_SECONDS,
+            patience_seconds=patience_seconds,
+        )
+        self._source_pace = shared_pace(f"fivetran {base_url} {key}", SOURCE_REQUESTS, SOURCE_SECONDS)
 
     def request(
         self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: object = None
     ) -> dict[str, Any]:
         """The `data` of an answer; the whole answer where it has none."""
         # Each call of this API may be repeated: a sync that is triggered while it runs is left to run.
-        answer = self._client.request(method, f"v1/{path.lstrip('/')}", params=params, body=body)
+        headers = UNVERSIONED if "/schemas" in path else None
+        answer = self._client.request(method, f"v1/{path.lstrip('/')}", params=params, headers=headers, body=body)
         return answer.get("data", answer)
 
     def items(self, path: str, **filters: str) -> Iterator[dict[str, Any]]:
@@ -137,6 +168,19 @@ class Fivetran:
             if table["enabled"]
         }
 
+    def columns(self, connection_id: str, schema: str, table: str) -> dict[str, dict[str, Any]]:
+        """Read the columns of a table from the source, by name, with `is_primary_key`.
+
+        Only this endpoint has all columns: a connection's schemas have those that someone has edited. It is slow, and has a rate limit
+        of its own. Names are those of the source.
+        """
+        self._source_pace.wait()
+        names = f"schemas/{quote(schema, safe='')}/tables/{quote(table, safe='')}"
+        found: dict[str, dict[str, Any]] = self.request("GET", f"connections/{connection_id}/{names}/columns")[
+            "columns"
+        ]
+        return found
+
     def sync(self, connection_id: str, wait: Wait) -> Synced:
         """Sync a connection and wait for the end. A sync that runs already is waited for, and another one follows it.
 
@@ -153,23 +197,56 @@ class Fivetran:
         body = {"scope": {schema: list(tables) for schema, tables in scope.items()}} if scope else {}
         return self._run(connection_id, wait, "resync", body)
 
-    def _run(self, connection_id: str, wait: Wait, action: str, body: object) -> Synced:
+    def _run(self, connection_id: str, wait: Wait, action: str, body: Mapping[str, Any]) -> Synced:
+        before = self._start(connection_id, wait, action, body)
+
+        def finished(now: Connection) -> bool:
+            if now.finished_at > before.finished_at:
+                return True
+            self._resume(now, wait)
+            return False
+
+        after = self._until(connection_id, wait, finished)
+        if (failure := after.failure) is not None:
+            raise SyncFailed(failure, permanent=after.needs_person)
+        return Synced(after, wait.passed)
+
+    def _start(self, connection_id: str, wait: Wait, action: str, body: Mapping[str, Any]) -> Connection:
+        """Start a sync or a resync when no other one runs, and return the connection as it was before."""
         while True:
             before = self._until(connection_id, wait, lambda _now: True)
             _refuse(before)
-            wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
+            wait.sleep(0)  # where the step was cancelled in the meantime, nothing is started
             try:
                 self.request("POST", f"connections/{connection_id}/{action}", body=body)
-                break
             except VendorError as error:
+                if error.status == 400 and body.get("scope"):
+                    raise SyncFailed(_no_table_resync(before, body["scope"], error), permanent=True) from error
                 if error.status != BUSY or wait.passed > wait.seconds:
                     raise
-                wait.sleep(FIRST_SECONDS)  # another sync has begun since it was looked at
-        wait.log(f"{before.name}: {action} started, {before.url}")
-        after = self._until(connection_id, wait, lambda now: now.finished_at > before.finished_at)
-        if (failure := after.failure) is not None:
-            raise SyncFailed(failure, permanent=any(task.code == RECONNECT for task in after.status.tasks))
-        return Synced(after, wait.passed)
+                wait.sleep(FIRST_SECONDS)  # another sync has begun since the connection was read
+                continue
+            wait.log(f"{before.name}: {action} started, {before.url}")
+            return before
+
+    def _resume(self, now: Connection, wait: Wait) -> None:
+        """Trigger a rescheduled sync when its time has come, if Fivetran does not do so by itself.
+
+        "If `schedule_type` is `manual`, the connection expects the sync to be triggered at the designated time" (`rescheduled_for` of
+        ConnectorStatusResponse in Fivetran's OpenAPI file). Raises SyncFailed where that time is after the limit of the step.
+        """
+        later = now.status.rescheduled_for
+        if now.status.sync_state != RESCHEDULED or later is None:
+            return
+        left = (later - datetime.now(UTC)).total_seconds()
+        if left > wait.seconds - wait.passed:
+            raise SyncFailed(
+                f"Fivetran has rescheduled the sync of `{now.name}` for {later:%Y-%m-%d %H:%M} UTC, which is after the time limit:"
+                f" its source accepts no more API calls until then. {wait.remedy}"
+            )
+        if left <= 0 and now.schedule_type == "manual":
+            wait.log(f"{now.name}: the rescheduled sync is due, triggering it")
+            self.request("POST", f"connections/{now.id}/sync", body={"force": False})
 
     def _until(self, connection_id: str, wait: Wait, done: Callable[[Connection], bool]) -> Connection:
         """The connection when it does not sync and is `done`."""
@@ -192,8 +269,17 @@ def _connection(details: dict[str, Any]) -> Connection:
 
 def _state(connection: Connection) -> str:
     later = connection.status.rescheduled_for
-    put_off = f", put off by Fivetran until {later:%Y-%m-%d %H:%M} UTC" if later else ""
-    return f"{connection.name}: {connection.status.sync_state}{put_off}"
+    rescheduled = f" for {later:%Y-%m-%d %H:%M} UTC" if later else ""
+    return f"{connection.name}: {connection.status.sync_state}{rescheduled}"
+
+
+def _no_table_resync(connection: Connection, scope: Scope, error: VendorError) -> str:
+    """Explain a resync of single tables that was refused (`POST .../resync` 400 in Fivetran's OpenAPI file)."""
+    names = ", ".join(name for tables in scope.values() for name in tables)
+    return (
+        f"Fivetran does not re-sync single tables ({names}) of the connection `{connection.name}`: not every connector can. To re-sync the"
+        f" whole connection, give it an empty list: `resync: {{{connection.name}: []}}`. {error}"
+    )
 
 
 def _refuse(connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,13 +10,22 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from orchestration.vendors.http import VendorClient, VendorError
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError
+from orchestration.vendors.pace import shared_pace
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 PAGE = 100
+REQUESTS, WINDOW_SECONDS = 180, 10.0
+"""How fast requests are sent. "The Hightouch API rate limit is 200 requests per 10 seconds per workspace"
+(https://hightouch.com/docs/developer-tools/api-guide#hightouch-api-rate-limits); it sends no `Retry-After`."""
 SENT = {"success", "warning"}
 """How a run ends that has sent what its destination accepts; of a warning, that is not all."""
-ENDED = SENT | {"failed", "cancelled", "interrupted"}
+ENDED = SENT | {"failed", "cancelled"}
+INTERRUPTED = "interrupted"
+""""The sync had a temporary interruption and will resume in a new run" (https://hightouch.com/docs/syncs/overview): not an end."""
+RECENT_MINUTES = 7 * 24 * 60
+NEWEST_FIRST = {"orderBy": "id", "orderDirection": "desc"}
+"""The default order of runs is not documented, nor is `orderDirection` in every copy of the OpenAPI file: it may be ignored."""
 
 
 class _Payload(BaseModel):
@@ -40,22 +49,45 @@ class NamedTable(_Payload):
 
 
 class DbtModel(_Payload):
-    """A model of dbt, by the dataset and table that it makes (fields as in Hightouch's Terraform provider)."""
+    """A model of dbt, by the dataset and table that it makes."""
 
     name: str
     schema_: str = Field(alias="schema")
 
 
+class DbtCloudModel(_Payload):
+    """A model of dbt Cloud: Hightouch knows its SQL and its id in dbt, and not the dataset of its table."""
+
+    name: str = ""
+    dbt_unique_id: str = ""
+    compiled_sql: str = ""
+
+
+class VisualQuery(_Payload):
+    """A filter of the rows of another model, an audience."""
+
+    parent_id: int
+
+
+class CustomQuery(_Payload):
+    """A query of a source that has no SQL. Its `query` may be of any shape."""
+
+
 class Model(_Payload):
-    """What a sync reads: a query, a table, or a dbt model."""
+    """What a sync reads. Which one of the six kinds it is, the key that is there says (schema `Model` of Hightouch's OpenAPI file)."""
 
     id: int
     slug: str
     name: str
+    query_type: str | None = None
     primary_key: str | None = None
     raw: RawSql | None = None
     table: NamedTable | None = None
     dbt: DbtModel | None = None
+    # Its key is in snake case, unlike all others.
+    dbt_cloud: DbtCloudModel | None = Field(None, alias="dbt_cloud")
+    visual: VisualQuery | None = None
+    custom: CustomQuery | None = None
 
 
 class Destination(_Payload):
@@ -111,8 +143,15 @@ class Synced:
 class Hightouch:
     """A client of one workspace. Every call raises VendorError where Hightouch does not answer as documented."""
 
-    def __init__(self, base_url: str, key: str) -> None:
-        self._client = VendorClient("Hightouch", base_url, headers={"Authorization": f"Bearer {key}"})
+    def __init__(self, base_url: str, key: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self._client = VendorClient(
+            "Hightouch",
+            base_url,
+            headers={"Authorization": f"Bearer {key}"},
+            pace=shared_pace(f"hightouch {base_url} {key}", REQUESTS, WINDOW_SECONDS),
+            window_seconds=WINDOW_SECONDS,
+            patience_seconds=patience_seconds,
+        )
 
     def syncs(self) -> list[Sync]:
         return [Sync.model_validate(item) for item in self._items("syncs")]
@@ -125,13 +164,30 @@ class Hightouch:
 
     def run(self, sync_id: int, run_id: int) -> SyncRun | None:
         """A run by its id; None while the listing does not have it yet."""
-        found = self._client.request("GET", f"syncs/{sync_id}/runs", params={"runId": run_id})["data"]
-        return next((SyncRun.model_validate(item) for item in found if int(item["id"]) == run_id), None)
+        runs, _more = self._runs(sync_id, {"runId": run_id})
+        return next((run for run in runs if run.id == run_id), None)
 
     def newest_run(self, sync_id: int) -> SyncRun | None:
-        found = self._client.request("GET", f"syncs/{sync_id}/runs", params={"limit": 5})["data"]
-        runs = [SyncRun.model_validate(item) for item in found]
+        """The run with the highest id, whichever order Hightouch lists runs in."""
+        runs, more = self._runs(sync_id, {})
+        if more and runs[0].id < runs[-1].id:
+            # Oldest first: the newest is on the last page, of the recent ones if there are any.
+            runs = self._all_runs(sync_id, {"within": RECENT_MINUTES}) or self._all_runs(sync_id, {})
         return max(runs, key=lambda run: run.id, default=None)
+
+    def _all_runs(self, sync_id: int, params: Mapping[str, Any]) -> list[SyncRun]:
+        found: list[SyncRun] = []
+        while True:
+            runs, more = self._runs(sync_id, {**params, "offset": len(found)})
+            found += runs
+            if not more:
+                return found
+
+    def _runs(self, sync_id: int, params: Mapping[str, Any]) -> tuple[list[SyncRun], bool]:
+        """A page of the runs of a sync, and whether there are more."""
+        page = self._client.request("GET", f"syncs/{sync_id}/runs", params={"limit": PAGE, **NEWEST_FIRST, **params})
+        runs = [SyncRun.model_validate(item) for item in page["data"]]
+        return runs, bool(page.get("hasMore")) and bool(runs)
 
     def trigger(self, sync_id: int, *, full_resync: bool = False) -> int:
         """Start a run, or queue one behind the run that is under way, and return its id; of every row with `full_resync`.
@@ -161,15 +217,26 @@ class Hightouch:
                 permanent=True,
             )
         wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
-        run_id = self.trigger(sync.id, full_resync=full_resync)
+        followed = self.trigger(sync.id, full_resync=full_resync)
+
+        def look() -> SyncRun | None:
+            """The run that was triggered, or the newest one that has resumed it."""
+            nonlocal followed
+            run = self.run(sync.id, followed)
+            if run is not None and run.status == INTERRUPTED:
+                newest = self.newest_run(sync.id)
+                if newest is not None and newest.id > run.id:
+                    followed, run = newest.id, newest
+            return run
 
         def state(run: SyncRun | None) -> str:
-            return f"{sync.slug}: run {run_id} {run.status if run else 'not listed yet'}"
+            waits = ", which a new run will resume" if run is not None and run.status == INTERRUPTED else ""
+            return f"{sync.slug}: run {followed} {run.status if run else 'not listed yet'}{waits}"
 
-        run = wait.until(lambda: self.run(sync.id, run_id), lambda run: run is not None and run.status in ENDED, state)
+        run = wait.until(look, lambda run: run is not None and run.status in ENDED, state)
         assert run is not None
         if run.status not in SENT:
-            raise SyncFailed(f"Run {run_id} of `{sync.slug}` {run.status}: {run.reason}")
+            raise SyncFailed(f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}")
         return Synced(run, wait.passed)
 
     def _items(self, path: str) -> Iterator[dict[str, Any]]:

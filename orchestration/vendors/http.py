@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, cast
@@ -12,10 +14,16 @@ from typing import Any, cast
 import httpx
 import stamina
 
+from orchestration.vendors.pace import Pace
+
 TIMEOUT = httpx.Timeout(30, connect=10)
 ATTEMPTS = 5
 LONGEST_WAIT = 60.0
 """Seconds. A vendor that asks for a longer wait than this is reported instead of waited for."""
+PATIENCE_SECONDS = 300.0
+"""How long one request waits in total for a rate limit to pass, for a vendor whose limit has a known window."""
+TOO_MANY = 429
+log = logging.getLogger(__name__)
 
 # The vendor has not acted on these requests, so even one with an effect may be sent again.
 NOT_STARTED = (429, 503)
@@ -42,7 +50,14 @@ class VendorError(Exception):
 
 
 class VendorClient:
-    """A vendor's JSON API below one address."""
+    """A vendor's JSON API below one address.
+
+    Args:
+        pace: How fast requests are sent; None for as fast as they come.
+        window_seconds: How long the vendor's rate limit lasts. A 429 is then waited for: as long as its `Retry-After` says, or for
+            one window where it has none. None makes a 429 one of the `attempts`.
+        patience_seconds: How long one request waits for rate limits in total before its 429 is raised.
+    """
 
     def __init__(
         self,
@@ -54,8 +69,13 @@ class VendorClient:
         timeout: httpx.Timeout = TIMEOUT,
         attempts: int = ATTEMPTS,
         longest_wait: float = LONGEST_WAIT,
+        pace: Pace | None = None,
+        window_seconds: float | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._vendor, self._attempts, self._longest_wait = vendor, attempts, longest_wait
+        self._pace, self._window, self._patience, self._sleep = pace, window_seconds, patience_seconds, sleep
         self._http = httpx.Client(
             base_url=base_url.rstrip("/") + "/", headers=dict(headers or {}), auth=auth, timeout=timeout
         )
@@ -66,17 +86,43 @@ class VendorClient:
         path: str,
         *,
         params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: object = None,
         repeatable: bool = True,
+        patience_seconds: float | None = None,
     ) -> Any:
         """The decoded JSON of the answer; None for an empty one. Raises VendorError.
 
         A request that is not `repeatable` is sent again only where the vendor cannot have acted on it: the connection was
         refused, or it answered 429 or 503. Other 4xx answers are never retried.
         """
+        patience = self._patience if patience_seconds is None else patience_seconds
+        while True:
+            try:
+                return self._retried(method, path, params, headers, body, repeatable)
+            except VendorError as error:
+                if self._window is None or error.status != TOO_MANY:
+                    raise
+                pause = max(1.0, self._window if error.retry_after is None else error.retry_after)
+                if pause > patience:
+                    raise
+                patience -= pause
+                log.warning("%s Sending it again in %.0f s", error, pause)
+            self._sleep(pause)
 
+    def _retried(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        body: object,
+        repeatable: bool,
+    ) -> Any:
         def again(error: Exception) -> bool | float | timedelta:
             if not isinstance(error, VendorError):
+                return False
+            if self._window is not None and error.status == TOO_MANY:
                 return False
             if (error.retry_after or 0) > self._longest_wait:
                 return False
@@ -87,13 +133,22 @@ class VendorClient:
             on=again, attempts=self._attempts, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.2
         ):
             with attempt:
-                return self._once(method, path.lstrip("/"), params, body)
+                return self._once(method, path.lstrip("/"), params, headers, body)
         raise AssertionError("stamina ends with a result or an error")
 
-    def _once(self, method: str, path: str, params: Mapping[str, Any] | None, body: object) -> Any:
+    def _once(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, Any] | None,
+        headers: Mapping[str, str] | None,
+        body: object,
+    ) -> Any:
         what = f"{self._vendor}: {method} {self._http.base_url.join(path)}"
+        if self._pace is not None:
+            self._pace.wait()
         try:
-            answer = self._http.request(method, path, params=params, json=body)
+            answer = self._http.request(method, path, params=params, headers=headers, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             raise VendorError(f"{what} could not connect: {error or type(error).__name__}", started=False) from error
         except httpx.TransportError as error:
@@ -139,7 +194,7 @@ def reason(answer: httpx.Response) -> str:
     except ValueError:
         return excerpt(answer.text)
     fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
-    message = fields.get("message") or fields.get("error") or fields.get("reason")
+    message = fields.get("message") or fields.get("error") or fields.get("reason") or fields.get("detail")
     return message if isinstance(message, str) else excerpt(json.dumps(body))
 
 

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 from urllib.parse import quote
 
-from orchestration.vendors.http import VendorClient, VendorError, excerpt
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError, excerpt
 from orchestration.vendors.omni_payloads import Broken, Document, Job, Model, Query, objects, valid
-from orchestration.vendors.pace import Pace
+from orchestration.vendors.pace import shared_pace
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 PAGE = 100
-WINDOW_SECONDS = 60.0
-"""Omni's limit is so many requests a minute for a key."""
+REQUESTS, WINDOW_SECONDS = 60, 60.0
+"""What Omni allows a key; its support raises that to 500 (https://docs.omni.co/api/rate-limits). A 429 has no documented `Retry-After`."""
 AGAIN_SECONDS = 2.0
-log = logging.getLogger(__name__)
 
 
 class Omni:
     """A client of one organisation; `base_url` is where people open it. Every call raises VendorError where Omni does not answer as documented.
 
-    `pace` is what Omni allows the key.
+    `requests_per_minute` is what Omni allows the key.
     """
 
     def __init__(
-        self, base_url: str, key: str, pace: Pace | None = None, sleep: Callable[[float], None] = time.sleep
+        self,
+        base_url: str,
+        key: str,
+        requests_per_minute: int = REQUESTS,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._client = VendorClient("Omni", base_url, headers={"Authorization": f"Bearer {key}"})
-        self._pace = pace or Pace(60, WINDOW_SECONDS)
-        self._sleep = sleep
+        self._client = VendorClient(
+            "Omni",
+            base_url,
+            headers={"Authorization": f"Bearer {key}"},
+            pace=shared_pace(f"omni {base_url} {key}", requests_per_minute, WINDOW_SECONDS),
+            window_seconds=WINDOW_SECONDS,
+            patience_seconds=patience_seconds,
+            sleep=sleep,
+        )
 
     def documents(self) -> list[Document]:
         """All that are not deleted; each once, also where somebody renames one while the pages are read."""
@@ -65,14 +75,22 @@ class Omni:
         found = (valid(Model, item) for item in self._records("api/v1/models"))
         return [model for model in found if not model.deleted_at]
 
-    def refresh(self, model: Model, wait: Wait) -> float:
-        """Have Omni read the warehouse's schema anew into a schema model, and return in how many seconds it has.
+    def refresh(self, model: Model, wait: Wait, branch: str | None = None) -> float:
+        """Have Omni read the warehouse's schema into a schema model, and return how many seconds that took.
 
-        Raises SyncFailed where Omni fails to, or takes too long.
+        `branch` is the id of the branch into which it is read, where Omni's connection has branch-based schema refresh on. Raises SyncFailed
+        where Omni refuses, fails, or takes too long.
         """
-        wait.sleep(0)  # where the step was cancelled meanwhile, nothing is started
+        wait.sleep(0)  # where the step was cancelled in the meantime, nothing is started
         name = model.name or model.id
-        started = self._start(model, wait)
+        try:
+            started = self._start(model, wait, branch)
+        except VendorError as error:
+            if (remedy := _remedy(model, branch, error.status)) is None:
+                raise
+            raise SyncFailed(
+                f"Omni does not refresh the schema model `{name}`. {remedy} {error}", permanent=True
+            ) from error
         job = str(started["jobId"])
 
         def look() -> str:
@@ -95,21 +113,22 @@ class Omni:
         answer = self._get(path, {"content_filter_mode": "WITH_ISSUES", "include_personal_folders": "true"})
         return [found for item in objects(answer, "content") if (found := Broken.of(item))]
 
-    def _start(self, model: Model, wait: Wait) -> Mapping[str, Any]:
+    def _start(self, model: Model, wait: Wait, branch: str | None) -> Mapping[str, Any]:
         """Start a refresh, and return its job.
 
         Omni lists no jobs, so one whose answer was lost cannot be found and waited for. It is started once more then, not five times as a
         request that is safe to repeat: a second refresh comes to the same, and only costs the warehouse another look at its schema.
         """
         path = f"api/v1/models/{quote(model.id, safe='')}/refresh"
+        params = {"branch_id": branch} if branch else None
         try:
-            return self._call("POST", path, repeatable=False)
+            return self._call("POST", path, params, repeatable=False)
         except VendorError as error:
             if not error.started or (error.status is not None and error.status < 500):
                 raise
             wait.log(f"{error} Whether it was started is not known; starting it once more")
         wait.sleep(AGAIN_SECONDS)
-        return self._call("POST", path, repeatable=False)
+        return self._call("POST", path, params, repeatable=False)
 
     def _records(self, path: str) -> Iterator[dict[str, Any]]:
         cursor: str | None = None
@@ -129,16 +148,27 @@ class Omni:
         self, method: str, path: str, params: Mapping[str, Any] | None = None, *, repeatable: bool = True
     ) -> dict[str, Any]:
         """The object that is answered. Raises VendorError."""
-        self._pace.wait()
-        try:
-            answer = self._client.request(method, path, params=params, repeatable=repeatable)
-        except VendorError as error:
-            # Omni does not document a Retry-After. Others may use the key as well: the minute that they share has to pass.
-            if error.status != 429 or error.retry_after is not None:
-                raise
-            log.warning("%s Trying again in %.0f s", error, WINDOW_SECONDS)
-            self._sleep(WINDOW_SECONDS)
-            answer = self._client.request(method, path, params=params, repeatable=repeatable)
+        answer = self._client.request(method, path, params=params, repeatable=repeatable)
         if not isinstance(answer, dict):
             raise VendorError(f"Omni: {method} {path} answered {excerpt(repr(answer))}, which is no object")
         return cast("dict[str, Any]", answer)
+
+
+def _remedy(model: Model, branch: str | None, status: int | None) -> str | None:
+    """What to change where a refresh is refused, by the answers of POST /api/v1/models/{modelId}/refresh in Omni's OpenAPI file."""
+    setting = "`branch_of` of OmniDocuments in defs/analytics/defs.yaml"
+    match status:
+        case 400 if branch:
+            return (
+                f"{setting} names the branch {branch} for it, but Omni takes one only where branch-based schema refresh is on for its"
+                " connection. Remove it, or switch that on."
+            )
+        case 400:
+            return (
+                "Branch-based schema refresh is probably on for its connection, which needs a branch. Add"
+                f" `{model.id}: <id of the branch>` to {setting} (GET /api/v1/models?include=activeBranches lists the ids), or switch that off."
+            )
+        case 403:
+            return "The owner of OMNI_API_KEY needs the role of connection admin in Omni."
+        case _:
+            return None

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 
 MARGIN_SECONDS = 0.5
 """One request may take longer to the vendor than another, so that they arrive closer together than they were sent."""
@@ -39,3 +40,12 @@ class Pace:
                 at = max(now, self._sent.popleft() + self.seconds + MARGIN_SECONDS)
             self._sent.append(at)
             return at - now
+
+
+@cache
+def shared_pace(account: str, requests: int, seconds: float) -> Pace:
+    """Return the one pace that this process has for an account of a vendor, which all its clients share.
+
+    Other processes may use the same account, so a client still has to wait where the vendor answers 429.
+    """
+    return Pace(requests, seconds)

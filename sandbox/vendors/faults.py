@@ -39,12 +39,25 @@ KINDS: dict[str, Kind] = {
     "hang": Kind(VENDORS, "takes the request and does not answer", {"seconds": 60}, on_the_wire=True),
     "reset": Kind(VENDORS, "closes the connection without an answer", {}, on_the_wire=True),
     "refused": Kind(VENDORS, "does not listen: connection refused", {}, on_the_wire=True),
-    "sync_failure": Kind(
-        ("fivetran", "hightouch"),
-        "the sync fails with the vendor's reason",
+    "broken_credentials": Kind(
+        ("fivetran",),
+        "the source refuses the credentials: the sync fails, and someone has to reconnect the source",
         {"reason": "Invalid credentials: password authentication failed for user 'fivetran'. Reconnect the source."},
         needs_target=True,
     ),
+    "sync_failure": Kind(
+        ("fivetran", "hightouch"),
+        "the sync fails; Fivetran's API does not say why, Hightouch's does",
+        {"reason": "The source did not answer within 60 seconds."},
+        needs_target=True,
+    ),
+    "reschedule": Kind(
+        ("fivetran",),
+        "a sync that is triggered is put off: the source accepts no more API calls",
+        {"seconds": 20},
+        needs_target=True,
+    ),
+    "group_without_destination": Kind(("fivetran",), "the account has a group without a destination", {}),
     "slow_sync": Kind(("fivetran",), "the sync takes longer", {"seconds": 20}, needs_target=True),
     "paused": Kind(("fivetran",), "somebody paused the connection", {}, needs_target=True),
     "broken_column": Kind(
@@ -55,12 +68,24 @@ KINDS: dict[str, Kind] = {
     "tenant_filter_removed": Kind(
         ("explo",), "the dashboard's first dataset has lost its tenant filter", {}, needs_target=True
     ),
+    "branch_required": Kind(
+        ("omni",), "branch-based schema refresh is on: a refresh without a branch is refused with 400", {}
+    ),
+    "not_connection_admin": Kind(
+        ("omni",), "the key's owner is no connection admin: a refresh is refused with 403", {}
+    ),
     "job_failure": Kind(("omni",), "the refresh of the schema model fails", {}),
+    "interrupted": Kind(
+        ("hightouch",),
+        "a run of the sync is interrupted, and a new one resumes it",
+        {"reason": "The run was interrupted."},
+        needs_target=True,
+    ),
     "rejected_rows": Kind(("hightouch",), "the destination rejects the first rows", {"count": 3}, needs_target=True),
 }
 
 DEFAULT_KIND = dict.fromkeys(VENDORS, "http_500") | {
-    "fivetran": "sync_failure",
+    "fivetran": "broken_credentials",
     "hightouch": "sync_failure",
     "hex": "run_failure",
     "explo": "tenant_filter_removed",

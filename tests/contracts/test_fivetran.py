@@ -15,6 +15,7 @@ from tests.contracts.specs import Spec
 from tests.stand_ins import Vendors
 
 CONNECTION = "salesforce_conn"
+COLUMNS = "/v1/connections/{connectionId}/schemas/{schema}/tables/{table}/columns"
 ONE, GROUP = "/v1/connections/{connectionId}", "/v1/groups/{groupId}/connections"
 
 
@@ -37,7 +38,10 @@ def spec() -> Spec:
         ("GET", ONE, "/v1/connections/zendesk_conn", None),
         ("GET", ONE, "/v1/connections/none", None),
         ("PATCH", ONE, f"/v1/connections/{CONNECTION}", {"sync_frequency": 60, "paused": False}),
+        ("GET", ONE, "/v1/connections/platform_conn", None),
         ("GET", f"{ONE}/schemas", f"/v1/connections/{CONNECTION}/schemas", None),
+        ("GET", f"{ONE}/schemas", "/v1/connections/platform_conn/schemas", None),
+        ("GET", COLUMNS, f"/v1/connections/{CONNECTION}/schemas/salesforce/tables/user/columns", None),
         ("POST", f"{ONE}/schemas/reload", f"/v1/connections/{CONNECTION}/schemas/reload", {"exclude_mode": "PRESERVE"}),
         ("POST", f"{ONE}/sync", f"/v1/connections/{CONNECTION}/sync", {"force": False}),
         ("POST", f"{ONE}/sync", "/v1/connections/none/sync", {"force": False}),
@@ -62,19 +66,28 @@ def test_a_resync_is_answered_as_the_spec_says_also_where_one_runs_and_where_the
         answer = vendors.fivetran.post(f"/v1/connections/{CONNECTION}/resync", json=body)
         assert answer.status_code == status
         spec.check("POST", f"{ONE}/resync", answer)
+    refused = vendors.fivetran.post("/v1/connections/stripe_conn/resync", json={"scope": {"stripe": ["customer"]}})
+    assert refused.status_code == 400
+    spec.check("POST", f"{ONE}/resync", refused)
     vendors.synced(CONNECTION)
     tables = vendors.fivetran.post(f"/v1/connections/{CONNECTION}/schemas/tables/resync", json={"salesforce": ["user"]})
     spec.check("POST", f"{ONE}/schemas/tables/resync", tables)
     vendors.synced(CONNECTION)
 
 
-@pytest.mark.parametrize("fault", ["sync_failure", "paused"])
+@pytest.mark.parametrize("fault", ["broken_credentials", "paused", "reschedule"])
 def test_a_connection_in_trouble_is_shown_as_the_spec_says(vendors, spec, fault):
     vendors.faults.add("fivetran", "salesforce", fault)
-    if fault == "sync_failure":
+    if fault != "paused":
         vendors.sync(CONNECTION)
     shown = spec.check("GET", ONE, vendors.fivetran.get(f"/v1/connections/{CONNECTION}"))["data"]
-    assert shown["status"]["tasks"] if fault == "sync_failure" else shown["paused"]
+    status = shown["status"]
+    found = {
+        "broken_credentials": status["tasks"] and status["setup_state"] == "broken",
+        "paused": shown["paused"],
+        "reschedule": status["sync_state"] == "rescheduled" and status["rescheduled_for"],
+    }
+    assert found[fault]
     vendors.faults.remove("fivetran")
     vendors.sync(CONNECTION)
 

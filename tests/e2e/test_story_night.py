@@ -70,7 +70,7 @@ def test_at_night_a_customer_facing_failure_pages_an_engineer_and_an_internal_on
 
     page.goto(platform.config.url("control"))
     shown = page.inner_text("body")
-    for text in ("sync_failure", event["title"], "Fivetran sync of `salesforce` failed", product["user"]):
+    for text in ("broken_credentials", event["title"], "Fivetran sync of `salesforce` failed", product["user"]):
         assert text in shown
 
     platform.sandbox("clock", "set", MORNING)
@@ -83,7 +83,7 @@ def test_at_night_a_customer_facing_failure_pages_an_engineer_and_an_internal_on
         lambda: not ours & {incident["id"] for incident in platform.open_incidents()}, 180, "both incidents are closed"
     )
     page.goto(platform.config.url("control"))
-    assert "sync_failure" not in page.inner_text("body")
+    assert "broken_credentials" not in page.inner_text("body")
 
 
 def _an_hour(platform: Platform) -> tuple[str, datetime]:

@@ -98,7 +98,7 @@ def test_faults_are_added_listed_and_removed(control) -> None:
     made = control.post("/_control/faults", json={"vendor": "slack", "kind": "http_429", "times": 2}).json()
     assert (made["vendor"], made["kind"], made["params"], made["times"]) == ("slack", "http_429", {"retry_after": 2}, 2)
     control.post("/_control/faults", json={"vendor": "fivetran", "target": "product"}).raise_for_status()
-    assert [f["kind"] for f in control.get("/_control/faults").json()] == ["http_429", "sync_failure"]
+    assert [f["kind"] for f in control.get("/_control/faults").json()] == ["http_429", "broken_credentials"]
     gone = control.delete("/_control/faults", params={"vendor": "fivetran", "target": "product"}).json()
     assert gone == {"removed": 1}
     assert control.get("/_control/faults").json() == [made]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control.recent import targets
 from sandbox.vendors.explo import content
@@ -119,3 +120,17 @@ def test_any_number_of_dashboards_can_be_added_the_same_for_a_seed(vendors, tmp_
     content.prepare(other)
     assert content.add_dashboards(other, 40, MARTS, seed=1) == truth
     assert content.add_dashboards(other, 40, MARTS, seed=2).keys().isdisjoint(truth)
+
+
+def test_more_requests_than_the_limit_are_refused(vendors):
+    store = VendorContext.of(vendors.config).store
+    [limit] = [one for one in rate_limits.shown(store) if one["vendor"] == "explo"]
+    assert (limit["requests"], limit["seconds"]) == (180, 60)
+    rate_limits.override(store, "explo", "requests", 1)
+    try:
+        answers = [vendors.explo.get("/api/dashboard/") for _ in range(2)]
+        assert answers[-1].status_code == 429
+        assert "retry-after" not in answers[-1].headers
+        assert answers[-1].json()["message"]
+    finally:
+        rate_limits.reset(store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import httpx
@@ -15,9 +15,11 @@ from sandbox.company.history import TABLES
 from sandbox.company.tick import tick
 from sandbox.config import PROJECT
 from sandbox.services import postgres
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from tests.stand_ins import Vendors, at, wait_for
 
+PLATFORM = "platform_conn"
 PRODUCT, SALESFORCE, STRIPE, ZENDESK = "product_conn", "salesforce_conn", "stripe_conn", "zendesk_conn"
 # What a landed row has to agree with, and where the company keeps it.
 STATE = {
@@ -162,8 +164,12 @@ def test_a_column_and_a_table_that_are_added_to_the_source_appear(landed):
         assert landed.sync(PRODUCT)["rows"]["teams"] == 1
         assert landed.query("select id from product_public.teams where _fivetran_deleted") == [(2,)]
         tables = landed.fivetran.get(f"/v1/connections/{PRODUCT}/schemas").json()["data"]["schemas"]["public"]["tables"]
-        assert "locale" in tables["users"]["columns"]
+        assert tables["users"]["columns"] == {}, "no one has edited a column"
         assert "teams" in tables
+        path = f"/v1/connections/{PRODUCT}/schemas/public/tables/users/columns"
+        shown = landed.fivetran.get(path).json()["data"]["columns"]
+        assert "locale" in shown
+        assert [name for name, column in shown.items() if column["is_primary_key"]] == ["id"]
     finally:
         landed.sql("alter table users drop column locale; drop table teams; drop table notes")
 
@@ -315,27 +321,82 @@ def test_killed_in_the_middle_of_a_sync_nothing_is_lost(landed):
 
     shown = landed.connection(PRODUCT)
     assert shown["status"]["sync_state"] == "scheduled"
-    assert "interrupted" in shown["status"]["tasks"][0]["message"]
+    assert shown["status"]["tasks"] == []
     assert landed.synced(PRODUCT)["status"] == "failed"
+    assert "interrupted" in landed.synced(PRODUCT)["reason"]
     assert landed.sync(PRODUCT)["status"] == "succeeded"
     for table in TABLES:
         assert live(landed, table) == changed[table], table
     assert sum(landed.sync(PRODUCT)["rows"].values()) == 0
 
 
-def test_a_failed_sync_says_why_until_one_succeeds(landed):
-    landed.faults.add("fivetran", "product", "sync_failure", {"reason": "The password of fivetran was rotated"})
+def test_refused_credentials_are_a_task_until_a_sync_succeeds(landed):
+    reason = "The password of fivetran was rotated"
+    landed.faults.add("fivetran", "product", "broken_credentials", {"reason": reason})
     failed = landed.sync(PRODUCT)
     shown = landed.connection(PRODUCT)
-    assert (failed["status"], failed["reason"]) == ("failed", "The password of fivetran was rotated")
-    assert shown["status"]["tasks"] == [{"code": "reconnect", "message": "The password of fivetran was rotated"}]
+    assert (failed["status"], failed["reason"]) == ("failed", reason)
+    assert shown["status"]["tasks"] == [{"code": "reconnect", "message": "Reconnect", "details": reason}]
+    assert shown["status"]["setup_state"] == "broken"
     assert at(shown["failed_at"]) > at(shown["succeeded_at"])
 
     landed.faults.remove()
+    assert landed.connection(PRODUCT)["status"]["setup_state"] == "connected"
     landed.sync(PRODUCT)
     shown = landed.connection(PRODUCT)
     assert shown["status"]["tasks"] == []
     assert at(shown["succeeded_at"]) > at(shown["failed_at"])
+
+
+def test_another_failure_leaves_no_task(landed):
+    landed.faults.add("fivetran", "product", "sync_failure", times=1)
+    assert landed.sync(PRODUCT)["status"] == "failed"
+    shown = landed.connection(PRODUCT)["status"]
+    assert (shown["tasks"], shown["setup_state"]) == ([], "connected")
+    landed.sync(PRODUCT)
+
+
+@pytest.mark.parametrize("schedule", ["auto", "manual"])
+def test_a_rescheduled_sync_starts_by_itself_unless_its_schedule_is_manual(landed, schedule):
+    landed.fivetran.patch(f"/v1/connections/{SALESFORCE}", json={"schedule_type": schedule}).raise_for_status()
+    before = int(landed.synced(SALESFORCE)["sync_id"])
+    landed.faults.add("fivetran", "salesforce", "reschedule", {"seconds": 1}, times=1)
+    landed.fivetran.post(f"/v1/connections/{SALESFORCE}/sync").raise_for_status()
+    shown = landed.connection(SALESFORCE)["status"]
+    assert shown["sync_state"] == "rescheduled"
+    wait_for(lambda: datetime.now(UTC) > at(shown["rescheduled_for"]), 5, "its time comes")
+    if schedule == "manual":
+        assert landed.connection(SALESFORCE)["status"]["sync_state"] == "rescheduled"
+        landed.fivetran.post(f"/v1/connections/{SALESFORCE}/sync").raise_for_status()
+    wait_for(lambda: int(landed.synced(SALESFORCE)["sync_id"]) > before, 30, "it has synced")
+    assert landed.connection(SALESFORCE)["status"]["rescheduled_for"] is None
+    landed.fivetran.patch(f"/v1/connections/{SALESFORCE}", json={"schedule_type": "auto"}).raise_for_status()
+
+
+def test_the_platform_connection_is_in_the_destination_and_lands_nothing(landed):
+    shown = landed.connection(PLATFORM)
+    assert (shown["service"], shown["schema"]) == ("fivetran_log", "fivetran_metadata")
+    assert landed.sync(PLATFORM)["status"] == "succeeded"
+
+
+def test_a_group_may_have_no_destination(landed):
+    landed.faults.add("fivetran", kind="group_without_destination")
+    groups = landed.fivetran.get("/v1/groups").json()["data"]["items"]
+    found = [landed.fivetran.get(f"/v1/destinations/{group['id']}").status_code for group in groups]
+    assert found == [200, 404]
+
+
+def test_requests_that_ask_the_source_have_a_limit_of_their_own(landed):
+    store = VendorContext.of(landed.config).store
+    rate_limits.override(store, "fivetran", "source_requests_minute", 1)
+    try:
+        path = f"/v1/connections/{PRODUCT}/schemas/public/tables/users/columns"
+        answers = [landed.fivetran.get(path) for _ in range(3)]
+        assert answers[-1].status_code == 429
+        assert answers[-1].json()["code"] == "TooManyRequests"
+        assert landed.fivetran.get(f"/v1/connections/{PRODUCT}").status_code == 200
+    finally:
+        rate_limits.reset(store)
 
 
 @pytest.mark.parametrize("vendor", ["salesforce", "stripe", "zendesk"])
@@ -405,7 +466,7 @@ def test_a_resync_of_nothing_is_refused(landed, body):
     assert (answer.status_code, answer.json()["code"]) == (400, "InvalidInput")
 
 
-def test_a_resync_of_a_connection_writes_every_table_and_one_of_a_table_only_that(landed):
+def test_a_resync_of_a_connection_writes_every_table_and_one_of_a_table_is_refused_where_there_is_none(landed):
     landed.sync(STRIPE)
     landed.fivetran.post(f"/v1/connections/{STRIPE}/resync").raise_for_status()
     assert landed.connection(STRIPE)["status"]["is_historical_sync"]
@@ -414,9 +475,8 @@ def test_a_resync_of_a_connection_writes_every_table_and_one_of_a_table_only_tha
     expected = {table: len(rows(landed, f"stripe.{table}")) for table in whole} | {"subscription_history": 0}
     assert whole == expected
     assert not landed.connection(STRIPE)["status"]["is_historical_sync"]
-    path = f"/v1/connections/{STRIPE}/schemas/tables/resync"
-    landed.fivetran.post(path, json={"stripe": ["customer"]}).raise_for_status()
-    assert landed.synced(STRIPE)["rows"] == dict.fromkeys(whole, 0) | {"customer": whole["customer"]}
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 
 def test_a_table_dropped_from_the_warehouse_lands_again(landed):
@@ -429,7 +489,13 @@ def test_the_older_paths_still_work(landed):
     http = landed.fivetran
     listed = http.get("/v1/groups/local_group/connectors", params={"limit": 1}).json()["data"]
     rest = http.get("/v1/groups/local_group/connectors", params={"cursor": listed["next_cursor"]}).json()["data"]
-    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [PRODUCT, SALESFORCE, STRIPE, ZENDESK]
+    assert [item["id"] for item in (*listed["items"], *rest["items"])] == [
+        PLATFORM,
+        PRODUCT,
+        SALESFORCE,
+        STRIPE,
+        ZENDESK,
+    ]
     assert "next_cursor" not in rest
     assert http.get(f"/v1/connectors/{PRODUCT}").json() == http.get(f"/v1/connections/{PRODUCT}").json()
     before = landed.synced(PRODUCT)["sync_id"]

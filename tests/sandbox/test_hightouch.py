@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from typing import Any
 
 import httpx
@@ -11,9 +10,14 @@ import pytest
 from google.cloud import bigquery
 
 from sandbox.config import PROJECT
+from sandbox.vendors import rate_limits
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.hightouch import catalogue
+from sandbox.vendors.hightouch.catalogue import Model, Sync
 from tests.stand_ins import Mart, Vendors, at, wait_for
 
 SLUG = "salesforce_account_health"
+NEWEST_FIRST = {"orderBy": "id", "orderDirection": "desc"}
 NONE = {"addedCount": 0, "changedCount": 0, "removedCount": 0}
 
 
@@ -197,7 +201,7 @@ def test_a_trigger_while_a_run_is_going_queues_the_next(vendors, mart):
     assert int(second) == int(first) + 1
 
     def shown() -> dict[str, dict[str, Any]]:
-        runs = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2}).json()["data"]
+        runs = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2, **NEWEST_FIRST}).json()["data"]
         return {str(run["id"]): run for run in runs}
 
     wait_for(lambda: shown()[first]["status"] == "processing", 20, "the first run writes")
@@ -207,7 +211,7 @@ def test_a_trigger_while_a_run_is_going_queues_the_next(vendors, mart):
     assert at(vendors.ran(second)["startedAt"]) >= at(vendors.ran(first)["finishedAt"])
 
 
-def test_killed_in_the_middle_of_a_run_it_is_interrupted_and_the_next_sends_the_rest(vendors, mart, organisations):
+def test_killed_in_the_middle_of_a_run_it_is_interrupted_and_a_new_run_sends_the_rest(vendors, mart, organisations):
     for organisation in organisations:
         mart.rows[organisation] |= {"open_tasks": 9}
     mart.write()
@@ -218,15 +222,27 @@ def test_killed_in_the_middle_of_a_run_it_is_interrupted_and_the_next_sends_the_
     vendors.stop(signal.SIGKILL)
     vendors.start()
     assert vendors.ran(run)["status"] == "interrupted"
-    assert vendors.run()["successfulRows"] == counts(changed=len(organisations))
+    assert vendors.ran(str(int(run) + 1))["successfulRows"] == counts(changed=len(organisations))
 
 
-def test_runs_are_paged_newest_first(vendors, mart):
+def test_an_interrupted_run_is_resumed_by_a_new_one(vendors, mart, organisations):
+    mart.rows[organisations[0]] |= {"open_tasks": 31}
+    mart.write()
+    vendors.faults.add("hightouch", SLUG, "interrupted", times=1)
+    run = vendors.run()
+    assert (run["status"], run["successfulRows"]) == ("interrupted", NONE)
+    assert vendors.ran(str(run["id"] + 1))["successfulRows"] == counts(changed=1)
+
+
+def test_runs_are_paged_in_the_order_that_is_asked_for_and_oldest_first_by_default(vendors, mart):
     mine = [vendors.run()["id"] for _ in range(3)]
-    first = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2}).json()
-    rest = vendors.hightouch.get("/api/v1/syncs/1/runs", params={"limit": 2, "offset": 2}).json()
+    path = "/api/v1/syncs/1/runs"
+    first = vendors.hightouch.get(path, params={"limit": 2, **NEWEST_FIRST}).json()
+    rest = vendors.hightouch.get(path, params={"limit": 2, "offset": 2, **NEWEST_FIRST}).json()
     assert [run["id"] for run in (*first["data"], *rest["data"])][:3] == mine[::-1]
     assert first["hasMore"]
+    assert [run["id"] for run in vendors.hightouch.get(path).json()["data"]][-3:] == mine
+    assert len(vendors.hightouch.get(path, params={"within": 60}).json()["data"]) >= 3
 
 
 @pytest.mark.parametrize("kind", ["sources", "destinations", "models", "syncs"])
@@ -246,7 +262,7 @@ def test_what_is_there_is_listed_and_found(vendors, kind):
 def test_the_model_names_the_table_that_it_reads(vendors):
     models = {model["slug"]: model for model in vendors.hightouch.get("/api/v1/models").json()["data"]}
     model = models["account_health"]
-    assert (model["queryType"], model["primaryKey"]) == ("dbt_model", "organisation_id")
+    assert (model["queryType"], model["primaryKey"]) == ("dbt", "organisation_id")
     assert (model["dbt"]["schema"], model["dbt"]["name"]) == ("sales", "account_health")
     assert f"`{PROJECT}.support.support_load_by_week`" in models["weekly_support_load"]["raw"]["sql"]
     sync = vendors.hightouch.get("/api/v1/syncs", params={"slug": SLUG}).json()["data"][0]
@@ -271,14 +287,52 @@ def test_errors_carry_a_message(vendors, method, path, key, status):
     assert answer.json()["message"]
 
 
-@pytest.mark.long
-def test_more_than_200_requests_in_10_seconds_are_refused_for_a_while(vendors):
-    def ask() -> httpx.Response:
-        return vendors.hightouch.get("/api/v1/syncs")
+def test_every_kind_of_model_is_under_a_key_of_its_own(vendors):
+    """The keys are those of the schema `Model` in Hightouch's OpenAPI file."""
+    store, key = VendorContext.of(vendors.config).store, "organisation_id"
+    kinds = {
+        "dbt": ("sales.account_health", None),
+        "dbt_cloud": ("sales.account_health", None),
+        "visual": ("", 1),
+        "custom": ("Contacts", None),
+        "table": ("sales.account_health", None),
+    }
+    for number, (kind, (reads, parent)) in enumerate(kinds.items(), start=901):
+        model = Model(number, kind, kind, kind, reads, key, parent)
+        catalogue.add(store, [(model, Sync(number, f"of_{kind}", number, "salesforce", disabled=True))])
+    try:
+        models = {model["slug"]: model for model in vendors.hightouch.get("/api/v1/models").json()["data"]}
+        assert models["dbt_cloud"]["dbt_cloud"] == {
+            "dbtUniqueId": "model.dataplatform.account_health",
+            "modelId": 902,
+            "name": "account_health",
+            "rawSql": "",
+            "compiledSql": f"select * from `{PROJECT}.sales.account_health`",
+        }
+        assert models["visual"]["visual"]["parentId"] == 1
+        assert models["custom"]["custom"] == {"query": "Contacts"}
+        for kind in kinds:
+            shown = {"raw", "table", "dbt", "dbt_cloud", "visual", "custom"} & models[kind].keys()
+            assert (models[kind]["queryType"], shown) == (kind, {kind})
+    finally:
+        for table in ("model", "sync"):
+            store.execute(f"delete from hightouch_{table} where id > 900")
 
-    limited = next((answer for answer in (ask() for _ in range(201)) if answer.status_code == 429), None)
-    assert limited is not None
-    assert limited.json()["message"]
-    assert 1 <= int(limited.headers["Retry-After"]) <= 10
-    time.sleep(int(limited.headers["Retry-After"]))
-    assert ask().status_code == 200
+
+def test_more_requests_than_the_limit_are_refused_without_a_word_of_when_to_come_back(vendors):
+    store = VendorContext.of(vendors.config).store
+    rate_limits.override(store, "hightouch", "requests", 2, 2)
+    try:
+        answers = [vendors.hightouch.get("/api/v1/syncs") for _ in range(3)]
+        limited = answers[-1]
+        assert limited.status_code == 429
+        assert limited.json()["error"]
+        assert "retry-after" not in limited.headers
+        wait_for(lambda: vendors.hightouch.get("/api/v1/syncs").status_code == 200, 10, "the limit has passed", every=1)
+    finally:
+        rate_limits.reset(store)
+
+
+def test_the_limit_is_hightouchs_own(vendors):
+    [limit] = [one for one in rate_limits.shown(VendorContext.of(vendors.config).store) if one["vendor"] == "hightouch"]
+    assert (limit["requests"], limit["seconds"]) == (200, 10)

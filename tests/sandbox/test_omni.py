@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from typing import Any
 
 import httpx
@@ -12,10 +13,11 @@ import yaml
 from google.cloud import bigquery
 
 from sandbox.config import PROJECT, REPOSITORY
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.omni import state
 from sandbox.vendors.omni.catalogue import DOCUMENTS, SCHEMA_MODEL, SHARED_MODEL
-from sandbox.vendors.omni.content import LEFT, add_documents, set_limit
+from sandbox.vendors.omni.content import LEFT, add_documents
 from sandbox.vendors.store import Store
 from tests.contracts.specs import Spec
 from tests.stand_ins import Vendors, wait_for
@@ -27,7 +29,7 @@ MARTS = REPOSITORY / "dbt_project" / "models" / "marts"
 @pytest.fixture(scope="module")
 def store(vendors: Vendors) -> Store:
     found = VendorContext.of(vendors.config).store
-    set_limit(found, 100_000)
+    rate_limits.override(found, "omni", "requests", 100_000)
     return found
 
 
@@ -113,15 +115,40 @@ def test_a_document_without_queries_is_answered_with_404(vendors, store, added):
 
 
 def test_more_requests_than_the_limit_are_answered_with_429(vendors, store):
-    set_limit(store, 1)
+    rate_limits.override(store, "omni", "requests", 1)
     try:
         answers = [vendors.omni.get("/api/v1/models") for _ in range(2)]
         assert answers[-1].status_code == 429
-        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 60
+        assert "retry-after" not in answers[-1].headers
         assert answers[-1].json() == {"detail": "Too Many Requests", "status": 429}
     finally:
-        set_limit(store, 100_000)
+        rate_limits.override(store, "omni", "requests", 100_000)
     assert vendors.omni.get("/api/v1/models").status_code == 200
+    [limit] = [one for one in rate_limits.shown(store) if one["vendor"] == "omni"]
+    assert (limit["documented"]["requests"], limit["documented"]["seconds"]) == (60, 60)
+
+
+@pytest.mark.parametrize(
+    ("fault", "branch", "status"),
+    [
+        (None, None, 200),
+        (None, "one", 400),
+        ("branch_required", None, 400),
+        ("branch_required", "one", 200),
+        ("not_connection_admin", None, 403),
+    ],
+)
+def test_a_refresh_takes_a_branch_only_where_branch_based_refresh_is_on(vendors, fault, branch, status):
+    vendors.faults.add("omni", kind="job_failure")  # so that the model stays as it is
+    if fault:
+        vendors.faults.add("omni", kind=fault)
+    params = {"branch_id": str(uuid.uuid4())} if branch else {}
+    answer = vendors.omni.post(f"/api/v1/models/{SCHEMA_MODEL}/refresh", params=params)
+    assert answer.status_code == status
+    Spec.named("omni").check("POST", "/api/v1/models/{modelId}/refresh", answer)
+    if status == 200:
+        job = f"/api/v1/jobs/{answer.json()['jobId']}/status"
+        wait_for(lambda: vendors.omni.get(job).json()["status"] == "FAILED", 30, "the refresh ends")
 
 
 def test_models_are_of_two_kinds(vendors, store):

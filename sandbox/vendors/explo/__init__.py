@@ -16,8 +16,11 @@ from starlette.exceptions import HTTPException
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.explo import state
 from sandbox.vendors.explo.catalogue import Dataset, without_filter
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 
 TOKEN = "local-explo-token"
+LIMITS = (RateLimit("requests", 180, 60),)
+""""180 requests per minute across all endpoints, on a requestor IP basis" (https://docs.explo.co/security/rate-limits)."""
 TEAM = 1
 
 PageSize = Annotated[int, Query(ge=1, le=1000)]
@@ -28,7 +31,16 @@ Customer = Annotated[dict[str, Any], Body()]
 def build(context: VendorContext) -> FastAPI:
     state.prepare(context.store)
     app = FastAPI(title="Explo", openapi_url=None, redirect_slashes=False)
-    app.include_router(_Api(context).router, dependencies=[Depends(_authorise)])
+    limits = RateLimits(context.store, "explo", *LIMITS)
+
+    def count(request: Request) -> None:
+        limits.take("requests", key=request.client.host if request.client else "")
+
+    app.include_router(_Api(context).router, dependencies=[Depends(count), Depends(_authorise)])
+
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        return _refused(429, f"Request was throttled: {error}")
 
     @app.exception_handler(HTTPException)
     def failed(request: Request, error: HTTPException) -> JSONResponse:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import json
 import sqlite3
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import httpx
@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException
 
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.fivetran import schema, state, sync
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 from sandbox.vendors.zendesk import EMAIL
 
 KEY, SECRET = "local-fivetran-key", "local-fivetran-secret"
@@ -37,13 +38,34 @@ CONFIG = {
 }
 """What the API shows of a connection's settings beside its schema: secrets are masked."""
 Limit = Annotated[int, Query(ge=1, le=1000)]
+LIMITS = (
+    RateLimit("requests_hour", 20_000, 3600),
+    RateLimit("source_requests_minute", 500, 60),
+    RateLimit("source_requests_hour", 5_000, 3600),
+)
+"""Of an account (https://fivetran.com/docs/rest-api/rate-limiting). Those of the source are for endpoints that ask it: the reload of a schema
+and the columns of a table. Trial accounts have lower limits."""
+TABLE_RESYNC = {"postgres", "salesforce"}
+"""The services whose tables can be re-synced one by one, "typically database connectors" (ResyncConnectorRequest in the OpenAPI file).
+That Salesforce's can, and Stripe's and Zendesk's cannot, is unverified."""
+NO_DESTINATION = "group_without_destination"
 
 
 def build(context: VendorContext) -> FastAPI:
     state.prepare(context.store)
     app = FastAPI(title="Fivetran", openapi_url=None)
-    api = _Api(context)
-    app.include_router(api.router, prefix="/v1", dependencies=[Depends(_authorise)])
+    limits = RateLimits(context.store, "fivetran", *LIMITS)
+
+    def count() -> None:
+        limits.take("requests_hour")
+
+    api = _Api(context, limits)
+    app.include_router(api.router, prefix="/v1", dependencies=[Depends(_authorise), Depends(count)])
+
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        # Whether `Retry-After` comes with it is unverified: the client has to do without.
+        return JSONResponse({"code": "TooManyRequests", "message": f"Too many requests: {error}"}, 429)
 
     @app.exception_handler(HTTPException)
     def failed(_request: Request, error: HTTPException) -> JSONResponse:
@@ -84,8 +106,8 @@ def _items(items: list[dict[str, Any]], next_cursor: str | None = None) -> dict[
 
 
 class _Api:
-    def __init__(self, context: VendorContext) -> None:
-        self._context, self._store = context, context.store
+    def __init__(self, context: VendorContext, limits: RateLimits) -> None:
+        self._context, self._store, self._limits = context, context.store, limits
         self.router = APIRouter()
         route = self.router.add_api_route
         route("/groups", self.groups)
@@ -98,6 +120,7 @@ class _Api:
             route(f"/{name}/{{connection}}", self.connection)
             route(f"/{name}/{{connection}}", self.change, methods=["PATCH"])
             route(f"/{name}/{{connection}}/schemas", self.schemas)
+        route("/connections/{connection}/schemas/{name}/tables/{table}/columns", self.columns)
         route("/connections/{connection}/schemas/reload", self.reload, methods=["POST"])
         route("/connections/{connection}/sync", self.trigger, methods=["POST"])
         route("/connectors/{connection}/force", self.trigger, methods=["POST"])
@@ -107,7 +130,10 @@ class _Api:
 
     def groups(self) -> Any:
         created = self._store.execute("select min(created_at) as at from fivetran_connection")[0]["at"]
-        return _items([{"id": state.GROUP, "name": "Warehouse", "created_at": created}])
+        groups = [{"id": state.GROUP, "name": "Warehouse", "created_at": created}]
+        if self._context.faults.active("fivetran", kind=NO_DESTINATION):
+            groups.append({"id": "empty_group", "name": "Empty", "created_at": created})
+        return _items(groups)
 
     def destination(self, group: str) -> Any:
         if group != state.GROUP:
@@ -139,9 +165,10 @@ class _Api:
         return self.connection(connection)
 
     def trigger(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
-        if self._paused(self._find(connection)):
+        row = self._find(connection)
+        if self._paused(row):
             raise _problem(409, "Conflict", f"Connection with id '{connection}' is paused")
-        sync.start(self._context, connection)
+        self._start(row)
         return _done(message=f"Sync has been successfully triggered for connection with id '{connection}'")
 
     def resync(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
@@ -156,8 +183,36 @@ class _Api:
         self._reload(row, self._scope(row, body))
         return _done(message="Re-sync has been triggered successfully")
 
+    def _start(self, row: sqlite3.Row) -> None:
+        """Start a sync, unless the source accepts no more API calls: then it is put off."""
+        if row["sync_state"] == "syncing":
+            return
+        if row["rescheduled_for"] and datetime.now(UTC) < datetime.fromisoformat(row["rescheduled_for"]):
+            return
+        for fault in self._context.faults.active("fivetran", row["schema"], "reschedule"):
+            self._context.faults.consume(fault)
+            until = datetime.now(UTC) + timedelta(seconds=float(fault.params["seconds"]))
+            state.reschedule(self._store, row["id"], until)
+            return
+        self._store.execute("update fivetran_connection set rescheduled_for = null where id = ?", (row["id"],))
+        if row["service"] == state.PLATFORM:
+            self._end_at_once(row["id"])
+        else:
+            sync.start(self._context, row["id"])
+
+    def _end_at_once(self, connection: str) -> None:
+        """Sync the Platform connection, which has nothing to land here."""
+        with self._store.transaction():
+            [run] = self._store.execute(
+                "insert into fivetran_sync (connection, status, started_at) values (?, 'running', ?) returning id",
+                (connection, state.moment()),
+            )
+            state.finish(self._store, run["id"], connection)
+
     def _scope(self, row: sqlite3.Row, scope: dict[str, Any]) -> list[str]:
         """The tables that a scope names, `{schema: [table, …]}`."""
+        if row["service"] not in TABLE_RESYNC:
+            raise _problem(400, "InvalidInput", f"Connector '{row['service']}' does not support table-level re-sync")
         if not scope or not all(isinstance(tables, list) and tables for tables in scope.values()):
             raise _problem(400, "InvalidInput", "The scope has to name a schema, and each schema at least one table")
         name, tables = next(iter(schema.config(row)["schemas"].items()))
@@ -178,22 +233,42 @@ class _Api:
             if tables is None:
                 self._store.execute("update fivetran_connection set historical = 1 where id = ?", (row["id"],))
         if not self._paused(row):
-            sync.start(self._context, row["id"])
+            self._start(row)
 
     def schemas(self, connection: str) -> Any:
         """The tables as a sync or a reload last saw them; a connection that has seen none yet looks now."""
-        if self._find(connection)["tables"] is None:
-            return self.reload(connection)
+        row = self._find(connection)
+        if row["tables"] is None:
+            self._look(row)
         return _done(schema.config(self._find(connection)))
+
+    def columns(self, connection: str, name: str, table: str) -> Any:
+        """All columns of a table, as a sync or a reload last saw them. Fivetran asks the source each time."""
+        row = self._find(connection)
+        self._limits.take("source_requests_minute", "source_requests_hour")
+        if row["tables"] is None:
+            self._look(row)
+            row = self._find(connection)
+        found = schema.columns(row, table) if name == schema.source_schema(row) else None
+        if found is None:
+            raise _problem(404, "NotFound_Table", f"Table with name '{name}.{table}' does not exist")
+        return _done({"columns": found}, "Column configuration retrieved successfully")
 
     def reload(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
         row = self._find(connection)
+        self._limits.take("source_requests_minute", "source_requests_hour")
+        self._look(row)
+        return _done(schema.config(self._find(connection)))
+
+    def _look(self, row: sqlite3.Row) -> None:
+        """See which tables the source has now."""
+        if row["service"] == state.PLATFORM:
+            return
         try:
             with contextlib.closing(sync.source_of(self._context, row["service"], row["schema"])) as source:
-                state.keep_schema(self._store, connection, source.tables())
+                state.keep_schema(self._store, row["id"], source.tables())
         except (httpx.HTTPError, psycopg.Error) as error:
             raise _problem(500, "ServiceError", f"The source could not be read: {error}") from error
-        return _done(schema.config(self._find(connection)))
 
     def history(
         self,
@@ -231,7 +306,15 @@ class _Api:
         found = self._store.execute("select * from fivetran_connection where id = ?", (connection,))
         if not found:
             raise _problem(404, "NotFound_Connection", f"Cannot find connection with id '{connection}'")
-        return found[0]
+        return self._rescheduled(found[0])
+
+    def _rescheduled(self, row: sqlite3.Row) -> sqlite3.Row:
+        """Start a sync that was put off until now, if Fivetran starts syncs of this connection by itself."""
+        due = row["rescheduled_for"]
+        if not due or row["schedule_type"] == "manual" or datetime.now(UTC) < datetime.fromisoformat(due):
+            return row
+        self._start(row)
+        return self._store.execute("select * from fivetran_connection where id = ?", (row["id"],))[0]
 
     def _paused(self, row: sqlite3.Row) -> bool:
         return bool(row["paused"]) or bool(self._context.faults.active("fivetran", row["schema"], "paused"))
@@ -240,6 +323,8 @@ class _Api:
         paused = self._paused(row)
         tasks = json.loads(row["tasks"])
         name = row["schema"]
+        # A task is there until the next success, but who has reconnected the source has mended its setup.
+        refused = bool(tasks) and bool(self._context.faults.active("fivetran", name, "broken_credentials"))
         return {
             "id": row["id"], "service": row["service"], "schema": name, "service_version": 1, "group_id": state.GROUP,
             "connected_by": "local_user", "created_at": row["created_at"], "succeeded_at": row["succeeded_at"],
@@ -247,10 +332,11 @@ class _Api:
             "sync_frequency": row["sync_frequency"], "schedule_type": row["schedule_type"], "daily_sync_time": None,
             "data_delay_sensitivity": "NORMAL", "data_delay_threshold": 0, "networking_method": "Directly",
             "status": {
-                "setup_state": "connected", "schema_status": "ready",
+                "setup_state": "broken" if refused else "connected", "schema_status": "ready",
                 "sync_state": "paused" if paused else row["sync_state"],
                 "update_state": "on_schedule" if not tasks else "delayed",
-                "is_historical_sync": bool(row["historical"]), "tasks": tasks, "warnings": [], "rescheduled_for": None,
+                "is_historical_sync": bool(row["historical"]), "tasks": tasks, "warnings": [],
+                "rescheduled_for": row["rescheduled_for"],
             },
             "config": CONFIG.get(row["service"], {}) | {"schema_prefix" if row["service"] == "postgres" else "schema": name},
         }  # fmt: skip

@@ -72,7 +72,8 @@ class _Sync:
             log.exception("sync of %s failed", self._connection)
             reason = str(error) if isinstance(error, SourceError) else f"{type(error).__name__}: {error}"
             with store.transaction():
-                state.finish(store, self._number, self._connection, reason=reason[:1000])
+                reconnect = isinstance(error, CredentialsError)
+                state.finish(store, self._number, self._connection, reason=reason[:1000], reconnect=reconnect)
             return
         with store.transaction():
             state.finish(store, self._number, self._connection, rows=json.dumps(rows))
@@ -81,9 +82,10 @@ class _Sync:
         for fault in self._faults("slow_sync"):
             self._context.faults.consume(fault)
             time.sleep(fault.params["seconds"])
-        for fault in self._faults("sync_failure"):
-            self._context.faults.consume(fault)
-            raise SourceError(fault.params["reason"])
+        for kind, error in (("broken_credentials", CredentialsError), ("sync_failure", SourceError)):
+            for fault in self._faults(kind):
+                self._context.faults.consume(fault)
+                raise error(fault.params["reason"])
         with closing(source_of(self._context, self._service, self._schema)) as source:
             destination = Destination(source.dataset)
             tables = source.tables()
@@ -128,6 +130,10 @@ class _Sync:
 
 class SourceError(RuntimeError):
     """The source refused the connector."""
+
+
+class CredentialsError(SourceError):
+    """The source refused the credentials: someone has to reconnect it."""
 
 
 def _spoil(changes: Changes, table: Table, fault: Fault) -> None:

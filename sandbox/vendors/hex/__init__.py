@@ -1,17 +1,13 @@
 """Hex's public API; runs really query the warehouse.
 
 Unverified against the real service: which 4xx it answers where its spec allows several, what it says to a run that is killed after its
-end (here nothing happens), and whether `Retry-After` comes with a 429 (here it does).
+end (here nothing happens), and whether `Retry-After` comes with a 429 (here it does not).
 """
 
 from __future__ import annotations
 
 import html
 import json
-import math
-import threading
-import time
-from collections import deque
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -23,10 +19,17 @@ from starlette.exceptions import HTTPException
 
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hex import run, shown, state
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 
 TOKEN = "local-hex-token"
-RUN_LIMITS = ((20, 60), (60, 3600))
-"""So many runs may be asked for in so many seconds."""
+LIMITS = (
+    RateLimit("runs_minute", 20, 60),
+    RateLimit("runs_hour", 60, 3600),
+    RateLimit("requests_minute", 30, 60),
+    RateLimit("requests_hour", 1800, 3600),
+)
+"""Those of runs are of POST /v1/projects/{projectId}/runs. Those of requests are the group `hex-api`, which Hex's OpenAPI file has for
+single calls only: of those that are served here, for GET /v1/projects/{projectId}."""
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Status = Literal["PENDING", "RUNNING", "ERRORED", "COMPLETED", "KILLED", "UNABLE_TO_ALLOCATE_KERNEL"]
@@ -53,6 +56,10 @@ def build(context: VendorContext) -> FastAPI:
     app.include_router(api.router, prefix="/api/v1", dependencies=[Depends(_authorise)])
     app.add_api_route(f"/{shown.WORKSPACE}/{{kind}}/{{project}}{{rest:path}}", api.app, response_class=HTMLResponse)
 
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        return JSONResponse({"reason": f"Too many requests: {error}", "traceId": shown.trace()}, 429)
+
     @app.exception_handler(HTTPException)
     def failed(_request: Request, error: HTTPException) -> JSONResponse:
         return JSONResponse(
@@ -73,29 +80,10 @@ def _authorise(request: Request) -> None:
         raise HTTPException(401, "Invalid or missing token")
 
 
-class _RunLimit:
-    """What this process was asked for lately; a new one has forgotten it."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque(maxlen=max(most for most, _seconds in RUN_LIMITS))
-        self._lock = threading.Lock()
-
-    def check(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            for most, seconds in RUN_LIMITS:
-                within = [moment for moment in self._times if moment > now - seconds]
-                if len(within) >= most:
-                    wait = math.ceil(within[-most] + seconds - now)
-                    raise HTTPException(
-                        429, f"Too many runs: at most {most} in {seconds} s", {"Retry-After": str(wait)}
-                    )
-            self._times.append(now)
-
-
 class _Api:
     def __init__(self, context: VendorContext) -> None:
-        self._context, self._store, self._limit = context, context.store, _RunLimit()
+        self._context, self._store = context, context.store
+        self._limits = RateLimits(context.store, "hex", *LIMITS)
         self._host = context.config.url("hex")
         self.router = APIRouter()
         route = self.router.add_api_route
@@ -128,6 +116,7 @@ class _Api:
         return self._page(found, shown.project, limit, after, before)
 
     def project(self, project: UUID) -> Any:
+        self._limits.take("requests_minute", "requests_hour")
         return shown.project(self._project(project, 404))
 
     def queried_tables(
@@ -163,7 +152,7 @@ class _Api:
         return shown.run(self._run(project, run_id), self._host)
 
     def trigger(self, project: UUID, body: Annotated[RunRequest | None, Body()] = None) -> Any:
-        self._limit.check()
+        self._limits.take("runs_minute", "runs_hour")
         row, wanted = self._project(project, 403), body or RunRequest()
         if wanted.inputParams and (wanted.viewId or wanted.updatePublishedResults):
             raise HTTPException(400, "inputParams go with neither viewId nor updatePublishedResults")

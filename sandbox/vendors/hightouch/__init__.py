@@ -7,12 +7,8 @@ it fails).
 from __future__ import annotations
 
 import json
-import math
 import sqlite3
-import threading
-import time
-from collections import deque
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,9 +17,12 @@ from starlette.exceptions import HTTPException
 
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch import catalogue, run, state
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 
 KEY = "local-hightouch-key"
-REQUESTS, WINDOW_SECONDS = 200, 10
+LIMITS = (RateLimit("requests", 200, 10),)
+""""200 requests per 10 seconds per workspace" (https://hightouch.com/docs/developer-tools/api-guide#hightouch-api-rate-limits)."""
+COLUMNS = {"id": "id", "createdAt": "created_at", "startedAt": "started_at", "finishedAt": "finished_at"}
 
 Limit = Annotated[int, Query(ge=1)]
 Offset = Annotated[int, Query(ge=0)]
@@ -31,9 +30,20 @@ Offset = Annotated[int, Query(ge=0)]
 
 def build(context: VendorContext) -> FastAPI:
     state.prepare(context.store)
+    run.resume_left_behind(context)
     app = FastAPI(title="Hightouch", openapi_url=None)
-    guards = [Depends(_RateLimit().check), Depends(_authorise)]
-    app.include_router(_Api(context).router, prefix="/api/v1", dependencies=guards)
+    limits = RateLimits(context.store, "hightouch", *LIMITS)
+
+    def count() -> None:
+        limits.take("requests")
+
+    app.include_router(_Api(context).router, prefix="/api/v1", dependencies=[Depends(count), Depends(_authorise)])
+
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        # Hightouch says no more than this: its answers have no `Retry-After` and no other header about limits
+        # (api-evangelist/hightouch, rate-limits/hightouch-rate-limits.yml). The body is TriggerErrorResponse of the OpenAPI file.
+        return JSONResponse({"error": f"Too many requests: {error}"}, 429)
 
     @app.exception_handler(HTTPException)
     def failed(_request: Request, error: HTTPException) -> JSONResponse:
@@ -50,24 +60,6 @@ def build(context: VendorContext) -> FastAPI:
 def _authorise(request: Request) -> None:
     if request.headers.get("authorization") != f"Bearer {KEY}":
         raise HTTPException(401, "Unauthorized: the API key is missing or invalid")
-
-
-class _RateLimit:
-    """At most 200 requests in any 10 seconds."""
-
-    def __init__(self) -> None:
-        self._times: deque[float] = deque()
-        self._lock = threading.Lock()
-
-    def check(self) -> None:
-        with self._lock:
-            now = time.monotonic()
-            while self._times and self._times[0] <= now - WINDOW_SECONDS:
-                self._times.popleft()
-            if len(self._times) >= REQUESTS:
-                wait = math.ceil(self._times[0] + WINDOW_SECONDS - now)
-                raise HTTPException(429, "Too many requests", {"Retry-After": str(wait)})
-            self._times.append(now)
 
 
 class _Api:
@@ -111,12 +103,21 @@ class _Api:
         return self._show(self._find(number))
 
     def runs(
-        self, number: int, runId: int | None = None, limit: Limit = 5, offset: Offset = 0
-    ) -> Any:  # fmt: skip
+        self,
+        number: int,
+        runId: int | None = None,
+        within: Annotated[float | None, Query(gt=0)] = None,
+        orderBy: Literal["id", "createdAt", "startedAt", "finishedAt"] = "id",
+        orderDirection: Literal["asc", "desc"] = "asc",
+        limit: Limit = 100,
+        offset: Offset = 0,
+    ) -> Any:
+        """Runs of a sync, oldest first unless asked otherwise: which order is the default is not documented."""
         self._find(number)
         rows = self._store.execute(
-            "select * from hightouch_run where sync = ?1 and (?2 is null or id = ?2) order by id desc limit ?3 offset ?4",
-            (number, runId, limit + 1, offset),
+            "select * from hightouch_run where sync = ?1 and (?2 is null or id = ?2) and (?3 is null or started_at >= ?3)"
+            f" order by {COLUMNS[orderBy]} {orderDirection} limit ?4 offset ?5",
+            (number, runId, within and state.minutes_ago(within), limit + 1, offset),
         )
         return {"data": [_run_as_shown(row) for row in rows[:limit]], "hasMore": len(rows) > limit}
 

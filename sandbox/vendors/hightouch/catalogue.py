@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -24,20 +24,27 @@ _COMMON = {"workspaceId": WORKSPACE, "createdAt": MADE, "updatedAt": MADE}
 
 @dataclass(frozen=True)
 class Model:
-    """What syncs read: a query (`raw_sql`), a table (`table`) or a model of dbt (`dbt_model`), as `kind` says.
+    """What syncs read, as `kind` says, which is the API's `queryType`.
 
-    `reads` is the query, or `dataset.table`.
+    `reads` is the query (`raw_sql`, `custom`), or `dataset.table` (`table`, `dbt`, `dbt_cloud`). A `visual` model filters the rows of the
+    model `parent`. The OpenAPI file names these kinds, but not the `queryType` of a model of dbt Cloud, which is unverified.
     """
 
     id: int
     name: str
     slug: str
-    kind: Literal["raw_sql", "table", "dbt_model"]
+    kind: Literal["raw_sql", "table", "dbt", "dbt_cloud", "visual", "custom"]
     reads: str
     primary_key: str
+    parent: int | None = None
 
-    @property
-    def query(self) -> str:
+    def query(self, models: Mapping[int, Model]) -> str:
+        """The SQL that the warehouse is asked. Raises ValueError for a custom query, which is of a source without SQL."""
+        if self.kind == "visual":
+            assert self.parent is not None
+            return models[self.parent].query(models)
+        if self.kind == "custom":
+            raise ValueError(f"The source of the model {self.name} has no SQL.")
         return self.reads if self.kind == "raw_sql" else f"select * from `{PROJECT}.{self.reads}`"
 
 
@@ -65,7 +72,8 @@ SOURCES: list[dict[str, Any]] = [
     | {"id": 1, "name": "Warehouse", "slug": "warehouse", "type": "bigquery", "configuration": {"project_id": PROJECT}}
 ]
 DESTINATIONS: list[dict[str, Any]] = [
-    _COMMON | {"id": number, "name": name, "slug": name.lower(), "type": name.lower(), "configuration": {}}
+    _COMMON
+    | {"id": number, "name": name, "slug": name.lower(), "type": name.lower(), "configuration": {}, "syncs": [number]}
     for number, name in ((1, "Salesforce"), (2, "Slack"))
 ]
 NUMBERS = {item["type"]: item["id"] for item in DESTINATIONS}
@@ -73,7 +81,7 @@ NUMBERS = {item["type"]: item["id"] for item in DESTINATIONS}
 COMPANY = (
     (
         Model(
-            id=1, name="Account health", slug="account_health", kind="dbt_model", reads="sales.account_health",
+            id=1, name="Account health", slug="account_health", kind="dbt", reads="sales.account_health",
             primary_key="organisation_id",
         ),
         Sync(
@@ -131,30 +139,39 @@ def syncs(store: Store) -> dict[int, Sync]:
 
 
 def model_as_shown(model: Model, its_syncs: Iterable[int]) -> dict[str, Any]:
-    """The fields of `dbt` are those of Hightouch's Terraform provider; what `table.name` looks like is unverified."""
+    """The fields of the schema `Model` in Hightouch's OpenAPI file; what `table.name` looks like is unverified."""
     shown = _COMMON | {
         "id": model.id,
         "name": model.name,
         "slug": model.slug,
+        "description": "",
         "sourceId": 1,
         "primaryKey": model.primary_key,
         "queryType": model.kind,
         "isSchema": False,
-        "syncs": [str(number) for number in its_syncs],
+        "syncs": list(its_syncs),
         "tags": {},
+        "lastRunSize": None,
     }
     match model.kind:
         case "raw_sql":
             return shown | {"raw": {"sql": model.reads}}
         case "table":
             return shown | {"table": {"name": f"{PROJECT}.{model.reads}"}}
-        case "dbt_model":
-            schema, name = model.reads.split(".")
-            dbt = {
-                "dbtUniqueId": f"model.dataplatform.{name}", "modelId": str(model.id), "name": name, "schema": schema,
-                "database": PROJECT, "rawSql": "", "compiledSql": "",
-            }  # fmt: skip
-            return shown | {"dbt": dbt}
+        case "visual":
+            return shown | {"visual": {"parentId": model.parent, "filter": {"conditions": []}}}
+        case "custom":
+            return shown | {"custom": {"query": model.reads}}
+        case "dbt":
+            return shown | {"dbt": _dbt(model) | {"schema": model.reads.split(".")[0], "database": PROJECT}}
+        case "dbt_cloud":
+            return shown | {"dbt_cloud": _dbt(model) | {"compiledSql": model.query({})}}
+
+
+def _dbt(model: Model) -> dict[str, Any]:
+    name = model.reads.split(".")[1]
+    unique_id = f"model.dataplatform.{name}"
+    return {"dbtUniqueId": unique_id, "modelId": model.id, "name": name, "rawSql": "", "compiledSql": ""}
 
 
 def sync_as_shown(sync: Sync, primary_key: str, status: str, last_run_at: str | None) -> dict[str, Any]:
@@ -182,4 +199,7 @@ def sync_as_shown(sync: Sync, primary_key: str, status: str, last_run_at: str | 
         "disabled": sync.disabled,
         "lastRunAt": last_run_at,
         "configuration": configuration,
+        "referencedColumns": [primary_key, *sync.mappings],
+        "externalSegment": {},
+        "tags": {},
     }

@@ -34,7 +34,7 @@ def add_syncs(store: Store, count: int, tables: Sequence[str], seed: int) -> dic
     pairs: list[tuple[Model, Sync]] = []
     for number in range(first_id, first_id + count + count // 9):
         first, second = chance.sample(list(tables), 2)
-        kind = chance.choice(("raw_sql", "table", "dbt_model"))
+        kind = chance.choice(("raw_sql", "table", "dbt", "dbt_cloud"))
         query = chance.choice(QUERIES)
         if kind != "raw_sql":
             first = chance.choice([table for table in tables if table in ONE_ROW_EACH])

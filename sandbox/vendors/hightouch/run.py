@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import batched
 from typing import Any
 
@@ -19,8 +20,14 @@ from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch import audit, catalogue, destination, state
 from sandbox.vendors.hightouch.state import Counts, Known
 
+RESUME_SECONDS = 2.0
+"""How long after an interruption a run is resumed."""
 REJECTED_BY_FAULT = "FIELD_CUSTOM_VALIDATION_EXCEPTION: the destination rejected this row"
 log = logging.getLogger(__name__)
+
+
+class Interrupted(RuntimeError):
+    """The run is interrupted: another one resumes it (https://hightouch.com/docs/syncs/overview, "Incomplete")."""
 
 
 class SyncError(RuntimeError):
@@ -53,6 +60,20 @@ def start_next(context: VendorContext, sync: int) -> None:
         threading.Thread(target=run.run, name=f"hightouch-{claimed['id']}", daemon=True).start()
 
 
+def resume_left_behind(context: VendorContext) -> None:
+    """Resume in new runs those that a killed process has left behind."""
+    for row in state.interrupt_left_behind(context.store):
+        state.queue(context.store, row["sync"], bool(row["full_resync"]))
+        _start_later(context, row["sync"])
+
+
+def _start_later(context: VendorContext, sync: int) -> None:
+    """Start the next run of a sync after a while: after a restart, what it writes to may not be up yet."""
+    timer = threading.Timer(RESUME_SECONDS, start_next, (context, sync))
+    timer.daemon = True
+    timer.start()
+
+
 def plan(rows: dict[str, dict[str, Any]], known: dict[str, Known]) -> Plan:
     """Compare the model's rows, by key, with the known ones. A row that was rejected last time is tried again."""
     operations = []
@@ -71,7 +92,9 @@ class _Run:
     def __init__(self, context: VendorContext, sync: int, number: int, full_resync: bool, started_at: str) -> None:
         self._context, self._store = context, context.store
         self._sync = catalogue.syncs(self._store)[sync]
-        self._model = catalogue.models(self._store)[self._sync.model]
+        models = catalogue.models(self._store)
+        self._model = models[self._sync.model]
+        self._sql = partial(self._model.query, models)
         self._number, self._full_resync, self._started_at = number, full_resync, started_at
         self._planned = self._successful = self._failed = Counts()
         self._changelog: list[dict[str, Any]] = []
@@ -80,16 +103,23 @@ class _Run:
         try:
             self._move()
             status, error = ("warning" if self._failed.sent else "success"), None
+        except Interrupted as problem:
+            status, error = "interrupted", str(problem)
         except Exception as problem:
             log.exception("run %s of %s failed", self._number, self._sync.slug)
             status, error = "failed", str(problem) if isinstance(problem, SyncError) else _named(problem)
         self._report(status, error)
-        start_next(self._context, self._sync.id)
+        if status == "interrupted":
+            state.queue(self._store, self._sync.id, self._full_resync)
+            _start_later(self._context, self._sync.id)
+        else:
+            start_next(self._context, self._sync.id)
 
     def _move(self) -> None:
-        for fault in self._faults("sync_failure"):
-            self._context.faults.consume(fault)
-            raise SyncError(fault.params["reason"])
+        for kind, error in (("interrupted", Interrupted), ("sync_failure", SyncError)):
+            for fault in self._faults(kind):
+                self._context.faults.consume(fault)
+                raise error(fault.params["reason"])
         rows = self._query()
         if self._full_resync:
             self._store.execute("delete from hightouch_row where sync = ?", (self._sync.id,))
@@ -105,7 +135,7 @@ class _Run:
 
     def _query(self) -> dict[str, dict[str, Any]]:
         """The model's rows by key, each as the fields that the destination should have."""
-        result = client_of_environment().query(self._model.query).result(timeout=120)
+        result = client_of_environment().query(self._sql()).result(timeout=120)
         names = {column.name for column in result.schema}
         if missing := {*self._sync.mappings, self._model.primary_key} - names:
             raise SyncError(f"The model has no column {', '.join(sorted(missing))}, which the sync maps.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sandbox.vendors.hightouch import catalogue
@@ -54,14 +54,25 @@ def moment() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def minutes_ago(minutes: float) -> str:
+    return (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def prepare(store: Store) -> None:
-    """Create the tables with the company's own syncs, and end as interrupted the runs that a killed process left behind."""
+    """Create the tables with the company's own syncs."""
     store.script(SCHEMA)
     catalogue.prepare(store)
-    store.execute(
-        "update hightouch_run set status = 'interrupted', finished_at = ?, error = 'Interrupted by a restart of Hightouch.'"
-        " where finished_at is null",
-        (moment(),),
+
+
+def interrupt_left_behind(store: Store) -> list[sqlite3.Row]:
+    """End as interrupted the runs that a killed process has left behind, and return them, oldest first."""
+    return sorted(
+        store.execute(
+            "update hightouch_run set status = 'interrupted', finished_at = ?, error = 'Interrupted by a restart of Hightouch.'"
+            " where finished_at is null returning *",
+            (moment(),),
+        ),
+        key=lambda row: row["id"],
     )
 
 

@@ -33,11 +33,6 @@ def prepare(store: Store) -> None:
     state.prepare(store)
 
 
-def set_limit(store: Store, requests: int) -> None:
-    """Let the key make so many requests a minute."""
-    state.set_limit(store, requests)
-
-
 def add_documents(store: Store, count: int, tables: Sequence[str], seed: int) -> dict[str, list[str]]:
     """Add `count` documents that query some of `tables` (`schema.table`); the same ones for the same seed.
 

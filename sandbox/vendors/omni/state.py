@@ -26,10 +26,7 @@ create table if not exists omni_field (view text not null, field text not null, 
 create table if not exists omni_job (
     id text primary key, model text not null, status text not null, started_at text not null, ended_at text, error text
 );
-create table if not exists omni_setting (name text primary key, value integer not null);
 """
-REQUESTS_PER_MINUTE = 500
-"""What Omni's support raises its limit of 60 to, for those who ask."""
 COUNT = "count"
 """The measure that Omni gives every view."""
 
@@ -141,14 +138,3 @@ def end_job(store: Store, job: str, status: str, error: str | None = None) -> No
     store.execute(
         "update omni_job set status = ?, ended_at = ?, error = ? where id = ?", (status, moment(), error, job)
     )
-
-
-def limit(store: Store) -> int:
-    """How many requests a minute the key may make."""
-    found = store.execute("select value from omni_setting where name = 'requests_per_minute'")
-    return found[0]["value"] if found else REQUESTS_PER_MINUTE
-
-
-def set_limit(store: Store, requests: int) -> None:
-    """Agree to another limit, as Omni's support does."""
-    store.execute("insert or replace into omni_setting values ('requests_per_minute', ?)", (requests,))

@@ -8,10 +8,13 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import AssetCheckEvaluation
+from dagster._serdes import deserialize_value
+from dagster_fivetran.translator import FivetranWorkspaceData
 
 from orchestration.components import source_checks as checks
 from orchestration.components.fivetran import FivetranConnections
-from orchestration.components.fivetran_account import fivetran
+from orchestration.components.fivetran_account import connections, fivetran
+from orchestration.components.fivetran_columns import HOURS_KNOWN, REQUESTS_AT_ONCE, read_columns
 from orchestration.components.saved_state import StateIncomplete, StateMissing
 from orchestration.components.source_checks import Freshness
 from orchestration.lineage.failures import FailedUnit, from_metadata
@@ -23,10 +26,12 @@ from sandbox.company.history import TABLES
 from sandbox.company.hours import Counts
 from sandbox.company.tick import tick
 from sandbox.services import postgres
+from sandbox.vendors.context import VendorContext
 from tests.orchestration.wire import refused_port, reply, wire
 from tests.stand_ins import Vendors, at, wait_for
 
 pytestmark = pytest.mark.usefixtures("configured")
+NO_REASON = "Fivetran's API gives no reason. The connection's log has it: https://fivetran.com/dashboard/connections/{}_conn/status"
 INCIDENTS, ACCOUNT = dg.AssetKey(["product_public", "incidents"]), dg.AssetKey(["salesforce", "account"])
 
 
@@ -136,13 +141,14 @@ def test_connections_sync_side_by_side(component: FivetranConnections, landed: V
 def test_one_broken_connection_is_reported_with_the_vendors_reason_and_the_other_lands(
     component: FivetranConnections, landed: Vendors
 ) -> None:
-    landed.faults.add("fivetran", "product", "sync_failure", {"reason": "The replication slot is gone."})
+    landed.faults.add("fivetran", "product", "broken_credentials", {"reason": "The password was rotated."})
     ran = run(component)
     assert not ran.result.success
     assert set(ran.materialized) == {key.to_user_string() for key in keys(component) if key.path[0] != "product_public"}
     [failure] = ran.failed
     assert failure.unit == "fivetran/product"
-    assert failure.error == "The replication slot is gone."
+    assert failure.error == "Reconnect: The password was rotated."
+    assert failure.permanent
     assert failure.vendor_url == "https://fivetran.com/dashboard/connections/product_conn/status"
     assert set(failure.asset_keys) == {f"product_public/{table}" for table in TABLES}
 
@@ -164,6 +170,39 @@ def test_an_error_that_wants_a_person_is_not_tried_again(component: FivetranConn
     assert record.dagster_run.tags["dagster/max_retries"] == "0"
 
 
+def test_a_failure_without_a_task_is_tried_again(component: FivetranConnections, landed: Vendors) -> None:
+    landed.faults.add("fivetran", "salesforce", "sync_failure", times=1)
+    [unit] = run(component, [ACCOUNT]).failed
+    assert (unit.error, unit.permanent) == (NO_REASON.format("salesforce"), False)
+
+
+@pytest.mark.parametrize("schedule", ["auto", "manual"])
+def test_a_rescheduled_sync_is_waited_for_and_started_where_fivetran_does_not(
+    component: FivetranConnections, landed: Vendors, schedule: str
+) -> None:
+    path = "/v1/connections/salesforce_conn"
+    landed.fivetran.patch(path, json={"schedule_type": schedule}).raise_for_status()
+    landed.faults.add("fivetran", "salesforce", "reschedule", {"seconds": 1}, times=2)
+    assert run(component, [ACCOUNT]).result.success
+    assert landed.faults.active("fivetran") == []
+    landed.fivetran.patch(path, json={"schedule_type": "auto"}).raise_for_status()
+
+
+def test_a_sync_that_is_rescheduled_beyond_the_time_limit_fails_at_once(
+    component: FivetranConnections, landed: Vendors
+) -> None:
+    component.sync_timeout_minutes = 1
+    landed.faults.add("fivetran", "salesforce", "reschedule", {"seconds": 90}, times=1)
+    ran = run(component, [ACCOUNT])
+    VendorContext.of(landed.config).store.execute(
+        "update fivetran_connection set sync_state = 'scheduled', rescheduled_for = null"
+    )
+    [unit] = ran.failed
+    assert "has rescheduled the sync of `salesforce` for " in unit.error
+    assert "raise `sync_timeout_minutes`" in unit.error
+    assert not unit.permanent
+
+
 def test_a_sync_that_fivetran_runs_by_itself_is_noticed_once(component: FivetranConnections, landed: Vendors) -> None:
     instance, cursor = dg.DagsterInstance.ephemeral(), None
     [sensor] = definitions(component).sensors or []
@@ -176,7 +215,7 @@ def test_a_sync_that_fivetran_runs_by_itself_is_noticed_once(component: Fivetran
         return tick.skip_message
 
     assert look() == look() == "No sync ran without Dagster."
-    landed.faults.add("fivetran", "salesforce", "sync_failure", {"reason": "The object is gone."}, times=1)
+    landed.faults.add("fivetran", "salesforce", "sync_failure", times=1)
     landed.sync("salesforce_conn")
     assert look() == "Without Dagster: fivetran/salesforce failed."
     assert look() == "No sync ran without Dagster."
@@ -184,7 +223,7 @@ def test_a_sync_that_fivetran_runs_by_itself_is_noticed_once(component: Fivetran
     [seen] = [record for table in tables for record in instance.fetch_observations(table, limit=5).records]
     assert seen.asset_observation is not None
     [unit] = from_metadata({name: value.value for name, value in seen.asset_observation.metadata.items()}) or []
-    assert (unit.unit, unit.error) == ("fivetran/salesforce", "The object is gone.")
+    assert (unit.unit, unit.error) == ("fivetran/salesforce", NO_REASON.format("salesforce"))
     assert "salesforce/account" in unit.asset_keys
     landed.sync("salesforce_conn")
     assert look() == "Without Dagster: fivetran/salesforce succeeded."
@@ -355,6 +394,16 @@ def test_a_table_or_a_whole_connection_is_read_again_when_the_run_says_so(
     assert whole.materialized["salesforce/account"]["rows_moved"] > 0
 
 
+def test_a_resync_of_single_tables_that_the_connector_does_not_have_is_refused_with_a_remedy(
+    component: FivetranConnections, landed: Vendors
+) -> None:
+    landed.sync("stripe_conn")
+    [unit] = run(component, keys(component, "stripe"), resync={"stripe": ["customer"]}).failed
+    assert unit.permanent
+    assert "does not re-sync single tables (customer) of the connection `stripe`" in unit.error
+    assert "`resync: {stripe: []}`" in unit.error
+
+
 @pytest.mark.parametrize(
     ("resync", "known"),
     [({"prodcut": []}, "product"), ({"product": ["incident"]}, "incidents")],
@@ -416,6 +465,11 @@ def page(*items: dict[str, Any]) -> bytes:
     return reply(200, {"code": "Success", "data": {"items": list(items)}})
 
 
+DESTINATION = reply(
+    200, {"code": "Success", "data": {"id": "g", "service": "big_query", "config": {"project_id": "p"}}}
+)
+
+
 def listed(setup_state: str) -> list[bytes]:
     """What Fivetran answers while its state is read, up to a connection's schemas."""
     status = {"setup_state": setup_state, "sync_state": "scheduled"}
@@ -427,8 +481,7 @@ def listed(setup_state: str) -> list[bytes]:
         "paused": False,
         "status": status,
     }
-    destination = {"id": "g", "service": "big_query", "config": {"project_id": "p"}}
-    return [page({"id": "g"}), reply(200, {"code": "Success", "data": destination}), page(connection)]
+    return [page({"id": "g"}), DESTINATION, page(connection)]
 
 
 def schemas(**tables: str) -> bytes:
@@ -448,14 +501,105 @@ def refreshed(monkeypatch: pytest.MonkeyPatch, *answers: bytes) -> set[str]:
 
 
 def test_a_connection_that_is_broken_at_the_refresh_stays_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its columns are not asked for: Fivetran answers only for a connection that is connected.
     assert refreshed(monkeypatch, *listed("broken"), schemas(orders="")) == {"shop_public/orders"}
 
 
 def test_a_connection_that_lost_its_tables_does_not_leave_the_graph_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    refreshed(monkeypatch, *listed("connected"), schemas(orders=""))
+    refreshed(monkeypatch, *listed("connected"), schemas(orders=""), columns())
     with pytest.raises(StateIncomplete, match="Fivetran lists shop without tables"):
         refreshed(monkeypatch, *listed("connected"), schemas())
-    assert refreshed(monkeypatch, page({"id": "g"}), listed("connected")[1], page()) == set()
+    assert refreshed(monkeypatch, page({"id": "g"}), DESTINATION, page()) == set()
+
+
+def columns(**keys: bool) -> bytes:
+    """What Fivetran answers about a table's columns: each with whether it is of the primary key."""
+    found = {name: {"name_in_destination": name, "enabled": True, "is_primary_key": key} for name, key in keys.items()}
+    return reply(200, {"code": "Success", "data": {"columns": found}})
+
+
+def saved_keys() -> dict[str, tuple[str, ...]]:
+    """The key columns of each table in the saved state."""
+    state = deserialize_value(FivetranConnections().saved(), FivetranWorkspaceData)
+    return {table.name: table.keys for own in connections(state) for table in own.tables}
+
+
+def test_the_key_columns_are_those_that_fivetran_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = columns(ticket_id=True, field_name=True, id=False)
+    refreshed(monkeypatch, *listed("connected"), schemas(ticket_field_history=""), answer)
+    assert set(saved_keys()["ticket_field_history"]) == {"ticket_id", "field_name"}
+
+
+def test_a_schema_that_fivetran_knows_by_its_dataset_only_is_asked_for_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = reply(404, {"code": "NotFound", "message": "no schema `public`"})
+    with wire(*listed("connected"), schemas(orders=""), unknown, columns(number=True)) as server:
+        monkeypatch.setenv("FIVETRAN_API_URL", server.url)
+        settings.cache_clear()
+        FivetranConnections().refresh()
+        paths = [line.split()[1] for line in server.requests[-2:]]
+    assert paths == [f"/v1/connections/c/schemas/{name}/tables/orders/columns" for name in ("public", "shop_public")]
+    assert saved_keys() == {"orders": ("number",)}
+
+
+@pytest.mark.parametrize("status", [400, 403, 500])
+def test_keys_that_cannot_be_read_are_asked_for_at_the_next_refresh(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    refused = reply(status, {"code": "Whatever", "message": "not now"})
+    assert refreshed(monkeypatch, *listed("connected"), schemas(orders=""), refused) == {"shop_public/orders"}
+    assert saved_keys() == {"orders": ()}
+    refreshed(monkeypatch, *listed("connected"), schemas(orders=""), columns(number=True))
+    assert saved_keys() == {"orders": ("number",)}
+
+
+def test_known_columns_are_read_again_once_a_week_and_stay_where_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    refreshed(monkeypatch, *listed("connected"), schemas(orders=""), columns(number=True))
+    state = deserialize_value(FivetranConnections().saved(), FivetranWorkspaceData)
+    began = datetime(2026, 3, 2, tzinfo=UTC)
+    with wire(reply(403, {"code": "Forbidden", "message": "no"})) as server:
+        client = Fivetran(server.url, "k", "s")
+        for hour in range(HOURS_KNOWN):
+            found = read_columns(client, state, state, {}, began + timedelta(hours=hour))
+            assert [table.keys for own in connections(found) for table in own.tables] == [("number",)]
+        assert len(server.requests) == 1
+
+
+def test_a_connection_whose_source_does_not_answer_is_not_asked_for_each_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {f"t{number}": "" for number in range(50)}
+    refused = reply(403, {"code": "Forbidden", "message": "no"})
+    with wire(*listed("connected"), schemas(**names), refused) as server:
+        monkeypatch.setenv("FIVETRAN_API_URL", server.url)
+        settings.cache_clear()
+        FivetranConnections().refresh()
+        assert sum(line.split()[1].endswith("/columns") for line in server.requests) <= REQUESTS_AT_ONCE
+    assert set(saved_keys().values()) == {()}
+
+
+def test_a_group_without_a_destination_is_left_out(component: FivetranConnections, vendors: Vendors) -> None:
+    before = component.saved()
+    vendors.faults.add("fivetran", kind="group_without_destination")
+    assert component.refresh().gone == ()
+    assert component.saved() == before
+
+
+def test_a_connection_is_left_out_by_its_name_or_its_service(component: FivetranConnections) -> None:
+    """The Platform connection, which Fivetran adds to every destination, is left out unless the component says otherwise."""
+    assert not keys(component, "fivetran_metadata")
+    component.exclude = ["sales*", "zendesk"]
+    came = component.refresh()
+    assert "fivetran_metadata/log" in came.new
+    assert {key.split("/")[0] for key in came.gone} == {"salesforce", "zendesk"}
+
+
+def test_a_table_whose_key_is_not_known_passes_with_a_note(component: FivetranConnections, landed: Vendors) -> None:
+    """No column is taken for the key because of its name: of Fivetran's own tables, many have no `id`."""
+    state = component.saved().replace('"is_primary_key": true', '"is_primary_key": false')
+    assert state != component.saved()
+    component.save(state)
+    check = run(component, dg.AssetSelection.checks(dg.AssetCheckKey(ACCOUNT, "keys_not_null"))).check(
+        ACCOUNT, "keys_not_null"
+    )
+    assert (check.passed, check.description) == (True, "Not checked: Fivetran names no key column of this table.")
 
 
 def test_without_any_state_the_location_does_not_load_and_names_the_command(vendors: Vendors) -> None:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from orchestration.components.hightouch import HightouchState, HightouchSyncs
+from orchestration.components.dbt import MANIFEST, DbtModels
+from orchestration.components.hightouch import HightouchState, HightouchSyncs, tables_of
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
-from orchestration.vendors.hightouch import Hightouch
+from orchestration.vendors.hightouch import Hightouch, Model, Sync
 from orchestration.vendors.http import VendorError
+from orchestration.vendors.waiting import SyncFailed, Wait
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.hightouch.content import add_syncs
 from tests.orchestration.wire import RESET, reply, wire
@@ -91,6 +95,18 @@ def test_every_sync_is_joined_however_its_model_says_what_it_reads(component: Hi
     assert found == {slug: [table.replace(".", "/") for table in tables] for slug, tables in truth.items()}
 
 
+@pytest.mark.long
+def test_a_refresh_outlives_the_rate_limit(component: HightouchSyncs, vendors: Vendors) -> None:
+    """A refresh sends three requests. Hightouch does not say when to come back."""
+    store = VendorContext.of(vendors.config).store
+    rate_limits.override(store, "hightouch", "requests", 3, 5)
+    try:
+        for _ in range(2):
+            assert component.refresh().gone == ()
+    finally:
+        rate_limits.reset(store)
+
+
 @pytest.mark.parametrize(
     "model", [{"id": 1, "raw": {"sql": "select {% if x %} from"}}, {"id": 1, "table": {"name": "users"}}, {"id": 2}]
 )
@@ -154,10 +170,10 @@ def test_so_many_rejected_rows_as_a_sync_may_have_are_no_failure(
 def test_every_row_is_sent_where_the_run_says_so(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:
     config = {"ops": {"hightouch": {"config": {"full_resync": [KEY.path[-1]]}}}}
     assert run(component, config=config)[0]["rows_planned"] == len(mart.rows)
-    before = vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][0]["id"]
+    before = vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][-1]["id"]
     with pytest.raises(dg.Failure, match="full_resync names nobody, which Hightouch has no enabled sync of; it has"):
         materialize(component, config={"ops": {"hightouch": {"config": {"full_resync": ["nobody"]}}}}, raises=True)
-    assert vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][0]["id"] == before
+    assert vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][-1]["id"] == before
 
 
 def test_a_sync_with_hours_of_its_own_runs_then_and_the_others_when_what_they_read_has_changed() -> None:
@@ -174,6 +190,82 @@ def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart
     assert metadata == {}
     assert "failed: Token expired." in failure.error
     assert failure.asset_keys == ("hightouch/salesforce_account_health",)
+
+
+def test_an_interrupted_run_is_followed_into_the_one_that_resumes_it(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    for row in list(mart.rows.values())[:2]:
+        row["open_tasks"] = 95
+    mart.write()
+    vendors.faults.add("hightouch", "salesforce_account_health", "interrupted", times=2)
+    metadata, failed = run(component)
+    assert (metadata["rows_synced"], failed) == (2, [])
+    newest = vendors.hightouch.get("/api/v1/syncs/1/runs").json()["data"][-3:]
+    assert [one["status"] for one in newest] == ["interrupted", "interrupted", "success"]
+
+
+def test_an_interrupted_run_that_nothing_resumes_fails_at_the_time_limit() -> None:
+    interrupted = RUN | {"status": "interrupted"}
+    listing, started = reply(200, {"data": [interrupted]}), reply(200, {"id": "7"})
+    with wire(listing, started, listing) as server:
+        sync = Sync(id=1, slug="s", model_id=1, destination_id=1)
+        with pytest.raises(SyncFailed, match="run 7 interrupted, which a new run will resume, and not finished within"):
+            Hightouch(server.url, "k").sync(sync, Wait(2, "Raise it.", lambda _text: None, lambda _seconds: None))
+
+
+def test_an_interrupted_run_outside_of_dagster_is_no_failure(
+    component: HightouchSyncs, mart: Mart, vendors: Vendors
+) -> None:
+    watch = Watch(component)
+    watch.look()
+    vendors.faults.add("hightouch", "salesforce_account_health", "interrupted", times=1)
+    interrupted = vendors.run()
+    assert interrupted["status"] == "interrupted"
+    vendors.ran(str(interrupted["id"] + 1))
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health succeeded."
+    assert watch.told() == []
+
+
+@pytest.mark.parametrize(
+    ("model", "reads", "unknown"),
+    [
+        ({"dbt_cloud": {"compiledSql": "select * from `p.sales.deals`", "dbtUniqueId": "model.x.y"}}, ["sales/deals"], ""),
+        ({"dbt_cloud": {"compiledSql": "", "dbtUniqueId": "model.x.y"}}, [], "dbt Cloud's `model.x.y`"),
+        ({"visual": {"parentId": 2, "filter": {"any": []}}}, ["core/organisations"], ""),
+        ({"visual": {"parentId": 9, "filter": {}}}, [], "filters model 9, which Hightouch does not list"),
+        ({"visual": {"parentId": 1, "filter": {}}}, [], "filters model 1"),
+        ({"custom": {"query": {"base": "Airtable"}}}, [], "is a custom query, of a source without SQL"),
+        ({"queryType": "decision"}, [], "of a kind that is not known: decision"),
+    ],
+)  # fmt: skip
+def test_every_kind_of_model_is_joined_where_it_can_be_and_named_where_not(
+    component: HightouchSyncs, model: dict[str, Any], reads: list[str], unknown: str
+) -> None:
+    sync = {"id": 1, "slug": "odd", "modelId": 1, "destinationId": 9}
+    parent = {"id": 2, "slug": "p", "name": "P", "table": {"name": "core.organisations"}}
+    models = [{"id": 1, "slug": "m", "name": "M", **model}, parent]
+    state = HightouchState.model_validate({"syncs": [sync], "models": models, "destinations": []})
+    [consumer] = component.consumers(HightouchState.model_validate_json(state.model_dump_json()).model_dump_json())
+    assert [key.to_user_string() for key in consumer.reads] == reads
+    assert unknown in " ".join(consumer.unknown)
+    assert bool(consumer.unknown) == bool(unknown)
+
+
+def test_a_model_of_dbt_cloud_is_the_table_of_our_dbt_model(component: HightouchSyncs) -> None:
+    node = {
+        "resource_type": "model",
+        "schema": "sales",
+        "name": "deals",
+        "alias": "deals",
+        "config": {"schema": "sales"},
+    }
+    manifest = DbtModels.state_path() / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text(json.dumps({"nodes": {"model.x.deals": node}, "exposures": {}}))
+    cloud = {"dbtUniqueId": "model.x.deals", "compiledSql": "select 1 from `raw.deals`", "name": "deals"}
+    model = Model.model_validate({"id": 1, "slug": "m", "name": "M", "dbt_cloud": cloud})
+    assert tables_of(model, {}) == [dg.AssetKey(["sales", "deals"])]
 
 
 class Watch:
@@ -288,6 +380,26 @@ def test_a_trigger_that_started_nothing_is_an_error() -> None:
         with pytest.raises(VendorError, match="502: Bad Gateway"):
             Hightouch(server.url, "k").trigger(1)
         assert sum(line.startswith("POST") for line in server.requests) == 1
+
+
+@pytest.mark.parametrize("listed", [[9, 8], [8, 9]], ids=["newest first", "oldest first"])
+def test_the_newest_run_is_found_in_either_order(listed: list[int]) -> None:
+    with wire(reply(200, {"data": [RUN | {"id": number} for number in listed], "hasMore": False})) as server:
+        found = Hightouch(server.url, "k").newest_run(1)
+        assert found is not None
+        assert found.id == 9
+        assert "orderBy=id&orderDirection=desc" in server.requests[0]
+
+
+def test_where_runs_come_oldest_first_whatever_is_asked_the_newest_is_looked_for_among_the_recent() -> None:
+    oldest = reply(200, {"data": [RUN | {"id": 1}, RUN | {"id": 2}], "hasMore": True})
+    recent = [reply(200, {"data": [RUN | {"id": number}], "hasMore": number < 9}) for number in (8, 9)]
+    with wire(oldest, *recent) as server:
+        found = Hightouch(server.url, "k").newest_run(1)
+        assert found is not None
+        assert found.id == 9
+        assert ["within=10080" in line for line in server.requests] == [False, True, True]
+        assert "offset=1" in server.requests[-1]
 
 
 def test_a_run_that_is_not_listed_yet_is_no_error() -> None:

@@ -22,11 +22,12 @@ from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.omni_payloads import Broken, Query
 from sandbox.config import PROJECT
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.omni import state as memory
 from sandbox.vendors.omni.catalogue import DOCUMENTS
 from sandbox.vendors.omni.catalogue import Query as OmniQuery
-from sandbox.vendors.omni.content import add_documents, set_limit
+from sandbox.vendors.omni.content import add_documents
 from sandbox.vendors.store import Store
 from tests.stand_ins import Vendors
 
@@ -40,7 +41,7 @@ MARTS = sorted({field.partition("__")[0] + "." + field.partition("__")[2] for do
 def store(vendors: Vendors) -> Store:
     """What the stand-in remembers; its key may ask as often as the tests like."""
     found = VendorContext.of(vendors.config).store
-    set_limit(found, 100_000)
+    rate_limits.override(found, "omni", "requests", 100_000)
     return found
 
 

@@ -22,7 +22,6 @@ PAGE = "<h1>Bad Gateway</h1>"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(module, "LIMIT_SECONDS", 0.1)
 
 
 def a_run(status: str = "RUNNING", number: int = 1, began: str | None = "2026-02-02T15:31:00Z") -> dict[str, Any]:
@@ -71,9 +70,10 @@ def test_tables_come_once_in_hexs_own_spelling() -> None:
 
 
 def test_a_limit_on_reading_is_waited_for_where_hex_does_not_say_how_long() -> None:
-    limited = [reply(429, {"reason": "slow down"})] * 6  # more than the client repeats a request
+    limited, slept = [reply(429, {"reason": "slow down"})] * 3, list[float]()
     with wire(*limited, listed({"tableName": "a.b"})) as server:
-        assert Hex(server.url, "t").queried_tables("p1") == ["a.b"]
+        assert Hex(server.url, "t", sleep=slept.append).queried_tables("p1") == ["a.b"]
+    assert slept == [60] * 3
 
 
 @pytest.mark.parametrize(

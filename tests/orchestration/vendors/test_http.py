@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from orchestration.vendors.http import VendorClient, VendorError, excerpt, retry_after
+from orchestration.vendors.pace import MARGIN_SECONDS, Pace
 from tests.orchestration.wire import RESET, Slow, refused_port, reply, wire
 
 OK = reply(200, {"fine": True})
@@ -68,6 +69,43 @@ def test_a_wait_of_an_hour_is_reported_instead_of_waited_for() -> None:
         with pytest.raises(VendorError) as caught:
             client(server.url).request("GET", "things")
         assert (caught.value.retry_after, len(server.requests)) == (3600, 1)
+
+
+def patient(url: str, slept: list[float]) -> VendorClient:
+    """A client of a vendor that allows so many requests a minute."""
+    return VendorClient("Acme", url, attempts=3, window_seconds=60, sleep=slept.append)
+
+
+def test_a_rate_limit_is_waited_for_as_long_as_it_lasts() -> None:
+    slept: list[float] = []
+    with wire(reply(429, {}), reply(429, {}, Retry_After="7"), reply(429, {}, Retry_After="0"), OK) as server:
+        assert patient(server.url, slept).request("POST", "things", repeatable=False) == {"fine": True}
+        assert (slept, len(server.requests)) == ([60, 7, 1], 4)
+
+
+def test_a_rate_limit_that_does_not_pass_is_raised_after_five_minutes() -> None:
+    slept: list[float] = []
+    with wire(reply(429, {"message": "slow down"})) as server:
+        with pytest.raises(VendorError, match="answered 429: slow down") as caught:
+            patient(server.url, slept).request("GET", "things")
+        assert (sum(slept), caught.value.status) == (300, 429)
+        with pytest.raises(VendorError):
+            patient(server.url, slept).request("GET", "things", patience_seconds=0)
+        assert sum(slept) == 300
+
+
+def test_requests_are_paced() -> None:
+    now, slept = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        now[0] += seconds
+
+    with wire(OK) as server:
+        client = VendorClient("Acme", server.url, pace=Pace(2, 10, lambda: now[0], sleep))
+        for _ in range(5):
+            client.request("GET", "things")
+    assert slept == [10 + MARGIN_SECONDS] * 2
 
 
 def test_a_refused_connection_says_so() -> None:

@@ -127,9 +127,33 @@ def test_a_refused_connection_is_an_error_that_names_omni() -> None:
 def test_a_limit_without_a_time_has_its_minute_waited_for() -> None:
     slept: list[float] = []
     busy = reply(429, {"detail": "Too Many Requests"})
-    with wire(*[busy] * 5, page(document())) as server, stamina.set_testing(True, attempts=5):
+    with wire(busy, page(document())) as server:
         assert len(client(server.url, slept).documents()) == 1
     assert slept == [WINDOW_SECONDS]
+
+
+@pytest.mark.parametrize(
+    ("status", "branch", "remedy"),
+    [
+        (400, None, "Add `m1: <id of the branch>` to `branch_of` of OmniDocuments"),
+        (400, "b1", "names the branch b1 for it, but Omni takes one only where branch-based schema refresh is on"),
+        (403, None, "The owner of OMNI_API_KEY needs the role of connection admin in Omni."),
+    ],
+)
+def test_a_refresh_that_is_refused_names_the_setting_or_the_role(status: int, branch: str | None, remedy: str) -> None:
+    with wire(reply(status, {"detail": "Omni's own words", "status": status})) as server:
+        with pytest.raises(SyncFailed) as caught:
+            client(server.url).refresh(MODEL, waiting()[0], branch)
+        assert len(server.requests) == 1
+    assert remedy in str(caught.value)
+    assert str(caught.value).endswith(f"answered {status}: Omni's own words")
+    assert caught.value.permanent
+
+
+def test_a_branch_is_sent_with_the_refresh() -> None:
+    with wire(STARTED, status("COMPLETED")) as server:
+        client(server.url).refresh(MODEL, waiting()[0], "b1")
+        assert server.requests[0].startswith("POST /api/v1/models/m1/refresh?branch_id=b1 ")
 
 
 def test_queries_say_which_views_they_read() -> None:
@@ -204,13 +228,6 @@ def test_a_refresh_whose_answer_is_lost_is_started_once_more_and_no_oftener(lost
         with pytest.raises(VendorError):
             client(server.url).refresh(MODEL, waiting()[0])
         assert sum(line.startswith("POST") for line in server.requests) == 2
-
-
-def test_a_refresh_that_omni_does_not_allow_is_asked_for_once() -> None:
-    with wire(reply(400, {"detail": "Bad Request: branch_id required", "status": 400})) as server:
-        with pytest.raises(VendorError, match="branch_id required") as caught:
-            client(server.url).refresh(MODEL, waiting()[0])
-        assert (len(server.requests), caught.value.permanent) == (1, True)
 
 
 def validated(**given: Any) -> dict[str, Any]:
