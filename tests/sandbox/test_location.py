@@ -1,4 +1,4 @@
-"""A whole demo with BIGQUERY_LOCATION=EU and a project of their own for the sources, as a company in Europe has it."""
+"""A sandbox with BIGQUERY_LOCATION=EU and a project of their own for the sources, as a company in Europe has it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from sandbox.config import PROJECT, REPOSITORY, SandboxConfig
-from sandbox.services.bigquery import client
+from sandbox.env_file import environment
+from sandbox.services.bigquery import client, raw_client
+from sandbox.stack import stack
+from tests.dbt.project import Dbt
 
 RAW = "acme-sources"
 LANDED = {
@@ -40,6 +43,30 @@ def run(*arguments: str) -> str:
     if done.returncode:
         pytest.fail(f"sandbox {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_dbt_creates_datasets_where_its_jobs_run_and_reads_no_others(european: SandboxConfig) -> None:
+    supervisor = stack(european, only=("warehouse",))
+    try:
+        supervisor.up(lambda _done: None)
+        raw = raw_client(european)
+        raw.create_dataset("stripe")
+        variables = environment(european)
+        dbt = Dbt(european.root / "target", variables)
+        assert dbt.run("parse").returncode == 0
+        declared = dbt.manifest()["sources"]["source.dataplatform.stripe.customer"]["columns"]
+        columns = ", ".join(f"`{name}` {column['data_type']}" for name, column in declared.items())
+        raw.query_and_wait(f"create table stripe.customer ({columns})")
+        model = ("run", "--select", "stg_stripe__customers")
+        assert dbt.run(*model).returncode == 0
+        warehouse = client(european)
+        assert warehouse.get_dataset("staging").location == raw.get_dataset("stripe").location == "EU"
+        done = Dbt(european.root / "target", variables | {"BIGQUERY_LOCATION": "US"}).run(*model)
+        assert done.returncode == 1
+        assert f"Not found: Dataset {RAW}:stripe was not found in location US" in done.stdout
+    finally:
+        supervisor.down(lambda _name: None)
 
 
 @pytest.mark.long
