@@ -37,6 +37,7 @@ ELSEWHERE = {
     "make test-long": ".circleci/config.yml",
     "make lint": ".ci/run",
     "make lint-deploy": "Makefile",
+    "make dbt-check": ".circleci/config.yml",
     "make definitions": "tests/e2e/test_story_changes.py",
     "make pull-request": "tests/e2e/test_story_changes.py",
     "make pull-request-drop": "tests/e2e/test_story_changes.py",
