@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import uvicorn
 from google.cloud import bigquery
@@ -131,6 +132,31 @@ def test_everything_is_built_and_no_test_fails_or_warns(company: Company) -> Non
     statuses = company.dbt.statuses()
     assert {name: status for name, status in statuses.items() if status not in {"success", "pass", "no-op"}} == {}
     assert list(statuses.values()).count("pass") > 80
+
+
+def test_tickets_are_resolved_when_the_desk_solved_them_and_deleted_ones_are_gone(company: Company) -> None:
+    with psycopg.connect(postgres.dsn(company.config)) as connection:
+        solved = dict(
+            connection.execute(
+                "select t.id, date_trunc('second', max(c.created_at)) from company_state.support_tickets t"
+                " join company_state.support_changes c on c.ticket_id = t.id"
+                " where t.status in ('solved', 'closed') and c.field_name = 'status' and c.value = 'solved' group by t.id"
+            ).fetchall()
+        )
+    shown = {
+        row["ticket_id"]: row["resolved_at"]
+        for row in company.query("select ticket_id, resolved_at from support.tickets where is_resolved")
+    }
+    assert shown == solved
+    assert len(shown) > 20
+
+    gone = min(shown)
+    zendesk_api = f"{company.config.url('zendesk')}/api/v2/tickets/{gone}.json"
+    httpx.delete(zendesk_api, auth=(f"{zendesk.EMAIL}/token", zendesk.TOKEN)).raise_for_status()
+    company.land()
+    company.build("--select", "+tickets", "--exclude-resource-type", "unit_test")
+    left = {row["ticket_id"] for row in company.query("select ticket_id from support.tickets where is_resolved")}
+    assert left == shown.keys() - {gone}
 
 
 def test_a_customers_health_moves_with_nobody_elses_and_not_with_its_own_salesforce_fields(company: Company) -> None:
