@@ -14,6 +14,7 @@ import duckdb
 import information_schema
 from local_bigquery.catalog import metadata, routines, tables
 from local_bigquery.engine import database, types
+from local_bigquery.errors import from_duckdb
 from local_bigquery.models import Routine
 from local_bigquery.models import Table as Resource
 
@@ -65,7 +66,7 @@ class Schema:
                 described.append(Table(".".join(path), information_schema.COLUMNS[view], path=path))
             elif self._is_temporary(path):
                 columns = _columns_of_relation(self.cursor, f"temp.main.{database.quote(path[-1])}")
-                described.append(Table(path[-1], columns or (), path=path))
+                described.append(Table(path[-1], columns, path=path))
             elif reference := self._reference(path):
                 wanted[path] = reference
         found = _tables_of(self.cursor, set(wanted.values()))
@@ -109,10 +110,8 @@ def qualify(path: Sequence[str], project: str, dataset: str | None) -> Reference
 
 def type_of_variable(cursor: Any, table: str) -> str:
     """Return the type of a script's variable, which the emulator keeps in a temporary table of one column."""
-    columns = _columns_of_relation(cursor, table)
-    if not columns:
-        raise RuntimeError(f"{table} holds no variable")
-    return columns[0].type
+    [column] = _columns_of_relation(cursor, table)
+    return column.type
 
 
 def _tables_of(cursor: Any, references: set[Reference]) -> dict[Reference, Table]:
@@ -149,8 +148,8 @@ def _tables_of_project(cursor: Any, project: str, named: list[tuple[str, str]]) 
             columns = _columns(column_rows, None)
         else:
             # A view, whose columns DuckLake does not keep, or a table of a transaction that is not committed.
-            columns = _columns_of_relation(cursor, tables.name(project, dataset, name)) or ()
-            if not columns:
+            columns = _columns_of_view(cursor, project, dataset, name)
+            if columns is None:
                 continue
         kept = tuple(each for each in columns if each.name != tables.INGESTION_TIME)
         found[project, dataset, name] = Table(
@@ -182,12 +181,18 @@ def _struct(fields: tuple[Column, ...]) -> str:
     return f"STRUCT<{', '.join(f'`{each.name}` {each.type}' for each in fields)}>"
 
 
-def _columns_of_relation(cursor: Any, table: str) -> tuple[Column, ...] | None:
+def _columns_of_view(cursor: Any, project: str, dataset: str, name: str) -> tuple[Column, ...] | None:
     try:
-        relation = cursor.sql(f"SELECT * FROM {table} LIMIT 0")
-    except (duckdb.CatalogException, duckdb.BinderException):
-        # There is none, or a view that is broken: the statement itself will say so.
+        return _columns_of_relation(cursor, tables.name(project, dataset, name))
+    except (duckdb.CatalogException, duckdb.BinderException) as error:
+        if database.objects(project, dataset, name):
+            # The view is there, and what it reads is not as it was.
+            raise from_duckdb(error) from error
         return None
+
+
+def _columns_of_relation(cursor: Any, table: str) -> tuple[Column, ...]:
+    relation = cursor.sql(f"SELECT * FROM {table} LIMIT 0")
     return tuple(
         Column(name, types.bigquery_type(types.field(name, kind)))
         for name, kind in zip(relation.columns, relation.types, strict=True)

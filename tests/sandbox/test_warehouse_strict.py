@@ -101,6 +101,14 @@ def test_nested_columns_and_pseudo_columns_are_known(client: bigquery.Client, da
     assert rows(client, f"select id, _table_suffix from `{PROJECT}.{dataset}.ord*`") == [(1, "ers")]
 
 
+def test_a_view_of_a_table_that_is_gone_names_the_table(client: bigquery.Client, dataset: str) -> None:
+    client.query_and_wait(f"create table {dataset}.gone as select 1 as n")
+    client.query_and_wait(f"create view {dataset}.seen as select n from {dataset}.gone")
+    client.query_and_wait(f"drop table {dataset}.gone")
+    with pytest.raises(NotFound, match="gone"):
+        rows(client, f"select n from {dataset}.seen")
+
+
 def test_tables_are_altered(client: bigquery.Client, dataset: str) -> None:
     client.query_and_wait(f"alter table {dataset}.orders add column if not exists `note` string")
     client.query_and_wait(f"alter table `{PROJECT}.{dataset}.orders` drop column note")
