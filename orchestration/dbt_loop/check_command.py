@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -17,6 +16,7 @@ from orchestration.dbt_loop.workspace import Refused, project_folder
 from orchestration.settings import DbtSettings, SettingsError, dbt_settings
 
 if TYPE_CHECKING:
+    from orchestration.dbt_loop.check import DryRun
     from orchestration.dbt_loop.check_report import Report
     from orchestration.dbt_loop.check_sql import Consumer, Statement, Verdict
 
@@ -49,7 +49,7 @@ def run(
         _variables(variables),
         found,
         select,
-        partial(_dry_run, values) if dry_run else None,
+        _dry_run(values) if dry_run else None,
     )
     out(json.dumps(report.as_json(), indent=1) if as_json else text(report))
     return not report.findings
@@ -89,17 +89,21 @@ def _consumers(state: Path) -> Iterable[Consumer]:
     return consumers(state)
 
 
-def _dry_run(values: DbtSettings, statements: Sequence[Statement]) -> Verdict:
+def _dry_run(values: DbtSettings) -> DryRun:
+    """What judges statements by dry runs. Made first: without credentials the command ends at once."""
     from google.cloud import bigquery
 
     from orchestration.dbt_loop.check_dry_run import judge
 
     client = bigquery.Client(project=values.modelled_project, location=values.bigquery_location)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(
-            f"Dry runs in {values.modelled_project}, {values.bigquery_location}", total=len(statements)
-        )
-        return judge(statements, client, lambda done: progress.update(task, completed=done))
+
+    def judge_all(statements: Sequence[Statement]) -> Verdict:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            about = f"Dry runs in {values.modelled_project}, {values.bigquery_location}"
+            task = progress.add_task(about, total=len(statements))
+            return judge(statements, client, lambda done: progress.update(task, completed=done))
+
+    return judge_all
 
 
 def _variables(text: str) -> dict[str, Any]:
