@@ -475,8 +475,6 @@ def test_a_resync_of_a_connection_writes_every_table_and_one_of_a_table_is_refus
     expected = {table: len(rows(landed, f"stripe.{table}")) for table in whole} | {"subscription_history": 0}
     assert whole == expected
     assert not landed.connection(STRIPE)["status"]["is_historical_sync"]
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 
 
 def test_a_table_dropped_from_the_warehouse_lands_again(landed):

@@ -142,11 +142,8 @@ class Analyzer:
 
         Raises UnknownTypeError for a column's type that is none of BigQuery's.
         """
-        catalog = simple_catalog_pb2.SimpleCatalogProto()
-        catalog.CopyFrom(self._catalog)
-        for table in tables:
-            _register(catalog, table, default_project, None)
-        request = local_service_pb2.RegisterCatalogRequest(simple_catalog=catalog)
+        placed = {path: table for table in tables for path in _paths(table, default_project, None)}
+        request = local_service_pb2.RegisterCatalogRequest(simple_catalog=self._catalog_of(placed))
         return Registered(self._call("RegisterCatalog", request, local_service_pb2.RegisterResponse).registered_id)
 
     def unregister(self, registered: Registered) -> None:
