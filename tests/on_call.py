@@ -22,6 +22,8 @@ from orchestration.on_call.plan import Change
 from orchestration.vendors.incident_io_settings import OnCallSettings
 from sandbox.clock import Clock
 from sandbox.config import SandboxConfig
+from sandbox.vendors import rate_limits
+from sandbox.vendors.context import VendorContext
 from tests.stand_ins import wait_for
 
 
@@ -55,6 +57,13 @@ class OnCall:
     @property
     def environment(self) -> dict[str, str]:
         return {"SANDBOX_DIR": str(self.config.root)}
+
+    def lift_limits(self, vendor: str) -> None:
+        """Let an emulator accept any number of requests: for tests that are about something else, and ask it often."""
+        store = VendorContext.of(self.config).store
+        for limit in rate_limits.shown(store):
+            if limit["vendor"] == vendor:
+                rate_limits.override(store, vendor, limit["name"], 10**6)
 
     def clock(self, at: str) -> None:
         """Let it be this time; it runs on."""

@@ -9,7 +9,7 @@ from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
 from orchestration.settings import Settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.mail import MailServer
-from orchestration.vendors.slack import APP, CHANNEL, Channel, Identity, Slack
+from orchestration.vendors.slack import APP, CHANNEL, GROUP_PERMISSION, Channel, Identity, Slack
 
 TOKEN, SCOPES = "slack: token", "slack: scopes"
 WRITING = ("chat:write",)
@@ -37,11 +37,13 @@ def checks(values: Settings) -> Iterator[Check]:
     def group() -> Outcome:
         try:
             slack().group_id(values.slack_responder_group)
+            permission = f". {GROUP_PERMISSION}" if values.rota_sync else ""
         except VendorError as error:
             outcome = _in_words(error)
             # Without the rota, only the morning's message is without its mention.
             return outcome if values.rota_sync else replace(outcome, status="warning")
-        return ok(f"@{values.slack_responder_group} exists")
+        # That is no look at it: no method of Slack tells who may edit user groups.
+        return ok(f"@{values.slack_responder_group} exists{permission}")
 
     wants = ("slack_bot_token",)
     yield Check(TOKEN, _explained(token), needs=NEEDS, wants=wants)

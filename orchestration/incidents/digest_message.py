@@ -11,14 +11,14 @@ from orchestration.incidents.content import asset_url, clean
 from orchestration.incidents.sizes import shortened
 from orchestration.incidents.warned import FRESHNESS, Warned
 from orchestration.lineage.ages import age
-from orchestration.vendors.slack import MOST_BLOCKS, escaped
+from orchestration.vendors.slack import LONGEST_MESSAGE, MOST_BLOCKS, escaped, length
 
 LONGEST_WARNING, LONGEST_NAME, LONGEST_OWNERS = 300, 120, 120
 """Characters: a warning is read on a phone, and its page has all of it."""
-MOST_CHARACTERS = 12_000
-"""Of all blocks: Slack refuses more with `msg_blocks_too_long`, documents no number, and is known to do so from 13,200 on."""
 FRAME = 3
 """Blocks around the warnings: header, introduction, and what is left out."""
+LONGEST_END = 300
+"""What the last of them may count."""
 
 Block = dict[str, Any]
 
@@ -44,17 +44,19 @@ def message(
     intro = (
         f"{mention} These page nobody. They come again each working morning until they are mended, accepted or muted."
     )
-    shown: list[str] = []
+    header = {"type": "header", "text": {"type": "plain_text", "text": words}}
+    blocks = [header, _section(intro)]
+    room = LONGEST_MESSAGE - LONGEST_END - sum(map(length, blocks))
+    shown: list[Block] = []
     for warned in warnings[: MOST_BLOCKS - FRAME]:
-        item = _item(warned, dagster_url, now)
-        if sum(map(len, shown)) + len(item) > MOST_CHARACTERS - len(intro) - len(words):
+        item = _section(_item(warned, dagster_url, now))
+        if (room := room - length(item)) < 0:
             break
         shown.append(item)
     left = [f"and {more} more" for more in (len(warnings) - len(shown),) if more]
     left += [f"{_count(muted, 'warning')} of muted assets left out"] if muted else []
     end = [{"type": "context", "elements": [_text("; ".join(left))]}] if left else []
-    header = {"type": "header", "text": {"type": "plain_text", "text": words}}
-    return Message(words, (header, _section(intro), *map(_section, shown), *end))
+    return Message(words, (*blocks, *shown, *end))
 
 
 def _item(warned: Warned, dagster_url: str, now: datetime) -> str:

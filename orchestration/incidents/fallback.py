@@ -10,10 +10,13 @@ from orchestration.incidents.sizes import shortened
 from orchestration.settings import Settings, settings
 from orchestration.vendors.incident_io import AlertEvent
 from orchestration.vendors.mail import MailServer
-from orchestration.vendors.slack import Slack, client, escaped
+from orchestration.vendors.slack import LONGEST_MESSAGE, Slack, client, escaped
 
-LONGEST_MESSAGE = 3000
-"""Characters of the alert's own text. Slack advises 4,000 in all (https://docs.slack.dev/reference/methods/chat.postMessage)."""
+LENGTHS = (3000, 1500, 500)
+"""Characters of the alert's own text, the first that fits: Slack's markup makes a text longer, by up to five times.
+
+Slack advises 4,000 in all (https://docs.slack.dev/reference/methods/chat.postMessage).
+"""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,10 @@ class SlackCarrier:
 
     def carry(self, event: AlertEvent, why: str) -> None:
         """Post one message. Raises VendorError."""
-        self.client.post_message(self.channel, in_slack(words(event, why)))
+        texts = [in_slack(words(event, why, length)) for length in LENGTHS]
+        self.client.post_message(
+            self.channel, next((text for text in texts if len(text) <= LONGEST_MESSAGE), texts[-1])
+        )
 
 
 @dataclass(frozen=True)
@@ -56,17 +62,20 @@ def configured(values: Settings | None = None) -> tuple[Carrier, ...]:
     return tuple(carriers)
 
 
-def words(event: AlertEvent, why: str) -> str:
-    """One event in markdown: why it comes this way, what failed, who is hurt and the error (the event's own text), and the link."""
+def words(event: AlertEvent, why: str, length: int = LENGTHS[0]) -> str:
+    """One event in markdown: why it comes this way, what failed, who is hurt and the error (the event's own text), and the link.
+
+    The event's own text is cut to `length` characters.
+    """
     after = "It is told there as soon as it can be: how it goes on is there, too." if event.status == "firing" else ""
     title = f"**{event.title}**" if event.status == "firing" else f"**Resolved**: {event.title}"
-    parts = [title, f"{why} {after}".strip(), _cut(event.description), event.source_url]
+    parts = [title, f"{why} {after}".strip(), _cut(event.description, length), event.source_url]
     return "\n\n".join(part for part in parts if part)
 
 
-def _cut(text: str) -> str:
-    """As much as a message may have, with a block of code that was cut closed."""
-    short = shortened(text, LONGEST_MESSAGE)
+def _cut(text: str, length: int) -> str:
+    """The first characters of a text, with a block of code that was cut closed."""
+    short = shortened(text, length)
     return short + "\n```" if short.count("```") % 2 else short
 
 

@@ -1,4 +1,7 @@
-"""Sends what waits to incident.io, and what it cannot take by other carriers. What did not get through is remembered."""
+"""Delivers alert events to incident.io, and by other carriers what incident.io cannot take. What was not delivered stays in the queue.
+
+Delivery is paced: `pacing.py` says how many events may go out, and remembers when incident.io has asked for fewer.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from orchestration.incidents.pacing import Pace
 from orchestration.incidents.sizes import LAST_REDUCTION, bounded, reduced
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import AlertEvent
 
+TOO_MANY = 429
+"""incident.io takes the same event later. It says nothing about whether incident.io can be reached."""
 NOT_OF_THE_EVENT = {401, 403, 404, 405, 407, 408, 410, 421, 425, 426, 429}
 """Answers of the 400s which the next event would get as well: the token, the address, the time."""
 FALLBACK_SECONDS = 300.0
@@ -46,10 +52,25 @@ class Waiting:
     """incident.io has asked that nothing is sent before, whichever event it is."""
     refused_since: float = 0.0
     """When it was first refused in its smallest form, whatever its words are by now."""
+    failed_at: float = 0.0
+    """When it was tried in vain last."""
+    customer_facing: bool = False
+    """Its alert is customer-facing, also where the event itself does not say so, as a `resolved` does not."""
+    update: bool = False
+    """incident.io was told of its alert before."""
 
     @property
     def key(self) -> str:
         return self.event.deduplication_key
+
+    @property
+    def is_customer_facing(self) -> bool:
+        return self.customer_facing or bool(self.event.metadata.get("customer_facing"))
+
+    @property
+    def is_update(self) -> bool:
+        """It opens no alert: it resolves one, or tells again of one that fires."""
+        return self.update or self.event.status != "firing"
 
     def told(self, status: str) -> bool:
         """A carrier has told that the alert is `status`."""
@@ -62,6 +83,9 @@ class Delivered:
     """What incident.io has accepted."""
     waiting: tuple[Waiting, ...]
     problems: tuple[str, ...]
+    pace: Pace = field(default_factory=Pace)
+    delay: str = ""
+    """Why events are left although incident.io can be reached: the rate limit, of ours or of incident.io."""
 
 
 class Carrier(Protocol):
@@ -75,19 +99,24 @@ class Carrier(Protocol):
         ...
 
 
-def put(waiting: tuple[Waiting, ...], event: AlertEvent, now: float) -> tuple[Waiting, ...]:
+def put(
+    waiting: tuple[Waiting, ...], event: AlertEvent, now: float, *, customer_facing: bool = False, update: bool = False
+) -> tuple[Waiting, ...]:
     """What waits, with an event more; `now` is in seconds since the epoch.
+
+    `customer_facing` and `update` are known of its alert: it is customer-facing, and incident.io was told of it before.
 
     It replaces the last event of its alert where that has the same status: only the newest words are worth sending. Else it goes
     behind it, so that an alert's events are told in the order in which they came to be.
     """
     event = bounded(event)
     last = max((n for n, item in enumerate(waiting) if item.key == event.deduplication_key), default=None)
+    new = Waiting(event, now, customer_facing=customer_facing, update=update)
     if last is None:
-        return (*waiting, Waiting(event, now))
+        return (*waiting, new)
     before = waiting[last]
     if before.event.status != event.status:
-        return (*waiting, Waiting(event, now, carried=before.carried if event.status == "resolved" else ()))
+        return (*waiting, replace(new, carried=before.carried if event.status == "resolved" else ()))
     return (*waiting[:last], replace(before, event=event, reduced=0), *waiting[last + 1 :])
 
 
@@ -99,25 +128,31 @@ def deliver(
     now: float,
     clock: Callable[[], float] = time.monotonic,
     fallback_seconds: float = FALLBACK_SECONDS,
+    pace: Pace | None = None,
 ) -> Delivered:
-    """Send the events in order, for at most `seconds` (the call under way is finished); what is not sent stays in order.
+    """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
+
+    Customer-facing alerts go first, then what opens an alert before updates, then the oldest. `pace` limits how many are sent. When
+    incident.io answers 429, the rest waits until the time that it names; that is no failure of an event, and no outage.
 
     At most one event of an alert is sent: a tick that is repeated, because its process died before the cursor was saved,
     then only repeats the state that the alert has already. Without that, a repeated `firing` could follow a `resolved` and
     page somebody a second time.
 
-    When incident.io cannot be reached, one event has found that out, and the rest waits. Alerts whose event has failed before go
-    last: one that incident.io cannot take, for whatever reason, holds up no other. An event that it refuses is sent again in
-    smaller forms, behind all others.
+    When incident.io cannot be reached, one event has found that out, and the rest waits. An event that has failed while others were
+    accepted goes last: one that incident.io cannot take, for whatever reason, holds up no other. An event that it refuses is sent
+    again in smaller forms, behind all others.
 
     What incident.io was unable to take for `fallback_seconds`, and what it refuses in every form, is told by the first of the
-    `carriers` that succeeds, once for each state of the alert. It still waits for incident.io; what is refused in every form for
-    `REFUSED_DAYS` is dropped, with the `resolved` behind it, and named among the problems.
+    `carriers` that succeeds, once for each state of the alert. So is what incident.io has kept out with 429s for as long
+    (`Pace.keeps_out`). It still waits for incident.io; what is refused in every form for `REFUSED_DAYS` is dropped, with the
+    `resolved` behind it, and named among the problems.
     """
-    tick = _Tick(list(waiting), now, seconds, clock)
+    tick = _Tick(list(waiting), now, seconds, clock, pace or Pace())
     tick.send(send)
     tick.carry(carriers, fallback_seconds)
-    return Delivered(tuple(tick.sent), tuple(item for item in tick.items if item), tuple(dict.fromkeys(tick.problems)))
+    left = tuple(item for item in tick.items if item)
+    return Delivered(tuple(tick.sent), left, tuple(dict.fromkeys(tick.problems)), tick.pace, tick.delay)
 
 
 def pause(key: str, attempts: int, longest: float) -> float:
@@ -139,45 +174,73 @@ class _Tick:
     now: float
     seconds: float
     clock: Callable[[], float]
+    pace: Pace
     sent: list[AlertEvent] = field(default_factory=list[AlertEvent])
     problems: list[str] = field(default_factory=list[str])
     unreachable: bool = False
+    delay: str = ""
 
     def __post_init__(self) -> None:
         self.began = self.clock()
 
     def send(self, send: Callable[[AlertEvent], None]) -> None:
         self.unreachable = any(self._is_ahead(item.asked_until) for item in self.items if item)
-        turns = self._turns()
-        while turns and not self.unreachable and self._in_time():
-            number = turns.popleft()
+        self.delay = self.pace.asked_to_wait(self.now)
+        turns = deque[int]() if self.delay else self._turns()
+        while turns and not self.unreachable:
+            if (passed := self.clock() - self.began) > self.seconds:
+                break
+            number, moment = turns.popleft(), self.now + passed
             if (item := self.items[number]) is None:
+                continue
+            if held := self.pace.holds_back(moment, customer_facing=item.is_customer_facing):
+                self.delay = held
                 continue
             try:
                 send(reduced(item.event, item.reduced))
             except VendorError as error:
-                self.items[number] = after = self._after(item, error)
+                if error.status == TOO_MANY:
+                    self._slow_down(error)
+                    return
+                self.items[number] = after = self._after(item, error, moment)
                 if is_of_the_event(error) and item.reduced < LAST_REDUCTION:
-                    turns.append(number)
+                    self._put_behind(turns, number, item)
                 self.unreachable = not is_of_the_event(error)
                 if after.reduced == REFUSED and not self.unreachable and self._is_given_up(after):
                     self._drop(number, after)
             else:
                 self.sent.append(item.event)
                 self.items[number] = None
+                self.pace = self.pace.accepted(moment)
+        if self.sent:
+            self.pace = self.pace.unlimited()
 
     def _turns(self) -> deque[int]:
         """The first event of each alert, if its time has come, in the order in which they are tried."""
         heads: dict[str, int] = {}
-        failed: dict[str, int] = {}
         for number, item in enumerate(self.items):
             if item:
                 heads.setdefault(item.key, number)
-                failed[item.key] = max(failed.get(item.key, 0), item.attempts + item.reduced)
-        due = [(key, n) for key, n in heads.items() if (item := self.items[n]) and not self._is_ahead(item.not_before)]
-        return deque(number for _key, number in sorted(due, key=lambda turn: failed[turn[0]]))
+        due = [item for n in heads.values() if (item := self.items[n]) and not self._is_ahead(item.not_before)]
+        return deque(heads[item.key] for item in sorted(due, key=self._rank))
 
-    def _after(self, item: Waiting, error: VendorError) -> Waiting:
+    def _rank(self, item: Waiting) -> tuple[int, bool, int, bool, float]:
+        # In an outage, whichever event is first fails for all of them: that does not send it behind internal ones.
+        alone = item.attempts if item.failed_at <= self.pace.last_accepted else 0
+        return alone, not item.is_customer_facing, item.attempts + item.reduced, item.is_update, item.since
+
+    def _put_behind(self, turns: deque[int], number: int, item: Waiting) -> None:
+        """Let a refused event have its next turn behind all others; a customer-facing one before the internal ones."""
+        same = [turn for turn, other in enumerate(turns) if (one := self.items[other]) and one.is_customer_facing]
+        turns.insert(same[-1] + 1 if same else 0, number) if item.is_customer_facing else turns.append(number)
+
+    def _slow_down(self, error: VendorError) -> None:
+        """Send no more until the time that incident.io names."""
+        now = self.now + self.clock() - self.began
+        self.pace = self.pace.limited(now, error.retry_after)
+        self.delay = f"{self.pace.asked_to_wait(now)} {error}"
+
+    def _after(self, item: Waiting, error: VendorError, moment: float) -> Waiting:
         self.problems.append(str(error))
         if is_of_the_event(error) and item.reduced < LAST_REDUCTION:
             return replace(item, reduced=item.reduced + 1)
@@ -187,10 +250,12 @@ class _Tick:
             later = self.now + pause(item.key, attempts, LONGEST_PAUSE_OF_REFUSED)
             # Not later than now: a clock that was ahead would keep it for as long.
             since = min(item.refused_since or self.now, self.now)
-            return replace(item, attempts=attempts, not_before=later, reduced=REFUSED, refused_since=since)
+            return replace(
+                item, attempts=attempts, not_before=later, reduced=REFUSED, refused_since=since, failed_at=moment
+            )
         later = self.now + pause(item.key, attempts, LONGEST_PAUSE)
         asked = self.now + min(error.retry_after, LONGEST_ASKED) if error.retry_after else 0.0
-        return replace(item, attempts=attempts, not_before=later, asked_until=asked)
+        return replace(item, attempts=attempts, not_before=later, asked_until=asked, failed_at=moment)
 
     def _is_given_up(self, item: Waiting) -> bool:
         return self.now - item.refused_since >= REFUSED_DAYS * 86400
@@ -222,18 +287,25 @@ class _Tick:
                 continue
             if not able or (told and not self._in_time()):
                 return
-            if name := self._tell(able, item.event, why):
+            wait_for_busy = self.now - item.since < 2 * fallback_seconds
+            if name := self._tell(able, item.event, why, wait_for_busy=wait_for_busy):
                 self._mark(number, f"{item.event.status}:{name}")
             told += 1
 
-    def _tell(self, able: list[Carrier], event: AlertEvent, why: str) -> str | None:
-        """The name of the carrier that has told it. One that cannot is not asked again in this tick."""
+    def _tell(self, able: list[Carrier], event: AlertEvent, why: str, *, wait_for_busy: bool) -> str | None:
+        """The name of the carrier that has told it. One that cannot is not asked again in this tick.
+
+        With `wait_for_busy`, none is asked in place of one that answers 429: it is asked again in the next tick.
+        """
         while able:
             try:
                 able[0].carry(event, why)
             except VendorError as error:
                 self.problems.append(str(error))
-                del able[0]
+                if error.status == TOO_MANY and wait_for_busy:
+                    able.clear()
+                else:
+                    del able[0]
             else:
                 return able[0].name
         return None
@@ -267,10 +339,20 @@ class _Tick:
         if item.reduced == REFUSED:
             return "incident.io refuses this alert, in every form."
         is_over = any(one and one.key == item.key for one in self.items[number + 1 :])
-        was_unable = self.unreachable or item.attempts > 0
-        if is_over or not was_unable or self.now - item.since < fallback_seconds:
-            return None
-        return f"incident.io cannot be reached since {self._away_since(item):%Y-%m-%d %H:%M} UTC."
+        return None if is_over or self.now - item.since < fallback_seconds else self._why_late(item, fallback_seconds)
+
+    def _why_late(self, item: Waiting, fallback_seconds: float) -> str | None:
+        """Why incident.io has not accepted an event that is overdue; None where it only waits for its turn."""
+        if self.unreachable or self._failed_last(item):
+            return f"incident.io cannot be reached since {self._away_since(item):%Y-%m-%d %H:%M} UTC."
+        if self.pace.keeps_out(self.now, fallback_seconds, customer_facing=item.is_customer_facing):
+            since = datetime.fromtimestamp(self.pace.limited_since, UTC)
+            return f"incident.io answers 429 (too many requests) since {since:%Y-%m-%d %H:%M} UTC."
+        return None
+
+    def _failed_last(self, item: Waiting) -> bool:
+        """It was tried in vain in this tick, or nothing was accepted since. Otherwise it waits for its turn."""
+        return item.attempts > 0 and item.failed_at >= min(self.now, self.pace.last_accepted)
 
     def _away_since(self, item: Waiting) -> datetime:
         """When the oldest of what it was unable to take was put."""

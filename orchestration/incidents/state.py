@@ -9,6 +9,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from orchestration.incidents.model import Kind
 from orchestration.incidents.outbox import Waiting
+from orchestration.incidents.pacing import Pace
 from orchestration.lineage.failures import FailedUnit
 
 MANY_UNITS, SHORT_ERROR = 20, 200
@@ -106,6 +107,8 @@ class State:
     history: Mapping[str, tuple[Opening, ...]] = field(default_factory=dict[str, tuple[Opening, ...]])
     """When each cause failed in the last 30 days."""
     waiting: tuple[Waiting, ...] = ()
+    pace: Pace = field(default_factory=Pace)
+    """How many alert events incident.io was sent lately."""
 
     @property
     def looking_back(self) -> bool:

@@ -53,8 +53,9 @@ class VendorClient:
         auth: httpx.BasicAuth | None = None,
         timeout: httpx.Timeout = TIMEOUT,
         attempts: int = ATTEMPTS,
+        longest_wait: float = LONGEST_WAIT,
     ) -> None:
-        self._vendor, self._attempts = vendor, attempts
+        self._vendor, self._attempts, self._longest_wait = vendor, attempts, longest_wait
         self._http = httpx.Client(
             base_url=base_url.rstrip("/") + "/", headers=dict(headers or {}), auth=auth, timeout=timeout
         )
@@ -77,7 +78,7 @@ class VendorClient:
         def again(error: Exception) -> bool | float | timedelta:
             if not isinstance(error, VendorError):
                 return False
-            if (error.retry_after or 0) > LONGEST_WAIT:
+            if (error.retry_after or 0) > self._longest_wait:
                 return False
             safe = (error.status is None or error.status in SERVER_TROUBLE) if repeatable else not error.started
             return (error.retry_after or True) if safe else False
@@ -101,7 +102,7 @@ class VendorClient:
             raise VendorError(
                 f"{what} answered {answer.status_code}: {reason(answer)}",
                 status=answer.status_code,
-                retry_after=retry_after(answer.headers),
+                retry_after=self._asked_wait(answer),
                 started=answer.status_code not in NOT_STARTED,
             )
         if not answer.content:
@@ -113,6 +114,10 @@ class VendorClient:
             raise VendorError(
                 f"{what} answered {answer.status_code} with no valid JSON: {excerpt(answer.text)}"
             ) from error
+
+    def _asked_wait(self, answer: httpx.Response) -> float | None:
+        """Seconds that an answer asks to wait. A vendor that says it elsewhere has its own."""
+        return retry_after(answer.headers)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

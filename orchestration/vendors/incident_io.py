@@ -11,7 +11,8 @@ from typing import Any, Literal, cast
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from orchestration.vendors.http import VendorClient, VendorError, excerpt, retry_after
+from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.incident_io_http import IncidentIoClient, asked_wait
 
 TIMEOUT = httpx.Timeout(10, connect=5)
 """Short: whoever waits is a sensor, which has a minute for all that it does, and comes again in seconds."""
@@ -77,18 +78,9 @@ class AlertSource:
             raise VendorError(
                 f"the answer was {answer.status_code}: {excerpt(answer.text)}",
                 status=answer.status_code,
-                retry_after=retry_after(answer.headers) or _retry_after_in_body(answer),
+                retry_after=asked_wait(answer),
             )
         self._accepted = True
-
-
-def _retry_after_in_body(answer: httpx.Response) -> float | None:
-    """incident.io documents the time in the body of a 429 (https://docs.incident.io/api-reference/introduction), in a header's form."""
-    try:
-        moment: object = answer.json()["rate_limit"]["retry_after"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    return retry_after({"retry-after": moment}) if isinstance(moment, str) else None
 
 
 PAGE = 50
@@ -210,7 +202,7 @@ class IncidentIo:
     """Reads alerts, incidents and escalations with an API key. Every call raises VendorError."""
 
     def __init__(self, base_url: str, key: str) -> None:
-        self._client = VendorClient("incident.io", base_url, headers={"Authorization": f"Bearer {key}"})
+        self._client = IncidentIoClient(base_url, key)
 
     def alerts(self, source_id: str, since: datetime | None) -> list[Alert]:
         """The alerts of one source that have changed since, or all of them."""

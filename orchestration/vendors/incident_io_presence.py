@@ -9,10 +9,13 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from orchestration.vendors.http import VendorClient, VendorError, excerpt
+from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.incident_io_http import IncidentIoClient
 
 TIMEOUT, ATTEMPTS = httpx.Timeout(8, connect=4), 2
 """Short: whoever waits is a sensor, which has a minute for all that it does, and comes again soon."""
+LONGEST_WAIT = 5.0
+"""Seconds. A longer wait, which a 429 may ask for, is left to the next tick."""
 PAGE = 25
 """The most schedules that a list gives at once."""
 KEY_REMEDY = "See INCIDENT_IO_API_KEY: incident.io, Settings, API keys, a key that may view schedules"
@@ -48,8 +51,7 @@ class Schedules:
     """Reads schedules with an API key. Every call raises VendorError."""
 
     def __init__(self, base_url: str, key: str) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        self._client = VendorClient("incident.io", base_url, headers=headers, timeout=TIMEOUT, attempts=ATTEMPTS)
+        self._client = IncidentIoClient(base_url, key, timeout=TIMEOUT, attempts=ATTEMPTS, longest_wait=LONGEST_WAIT)
 
     def find(self, wanted: str) -> Schedule:
         """The schedule of a name or an id, with who is on shift now."""
@@ -86,8 +88,7 @@ class Heartbeat:
     """An alert source of type heartbeat: an alert opens by itself when it has not been pinged for the time that it is set to."""
 
     def __init__(self, base_url: str, source_id: str, token: str) -> None:
-        headers = {"Authorization": f"Bearer {token}"}
-        self._client = VendorClient("incident.io", base_url, headers=headers, timeout=TIMEOUT, attempts=ATTEMPTS)
+        self._client = IncidentIoClient(base_url, token, timeout=TIMEOUT, attempts=ATTEMPTS, longest_wait=LONGEST_WAIT)
         self._path = f"v2/heartbeat/{quote(source_id, safe='')}/ping"
 
     def ping(self) -> None:

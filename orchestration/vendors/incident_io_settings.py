@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from orchestration.vendors.http import VendorClient, VendorError, excerpt
+from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.incident_io_http import IncidentIoClient
 
 Kind = Literal[
     "alert_attribute",
@@ -57,7 +58,7 @@ class OnCallSettings:
     """Every call raises VendorError, whose message says what to do where that is known."""
 
     def __init__(self, base_url: str, key: str) -> None:
-        self._client = VendorClient("incident.io", base_url, headers={"Authorization": f"Bearer {key}"})
+        self._client = IncidentIoClient(base_url, key)
 
     def all(self, kind: Kind, parent: str = "") -> list[Json]:
         """Every setting of a kind; of an alert route only id, name and whether it is enabled."""
@@ -129,4 +130,6 @@ class OnCallSettings:
             remedy = REMEDIES.get(error.status or 0)
             if remedy is None:
                 raise
-            raise VendorError(f"{error}. {remedy}", status=error.status, started=error.started) from error
+            raise VendorError(
+                f"{error}. {remedy}", status=error.status, retry_after=error.retry_after, started=error.started
+            ) from error

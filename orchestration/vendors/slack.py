@@ -20,8 +20,14 @@ LONGEST_WAIT = 5.0
 """Seconds. Whoever waits is mostly a sensor, which has a minute for all that it does: a longer `Retry-After` is reported."""
 
 # https://docs.slack.dev/reference/block-kit/blocks and https://docs.slack.dev/reference/methods/chat.postMessage
-LONGEST_TEXT, MOST_BLOCKS = 40_000, 50
+MOST_BLOCKS = 50
 LONGEST_IN_BLOCK = {"section": 3000, "header": 150}
+LONGEST_MESSAGE, LENGTH_OF_A_BLOCK = 9_000, 100
+"""Characters of a message's text, and of all its blocks, each of which counts `LENGTH_OF_A_BLOCK` more than its text.
+
+Slack refuses longer ones with `msg_blocks_too_long`, and documents no number. Others have measured about 13,200
+(https://github.com/slackapi/bolt-js/issues/2509, https://github.com/slackapi/bolt-js/issues/2867).
+"""
 
 APP = "api.slack.com/apps, the app, OAuth & Permissions"
 TOKEN = f"See SLACK_BOT_TOKEN: {APP}"
@@ -29,11 +35,16 @@ CHANNEL = (
     "See SLACK_ALERTS_CHANNEL and SLACK_DIGEST_CHANNEL: a channel's id, of one into which the app is invited (/invite)"
 )
 GROUP = "See SLACK_RESPONDER_GROUP: the handle of a user group, which a person makes in Slack"
+GROUP_PERMISSION = (
+    "An app's token changes user groups only where everyone may: Slack, Tools & settings, Workspace settings, Permissions, "
+    "User Groups, set to Everyone"
+)
+"""https://docs.slack.dev/reference/methods/usergroups.users.update: "A bot token can be used only if permissions are set to everyone"."""
 REMEDIES = {
     **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"), TOKEN),
     **dict.fromkeys(("channel_not_found", "not_in_channel", "is_archived"), CHANNEL),
     **dict.fromkeys(("no_such_subteam", "subteam_not_found"), GROUP),
-    "permission_denied": "Slack, Settings, Permissions, says who may edit user groups: the app has to be among them",
+    "permission_denied": GROUP_PERMISSION,
     "plan_upgrade_required": "User groups need a paid plan of Slack",
     "paid_teams_only": "User groups need a paid plan of Slack",
 }
@@ -112,14 +123,14 @@ class Slack:
     def post_message(self, channel: str, text: str, blocks: Sequence[Mapping[str, Any]] | None = None) -> str:
         """Post one message, shortened to what Slack takes; returns its `ts`, by which Slack knows it.
 
-        `text` is mrkdwn; with `blocks` it is what notifications show.
+        `text` is mrkdwn; with `blocks` it is what notifications show. Blocks that do not fit are left out whole, and counted.
         """
         answer = self._call(
             "chat.postMessage",
             lambda: self._client.chat_postMessage(
                 channel=channel,
-                text=_cut(text, LONGEST_TEXT),
-                blocks=[_fitting(block) for block in (blocks or ())[:MOST_BLOCKS]] or None,
+                text=_cut(text, LONGEST_MESSAGE),
+                blocks=_within([_fitting(block) for block in blocks or ()]) or None,
                 unfurl_links=False,
                 unfurl_media=False,
             ),
@@ -255,7 +266,8 @@ def _explained(method: str, answer: SlackResponse) -> VendorError:
         # The SDK's own words for what is not Slack's JSON.
         return VendorError(f"Slack: {method} got an answer that is none of Slack's: {excerpt(code)}")
     if code in PASSING:
-        return VendorError(f"Slack: {method} answered {code}", started=code != "ratelimited")
+        limited = code == "ratelimited"
+        return VendorError(f"Slack: {method} answered {code}", status=429 if limited else None, started=not limited)
     return _Refused(
         ". ".join((f"Slack: {method} refused: {code}", *_details(said), *_remedy(method, code, said))), code
     )
@@ -276,6 +288,40 @@ def _remedy(method: str, code: str, said: Mapping[str, Any]) -> list[str]:
 def _object(answer: SlackResponse) -> dict[str, Any]:
     data = cast("object", answer.data)  # pyright: ignore[reportUnknownMemberType]
     return cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+
+
+def length(block: Mapping[str, Any]) -> int:
+    """How much a block counts towards `LONGEST_MESSAGE`."""
+    return LENGTH_OF_A_BLOCK + _length(block)
+
+
+def _length(content: object) -> int:
+    if isinstance(content, list):
+        return sum(map(_length, cast("list[object]", content)))
+    if not isinstance(content, Mapping):
+        return 0
+    values = cast("Mapping[str, object]", content)
+    return sum(
+        len(value) if name == "text" and isinstance(value, str) else _length(value) for name, value in values.items()
+    )
+
+
+def _within(blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first blocks that a message can have, with a last one that says how many are left out."""
+    if len(blocks) <= MOST_BLOCKS and sum(map(length, blocks)) <= LONGEST_MESSAGE:
+        return list(blocks)
+    end = and_more(len(blocks))
+    room, kept = LONGEST_MESSAGE - length(end), list[dict[str, Any]]()
+    for block in blocks[: MOST_BLOCKS - 1]:
+        if (room := room - length(block)) < 0:
+            break
+        kept.append(block)
+    return [*kept, and_more(len(blocks) - len(kept))]
+
+
+def and_more(number: int) -> dict[str, Any]:
+    """The block that says how many entries a message leaves out."""
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": f"and {number} more"}]}
 
 
 def _fitting(block: Mapping[str, Any]) -> dict[str, Any]:

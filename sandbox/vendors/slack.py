@@ -4,7 +4,9 @@ Errors come as Slack's do: HTTP 200 with `ok` false and a code. A message may be
 environment can be looked at. The app may do everything.
 `/_inspect/messages` and `/_inspect/groups` are the stand-in's own.
 
-Unverified against the real service: the length of all blocks together from which on a message is refused, which Slack does not document.
+Unverified against the real service: the length of all blocks together from which on a message is refused, which Slack does not document
+(13,200 characters, each block counting 100 more than its text: measured by others, https://github.com/slackapi/bolt-js/issues/2509 and
+https://github.com/slackapi/bolt-js/issues/2867; 75 % sure), and how large a burst above a tier it accepts (here none).
 """
 
 from __future__ import annotations
@@ -23,15 +25,40 @@ from starlette.concurrency import run_in_threadpool
 
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.incident_io.rota import PEOPLE, Person
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 
 TOKEN = "local-slack-token"
 TEAM, BOT = "T00000001", "U99999999"
 LONGEST_TEXT, MOST_BLOCKS = 40_000, 50
-LONGEST_BLOCKS = 13_200
+LONGEST_BLOCKS, LENGTH_OF_A_BLOCK = 13_200, 100
 LONGEST_IN_BLOCK = {"section": 3000, "header": 150}
 START_HANDLE = "data-responder"
 CHANNELS = {"C00000001": "data-alerts", "C00000002": "data-warnings"}
 SCOPES = "chat:write,channels:read,groups:read,usergroups:read,usergroups:write,users:read,users:read.email"
+
+# Requests a minute for each method: the guaranteed minimum of its tier (https://docs.slack.dev/apis/web-api/rate-limits). The tier is on
+# the page of each method, such as https://docs.slack.dev/reference/methods/usergroups.users.update.
+TIER_2, TIER_3, TIER_4 = 20, 50, 100
+TIERS = {
+    "conversations.info": TIER_3,
+    "usergroups.list": TIER_2,
+    "usergroups.create": TIER_2,
+    "usergroups.disable": TIER_2,
+    "usergroups.enable": TIER_2,
+    "usergroups.users.list": TIER_2,
+    "usergroups.users.update": TIER_2,
+    "users.info": TIER_4,
+    "users.lookupByEmail": TIER_3,
+    # "Hundreds of requests per minute" (https://docs.slack.dev/reference/methods/auth.test).
+    "auth.test": 200,
+}
+POST = "chat.postMessage"
+LIMITS = (
+    # One message a second in a channel, https://docs.slack.dev/reference/methods/chat.postMessage; that a workspace has a limit of its
+    # own is documented, the number is not.
+    RateLimit(POST, 1, 1),
+    *(RateLimit(method, requests, 60) for method, requests in TIERS.items()),
+)
 
 SCHEMA = """
 create table if not exists slack_message (
@@ -62,6 +89,11 @@ class SlackError(Exception):
 def build(context: VendorContext) -> FastAPI:
     app = FastAPI(title="Slack", openapi_url=None)
     workspace = Workspace(context)
+    limits = RateLimits(context.store, "slack", *LIMITS)
+
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        return JSONResponse({"ok": False, "error": "ratelimited"}, 429, error.headers)
 
     @app.exception_handler(SlackError)
     def failed(_request: Request, error: SlackError) -> JSONResponse:
@@ -76,6 +108,7 @@ def build(context: VendorContext) -> FastAPI:
             raise SlackError("invalid_auth" if given else "not_authed")
         if method not in workspace.methods:
             raise SlackError("unknown_method")
+        limits.take(method, key=str(arguments.get("channel") or "") if method == POST else "")
         return {"ok": True} | await run_in_threadpool(workspace.methods[method], arguments)
 
     @app.get("/_inspect/messages")
@@ -120,7 +153,7 @@ class Workspace:
         )
         self.methods: dict[str, Callable[[Arguments], Answer]] = {
             "auth.test": self._auth_test,
-            "chat.postMessage": self._post,
+            POST: self._post,
             "conversations.info": self._channel,
             "usergroups.list": self._list,
             "usergroups.create": self._create,
@@ -281,7 +314,7 @@ def _blocks(given: Any) -> list[dict[str, Any]]:
             raise SlackError("invalid_blocks", f"must be less than {longest + 1} characters {place}")
         if block.get("text") and not _content(block):
             raise SlackError("invalid_blocks", f"must be more than 0 characters {place}")
-    if sum(len(_content(block)) for block in blocks) > LONGEST_BLOCKS:
+    if sum(LENGTH_OF_A_BLOCK + _length(block) for block in blocks) > LONGEST_BLOCKS:
         raise SlackError("msg_blocks_too_long")
     return blocks
 
@@ -289,6 +322,17 @@ def _blocks(given: Any) -> list[dict[str, Any]]:
 def _content(block: dict[str, Any]) -> str:
     text = block.get("text")
     return str(text.get("text", "")) if isinstance(text, dict) else ""
+
+
+def _length(content: Any) -> int:
+    """The characters of all texts of a block, in its fields and elements, too."""
+    if isinstance(content, list):
+        return sum(map(_length, content))
+    if not isinstance(content, dict):
+        return 0
+    own = content.get("text")
+    rest = [value for name, value in content.items() if name != "text" or not isinstance(value, str)]
+    return (len(own) if isinstance(own, str) else 0) + _length(rest)
 
 
 def _user(person: Person) -> Answer:

@@ -46,6 +46,8 @@ from incident_io.models import (
     IncidentV2,
 )
 
+from sandbox.vendors import rate_limits
+from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 
 SOURCE = "01LOCALALERTSOURCE00000000"
@@ -518,3 +520,37 @@ def test_an_unknown_address_answers_as_incident_io_does(api) -> None:
     answer = api.get_httpx_client().get("/v2/nothing")
     assert answer.status_code == 404
     assert ErrorResponse.from_dict(answer.json()).type_ == "not_found"
+
+
+def test_the_limits_are_those_that_incident_io_documents(on_call: OnCall) -> None:
+    shown = rate_limits.shown(VendorContext.of(on_call.config).store)
+    limits = {one["name"]: (one["requests"], one["seconds"], one["burst"]) for one in shown}
+    assert limits == {"alert_events": (120, 60, 120), "api_requests": (1200, 60, 1200)}
+
+
+@pytest.fixture
+def low_limits(on_call: OnCall) -> Iterator[None]:
+    store = VendorContext.of(on_call.config).store
+    rate_limits.override(store, "incident_io", "alert_events", 6, burst=2)
+    rate_limits.override(store, "incident_io", "api_requests", 6, burst=2)
+    yield
+    rate_limits.reset(store)
+
+
+def test_an_alert_source_over_its_limit_is_told_when_to_come_again(low_limits, source, key, on_call) -> None:
+    before = datetime.now(UTC)
+    body = {"title": "insights/pages failed", "status": "firing", "deduplication_key": key, "metadata": {}}
+    payload = AlertEventsCreateHTTPPayloadV2.from_dict(body)
+    answers = [alert_events_v2_create_http.sync_detailed(SOURCE, client=source, body=payload) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 429]
+    limit = answers[2].parsed.rate_limit
+    assert (limit.name, limit.limit, limit.remaining) == ("alert_events", 6, 0)
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 10
+    assert 0 < (datetime.fromisoformat(limit.retry_after) - before).total_seconds() < 12
+    assert len(on_call.events(key)) == 2
+
+
+def test_an_api_key_over_its_limit_is_told_when_to_come_again(low_limits, api) -> None:
+    answers = [alerts_v2_list.sync_detailed(client=api) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert isinstance(answers[2].parsed, ErrorResponse)

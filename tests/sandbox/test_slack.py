@@ -11,6 +11,7 @@ import pytest
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError
 
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 
@@ -18,6 +19,7 @@ from tests.on_call import OnCall, running
 @pytest.fixture(scope="module")
 def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
     with running(tmp_path_factory.mktemp("slack"), "incident_io", "slack", "control") as started:
+        started.lift_limits("slack")
         yield started
 
 
@@ -28,6 +30,10 @@ def slack(on_call: OnCall) -> WebClient:
 
 def section(length: int) -> dict[str, Any]:
     return {"type": "section", "text": {"type": "mrkdwn", "text": "x" * length}}
+
+
+def context(length: int) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": "x" * length}]}
 
 
 def code(error: pytest.ExceptionInfo[SlackApiError]) -> str:
@@ -64,6 +70,8 @@ def test_messages_are_kept_as_json_and_as_a_form(on_call, slack) -> None:
         ({"blocks": [{"type": "divider"}] * 51}, "invalid_blocks"),
         ({"blocks": [section(0)]}, "invalid_blocks"),
         ({"blocks": [section(3000)] * 5}, "msg_blocks_too_long"),
+        ({"blocks": [section(200)] * 50}, "msg_blocks_too_long"),
+        ({"blocks": [section(3000)] * 4 + [context(900)]}, "msg_blocks_too_long"),
         ({"blocks": "{"}, "invalid_blocks_format"),
         ({"blocks": [{"text": "no type"}]}, "invalid_blocks_format"),
         ({"text": "x" * 40_001}, "msg_too_long"),
@@ -81,6 +89,30 @@ def test_a_message_beyond_the_limits_is_refused_and_not_kept(on_call, slack, mes
 
 def test_the_longest_message_is_taken(slack) -> None:
     assert slack.chat_postMessage(channel="#data", text="x" * 40_000)["ok"]
+    assert slack.chat_postMessage(channel="#data", text="x", blocks=[section(3000)] * 4 + [context(700)])["ok"]
+
+
+def test_each_method_has_slacks_own_rate_limit(on_call, slack) -> None:
+    store = VendorContext.of(on_call.config).store
+    rate_limits.reset(store, "slack")
+    try:
+
+        def ask_more_than_a_minute_allows() -> None:
+            for _ in range(21):
+                slack.usergroups_list()
+
+        with pytest.raises(SlackApiError) as limited:
+            ask_more_than_a_minute_allows()
+        assert (limited.value.response.status_code, code(limited)) == (429, "ratelimited")
+        assert 1 <= int(limited.value.response.headers["Retry-After"]) <= 60
+        assert slack.auth_test()["ok"]
+        slack.chat_postMessage(channel="#one", text="first")
+        with pytest.raises(SlackApiError) as posted:
+            slack.chat_postMessage(channel="#one", text="too soon")
+        assert posted.value.response.headers["Retry-After"] == "1"
+        assert slack.chat_postMessage(channel="#two", text="another channel")["ok"]
+    finally:
+        on_call.lift_limits("slack")
 
 
 def test_updating_a_group_replaces_its_whole_list(slack) -> None:

@@ -12,12 +12,14 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue
 
 from sandbox.config import VENDORS
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control import content, room
 from sandbox.vendors.control.recent import targets
 from sandbox.vendors.faults import KINDS, UnknownFault
 from sandbox.vendors.incident_io.alerting import Alerting
 from sandbox.vendors.incident_io.settings import Settings
+from sandbox.vendors.rate_limits import UnknownLimit
 from sandbox.vendors.slack import Workspace
 
 
@@ -33,12 +35,23 @@ class NewTime(BaseModel):
     at: AwareDatetime
 
 
+class NewLimit(BaseModel):
+    """`requests` in `seconds`; `burst` is what a token bucket holds (by default `requests`)."""
+
+    vendor: str
+    name: str
+    requests: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    burst: Annotated[int, Field(ge=1)] | None = None
+
+
 def build(context: VendorContext) -> FastAPI:
     app = FastAPI(title="Control", openapi_url=None)
     alerting, workspace = Alerting(context, Settings(context)), Workspace(context)
 
     @app.exception_handler(UnknownFault)
-    def unknown(_request: Request, error: UnknownFault) -> JSONResponse:
+    @app.exception_handler(UnknownLimit)
+    def unknown(_request: Request, error: UnknownFault | UnknownLimit) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, 422)
 
     @app.exception_handler(RequestValidationError)
@@ -48,6 +61,7 @@ def build(context: VendorContext) -> FastAPI:
 
     app.include_router(_faults(context), prefix="/_control")
     app.include_router(_clock(context), prefix="/_control")
+    app.include_router(_limits(context), prefix="/_control")
     app.include_router(content.router(context), prefix="/_control")
 
     @app.get("/_control/health")
@@ -114,5 +128,24 @@ def _clock(context: VendorContext) -> APIRouter:
     def reset() -> dict[str, datetime]:
         clock.reset()
         return show()
+
+    return router
+
+
+def _limits(context: VendorContext) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/limits")
+    def show() -> list[dict[str, Any]]:
+        return rate_limits.shown(context.store)
+
+    @router.put("/limits")
+    def change(body: NewLimit) -> list[dict[str, Any]]:
+        rate_limits.override(context.store, body.vendor, body.name, body.requests, body.seconds, body.burst)
+        return show()
+
+    @router.delete("/limits")
+    def reset(vendor: str | None = None, name: str | None = None) -> dict[str, int]:
+        return {"reset": rate_limits.reset(context.store, vendor, name)}
 
     return router

@@ -5,7 +5,7 @@ API, as `dataplatform on-call apply` does, and alerts go where they say.
 
 A stand-in's own: `/_inspect/pages`, `/_inspect/events` and `/_inspect/heartbeat`, without authorisation.
 
-Left out: every write but the settings of `settings.py`, alert events, pings, escalations and their acknowledgement, of the optional
+Left out: the headers `X-RateLimit-*`, every write but the settings of `settings.py`, alert events, pings, escalations and their acknowledgement, of the optional
 fields of an incident its type, permalink and workload, and that the sync of a schedule moves people in Slack. A filter or a
 setting that is not understood here is refused rather than ignored.
 
@@ -18,6 +18,7 @@ that every route which fits takes the alert, that what is in use cannot be delet
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -35,13 +36,21 @@ from sandbox.vendors.incident_io.queries import Reader
 from sandbox.vendors.incident_io.rota import PEOPLE, Person, shifts
 from sandbox.vendors.incident_io.settings import PATH, SCHEDULE, SOURCE, Setting, Settings
 from sandbox.vendors.incident_io.shown import token
+from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 
 API_KEY = "local-incident_io-key"
 # FastAPI's names for what is wrong with a field, as the codes that incident.io has for the common ones.
 CODES = {"missing": "is_required", "string_too_short": "is_required", "literal_error": "not_in_list"}
 TYPES = {
     400: "invalid_request_error", 401: "authentication_error", 404: "not_found", 405: "method_not_allowed", 409: "conflict",
+    429: "too_many_requests",
 }  # fmt: skip
+
+ALERT_EVENTS, API_REQUESTS = "alert_events", "api_requests"
+# 120 events a minute for an alert source: https://docs.incident.io/incidents/auto-create. 1,200 requests a minute for an API key, and
+# that limits are token buckets which refill continuously: https://docs.incident.io/api-reference/introduction. Unverified: that an
+# alert source's limit is such a bucket, too, and the name that its 429 has in `rate_limit`.
+LIMITS = (RateLimit(ALERT_EVENTS, 120, 60, burst=120), RateLimit(API_REQUESTS, 1200, 60, burst=1200))
 
 Text = Annotated[str, Field(min_length=1)]
 
@@ -74,6 +83,11 @@ def build(context: VendorContext) -> FastAPI:
     alerting = Alerting(context, settings)
     heartbeats = Heartbeats(context, settings, alerting)
     reader = Reader(context, settings)
+    limits = RateLimits(context.store, "incident_io", *LIMITS)
+
+    @app.exception_handler(RateLimited)
+    def limited(_request: Request, error: RateLimited) -> JSONResponse:
+        return _too_many(error)
 
     @app.exception_handler(Problem)
     def problem(_request: Request, error: Problem) -> JSONResponse:
@@ -93,8 +107,12 @@ def build(context: VendorContext) -> FastAPI:
         alerting.advance()
         heartbeats.advance()
 
-    advance, known = Depends(move_on), Depends(_authorise)
-    app.include_router(_events(alerting, settings), dependencies=[advance])
+    def authorise(request: Request) -> None:
+        _authorise(request)
+        limits.take(API_REQUESTS, key=API_KEY)
+
+    advance, known = Depends(move_on), Depends(authorise)
+    app.include_router(_events(alerting, settings, limits), dependencies=[advance])
     app.include_router(_pings(heartbeats, settings), dependencies=[advance])
     app.include_router(_reads(reader, settings), dependencies=[known, advance])
     app.include_router(_escalations(alerting, reader, settings), dependencies=[known, advance])
@@ -137,11 +155,12 @@ def _pings(heartbeats: Heartbeats, settings: Settings) -> APIRouter:
     return router
 
 
-def _events(alerting: Alerting, settings: Settings) -> APIRouter:
+def _events(alerting: Alerting, settings: Settings, limits: RateLimits) -> APIRouter:
     router = APIRouter()
 
     def authorise(source: str, request: Request, token: str | None = None) -> None:
         request.state.source = _source(settings, source, request, token, "http")
+        limits.take(ALERT_EVENTS, key=source)
 
     @router.post("/v2/alert_events/http/{source}", dependencies=[Depends(authorise)], status_code=202)
     def receive(body: AlertEvent, request: Request) -> dict[str, str]:
@@ -248,3 +267,21 @@ def _refusal(status: int, errors: list[dict[str, Any]]) -> JSONResponse:
         "errors": kept,
     }
     return JSONResponse(body, status)
+
+
+def _too_many(error: RateLimited) -> JSONResponse:
+    """The 429 that https://docs.incident.io/api-reference/introduction shows, in its newest form: the time is in a header and the body."""
+    again = datetime.now(UTC) + timedelta(seconds=error.retry_after)
+    body = {
+        "type": TYPES[429],
+        "status": 429,
+        "request_id": secrets.token_hex(4),
+        "rate_limit": {
+            "name": error.limit.name,
+            "limit": error.limit.requests,
+            "remaining": 0,
+            "retry_after": again.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+        "errors": [{"code": TYPES[429], "message": "Too many requests hit the API too quickly."}],
+    }
+    return JSONResponse(body, 429, error.headers)

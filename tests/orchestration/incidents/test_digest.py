@@ -16,10 +16,11 @@ from dagster._core.execution.api import create_execution_plan
 
 from orchestration.incidents import mutes, warned
 from orchestration.incidents.digest import daily, warnings_digest
-from orchestration.incidents.digest_message import MOST_CHARACTERS, message
+from orchestration.incidents.digest_message import message
 from orchestration.incidents.mutes import Mute
 from orchestration.incidents.warned import Warned
 from orchestration.settings import settings
+from orchestration.vendors.slack import LONGEST_MESSAGE, client, length
 from sandbox.config import SandboxConfig
 from sandbox.env_file import environment
 from sandbox.services import postgres
@@ -89,6 +90,7 @@ def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.Dags
 @pytest.fixture(scope="module")
 def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
     with running(tmp_path_factory.mktemp("digest"), "slack") as started:
+        started.lift_limits("slack")
         yield started
 
 
@@ -228,13 +230,11 @@ def test_a_message_says_what_whose_and_since_when() -> None:
 def test_its_size_is_bounded_and_it_says_how_many_are_left_out(
     on_call: OnCall, slack: OnCall, count: int, text: str
 ) -> None:
-    from orchestration.vendors.slack import client
-
     told = message(some(count, text), GROUP, "http://dagster", NOW)
     assert told
     assert len(told.blocks) <= 50
     assert all(len(one) <= 3000 for one in texts(told.blocks))
-    assert sum(map(len, texts(told.blocks))) <= MOST_CHARACTERS + 100
+    assert sum(map(length, told.blocks)) <= LONGEST_MESSAGE
     shown = sum("ignored for *" in one for one in texts(told.blocks))
     left = [one for one in texts(told.blocks) if one == f"and {count - shown} more"]
     assert len(left) == (count > shown)

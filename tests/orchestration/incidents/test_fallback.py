@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.incidents.fallback import LONGEST_MESSAGE, MailCarrier, SlackCarrier, configured, in_slack, words
+from orchestration.incidents.fallback import LENGTHS, MailCarrier, SlackCarrier, configured, in_slack, words
 from orchestration.incidents.outbox import Carrier, Waiting, deliver, put
 from orchestration.settings import Settings
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
 from orchestration.vendors.mail import MailServer
-from orchestration.vendors.slack import Slack
+from orchestration.vendors.slack import LONGEST_MESSAGE, Slack
 from sandbox.config import SandboxConfig
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
@@ -93,9 +93,30 @@ def test_what_slack_shows() -> None:
 
 def test_a_long_error_is_cut_and_its_block_closed() -> None:
     text = words(replace(FIRING, description="```\n" + "x " * 5000 + "\n```"), "Why.")
-    assert len(text) < LONGEST_MESSAGE + 300
+    assert len(text) < LENGTHS[0] + 300
     assert text.count("```") == 2
     assert text.endswith(f"…\n```\n\n{URL}")
+
+
+@pytest.mark.parametrize("text", ["<", "&<>" * 5000, "x" * 50_000, "```\n" + "a < b & c\n" * 2000 + "```"])
+def test_a_message_in_slack_is_below_its_limit_and_whole(on_call: OnCall, text: str) -> None:
+    before = len(on_call.inspect("slack", "messages"))
+    slack = Slack(f"{on_call.config.url('slack')}/api/", "local-slack-token")
+    SlackCarrier(slack, "C00000001").carry(replace(FIRING, description=text), "Why.")
+    [message] = on_call.inspect("slack", "messages")[before:]
+    assert len(message["text"]) <= LONGEST_MESSAGE
+    assert message["text"].endswith(URL)
+
+
+def test_slack_that_answers_429_is_asked_again_and_mail_only_when_that_goes_on(on_call: OnCall) -> None:
+    limited = reply(429, {"ok": False, "error": "ratelimited"}, Retry_After="30", Content_Type="application/json")
+    away = f"http://127.0.0.1:{refused_port()}"
+    with wire(limited) as busy, mail_server(Mailbox()) as box:
+        carriers = (SlackCarrier(Slack(busy.url, "token"), "C1"), mail(box.port))
+        waiting = later(put((), FIRING, NOW), 6, *carriers, url=away)
+        assert (len(busy.requests), len(box.mails), waiting[0].carried) == (1, 0, ())
+        waiting = later(waiting, 11, *carriers, url=away)
+        assert (len(busy.requests), len(box.mails), waiting[0].carried) == (2, 1, ("firing:mail",))
 
 
 def test_a_mail_server_that_is_away_is_a_problem_and_the_alert_still_waits() -> None:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from itertools import groupby
+from itertools import count, groupby
 from typing import Any, Literal
 
 import pytest
@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from orchestration.incidents import outbox
 from orchestration.incidents.outbox import REFUSED, Delivered, Waiting, deliver, pause, put
+from orchestration.incidents.pacing import LONGEST_WAIT_SECONDS, MOST, MOST_INTERNAL, Pace
 from orchestration.incidents.sizes import ROUTING
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
@@ -115,7 +116,7 @@ def test_one_event_of_an_alert_a_tick() -> None:
     assert left(done) == [("a", "resolved", 0)]
 
 
-@pytest.mark.parametrize("status", [None, 500, 503, 302, 200, 401, 403, 404, 408, 429])
+@pytest.mark.parametrize("status", [None, 500, 503, 302, 200, 401, 403, 404, 408])
 def test_when_it_cannot_be_reached_one_event_finds_out_and_the_rest_waits(status: int | None) -> None:
     incidents = Incidents({"a": VendorError("no", status=status)})
     done = deliver(queue(event("a"), event("b"), event("a", "resolved")), incidents.send, (), 30, NOW)
@@ -166,7 +167,7 @@ def test_a_failed_event_is_not_tried_before_its_time_and_others_are() -> None:
 
 
 def test_while_it_asks_to_wait_nothing_is_sent_not_even_what_came_since() -> None:
-    incidents = Incidents({"a": VendorError("slower", status=429, retry_after=30)})
+    incidents = Incidents({"a": VendorError("slower", status=503, retry_after=30)})
     waiting = deliver(queue(event("a")), incidents.send, (), 30, NOW).waiting
     waiting = deliver(put(waiting, event("b"), NOW + 20), incidents.send, (), 30, NOW + 20).waiting
     assert incidents.tried == ["a"]
@@ -184,11 +185,181 @@ def test_a_wait_without_end_and_a_clock_that_was_wrong_do_not_silence_it() -> No
     assert deliver((ahead,), incidents.send, (), 30, NOW).waiting == ()
 
 
+# --- the rate limit
+
+
+class Limited:
+    """A token bucket of 120 events that refills by 2 a second, as incident.io's; the time is the test's own."""
+
+    def __init__(self, size: float = 120, refill: float = 2.0) -> None:
+        self.size, self.refill, self.filled, self.at = size, refill, size, NOW
+        self.now, self.taken, self.refused = NOW, list[str](), 0
+
+    def send(self, sent: AlertEvent) -> None:
+        self.filled, self.at = min(self.size, self.filled + (self.now - self.at) * self.refill), self.now
+        if self.filled < 1:
+            self.refused += 1
+            wait = (1 - self.filled) / self.refill if self.refill else 60.0
+            raise VendorError("too many", status=429, retry_after=max(1.0, wait))
+        self.filled -= 1
+        self.taken.append(sent.deduplication_key)
+
+
+def still() -> float:
+    """A clock by which a tick takes no time."""
+    return 0.0
+
+
+def moving() -> Callable[[], float]:
+    """A clock by which everything takes ten milliseconds."""
+    return map((0.01).__mul__, count()).__next__
+
+
+def ticks(
+    waiting: tuple[Waiting, ...], limited: Limited, minutes: float, *carriers: Channel, pace: Pace | None = None
+) -> Delivered:
+    """Tick every five seconds until nothing waits or the minutes are over."""
+    done = Delivered((), waiting, (), pace or Pace())
+    end = limited.now + minutes * MINUTE
+    while done.waiting and limited.now < end:
+        done = deliver(done.waiting, limited.send, carriers, 10, limited.now, moving(), pace=done.pace)
+        limited.now += 5
+    return done
+
+
+def internal(number: int) -> tuple[AlertEvent, ...]:
+    return tuple(event(f"internal {n}") for n in range(number))
+
+
+def customer(number: int) -> tuple[AlertEvent, ...]:
+    return tuple(event(f"customer {n}", customer_facing=True) for n in range(number))
+
+
+def test_a_storm_is_paced_below_the_limit_customers_first_and_never_carried() -> None:
+    limited, slack = Limited(), Channel()
+    done = ticks(queue(*internal(360), *customer(40)), limited, 10, slack)
+    assert done.waiting == ()
+    assert (len(limited.taken), len(set(limited.taken)), limited.refused) == (400, 400, 0)
+    assert limited.taken[:40] == [one.deduplication_key for one in customer(40)]
+    assert limited.taken[40:] == [one.deduplication_key for one in internal(360)]
+    assert limited.now - NOW <= 5 * MINUTE
+    assert slack.told == []
+
+
+def test_a_customer_facing_alert_in_the_middle_of_a_storm_does_not_wait_for_it() -> None:
+    limited = Limited()
+    done = deliver(queue(*internal(400)), limited.send, (), 10, NOW, still)
+    assert len(limited.taken) == MOST_INTERNAL
+    waiting = put(done.waiting, customer(1)[0], NOW + 5)
+    limited.now = NOW + 5
+    done = deliver(waiting, limited.send, (), 10, NOW + 5, still, pace=done.pace)
+    assert limited.taken[MOST_INTERNAL:] == ["customer 0"]
+    assert done.delay == "91 alert events were sent in the last minute, which is as many as incident.io should get."
+
+
+def test_no_minute_has_more_events_than_the_limit() -> None:
+    limited = Limited(size=10**9)
+    done = ticks(queue(*customer(300)), limited, 1 - 0.01)
+    assert (len(limited.taken), len(done.waiting)) == (MOST, 300 - MOST)
+    done = ticks(done.waiting, limited, 1, pace=done.pace)
+    assert len(limited.taken) == 2 * MOST
+
+
+def test_openings_go_before_updates_and_an_alert_keeps_its_order() -> None:
+    limited = Limited()
+    waiting = queue(event("old"), event("old", "resolved"))
+    waiting = put(waiting, event("told"), NOW, update=True)
+    waiting = put(waiting, event("over", "resolved"), NOW, customer_facing=True, update=True)
+    waiting = put(waiting, event("new"), NOW + 1)
+    waiting = put(waiting, event("hurts", customer_facing=True), NOW + 2)
+    done = deliver(waiting, limited.send, (), 10, NOW + 3, still)
+    assert limited.taken == ["hurts", "over", "old", "new", "told"]
+    deliver(done.waiting, limited.send, (), 10, NOW + 8, still, pace=done.pace)
+    assert limited.taken[5:] == ["old"]
+
+
+def test_newer_words_for_an_alert_that_was_not_opened_yet_still_open_it() -> None:
+    waiting = put(queue(event("a"), event("b")), event("a", title="newer"), NOW + 1, update=True)
+    assert [item.is_update for item in waiting] == [False, False]
+
+
+def test_a_429_is_no_failed_attempt_and_stops_the_tick() -> None:
+    incidents = Incidents({"a": VendorError("slower", status=429, retry_after=30)})
+    done = deliver(queue(event("a"), event("b")), incidents.send, (), 30, NOW)
+    assert incidents.tried == ["a"]
+    assert (left(done), done.problems) == ([("a", "firing", 0), ("b", "firing", 0)], ())
+    assert done.delay == "incident.io answers 429 and asks to wait for 30 seconds. slower"
+    done = deliver(put(done.waiting, customer(1)[0], NOW + 20), incidents.send, (), 30, NOW + 20, pace=done.pace)
+    assert incidents.tried == ["a"]
+    incidents.errors.clear()
+    assert deliver(done.waiting, incidents.send, (), 30, NOW + 31, pace=done.pace).waiting == ()
+
+
+@pytest.mark.parametrize("asked", [None, 10**9])
+def test_a_429_without_a_time_or_with_one_without_end_silences_nothing(asked: float | None) -> None:
+    incidents = Incidents({"a": VendorError("slower", status=429, retry_after=asked)})
+    done = deliver(queue(event("a")), incidents.send, (), 30, NOW)
+    incidents.errors.clear()
+    later = NOW + LONGEST_WAIT_SECONDS + 2
+    assert deliver(done.waiting, incidents.send, (), 30, later, pace=done.pace).waiting == ()
+    ahead = Pace(times=(NOW + 10**8,) * 200, wait_until=NOW + 10**8, limited_since=NOW + 10**8)
+    assert deliver(done.waiting, incidents.send, (), 30, NOW, pace=ahead).waiting == ()
+
+
+def test_429s_alone_for_the_whole_limit_are_an_outage() -> None:
+    limited, slack = Limited(size=0, refill=0), Channel()
+    waiting = queue(*internal(2), *customer(2))
+    done = ticks(waiting, limited, 4.9, slack)
+    assert slack.told == []
+    done = ticks(done.waiting, limited, 1, slack, pace=done.pace)
+    assert sorted(key for key, _status in slack.heard) == ["customer 0", "customer 1", "internal 0", "internal 1"]
+    assert slack.told[0][2] == "incident.io answers 429 (too many requests) since 2027-01-15 08:00 UTC."
+    assert {item.attempts for item in done.waiting} == {0}
+
+
+def test_a_source_that_accepts_too_few_falls_back_for_customers_only() -> None:
+    # Somebody else uses the source up: it accepts one event in a minute.
+    limited, slack = Limited(size=1, refill=1 / 60), Channel()
+    done = ticks(queue(*internal(20), *customer(10)), limited, 8, slack)
+    assert all(key.startswith("customer") for key in limited.taken)
+    told = [key for key, _status in slack.heard]
+    assert len(told) == len(set(told)) >= 3
+    assert all(key.startswith("customer") for key in told)
+    assert len(done.waiting) == 30 - len(limited.taken)
+
+
+def test_after_an_outage_what_waits_for_its_turn_is_not_carried() -> None:
+    incidents, slack = Incidents({f"internal {n}": AWAY for n in range(300)}), Channel()
+    done = Delivered((), queue(*internal(300)), ())
+    for second in range(0, 280, 5):
+        done = deliver(done.waiting, incidents.send, (slack,), 10, NOW + second, still, pace=done.pace)
+    assert sum(item.attempts > 0 for item in done.waiting) > 5
+    limited = Limited()
+    limited.now = limited.at = NOW + 280
+    assert ticks(done.waiting, limited, 5, slack, pace=done.pace).waiting == ()
+    assert (slack.told, limited.refused) == ([], 0)
+
+
+def test_after_an_outage_customers_go_first_although_theirs_was_the_one_that_failed() -> None:
+    incidents = Incidents({"customer 0": AWAY})
+    done = deliver(queue(*internal(5), *customer(1)), incidents.send, (), 10, NOW, still)
+    assert incidents.tried == ["customer 0"]
+    incidents.errors.clear()
+    deliver(done.waiting, incidents.send, (), 10, NOW + 5, still, pace=done.pace)
+    assert incidents.tried[1] == "customer 0"
+
+
+def test_a_refused_customer_facing_event_is_reduced_before_internal_ones_go_out() -> None:
+    incidents = Incidents({"customer 0": VendorError("no", status=422)})
+    deliver(queue(*internal(2), *customer(2)), incidents.send, (), 10, NOW, still)
+    assert incidents.tried == ["customer 0", "customer 1", *["customer 0"] * 3, "internal 0", "internal 1"]
+
+
 # --- what incident.io refuses
 
 
 LARGE = event(
-    "a", title="t" * 240, customer_facing=True, transient=False, owner="ada", team="data", unit="dbt/x", kind="asset", flapping=False,
+    "a", title="t" * 240, customer_facing=False, transient=False, owner="ada", team="data", unit="dbt/x", kind="asset", flapping=False,
     assets=[f"a/{n}" for n in range(50)], error="e" * 1500, run_id="1",
 )  # fmt: skip
 LARGE = replace(LARGE, description="d" * 5000)
@@ -377,8 +548,10 @@ def test_an_event_that_only_had_no_turn_yet_is_not_carried() -> None:
 # --- over real sockets
 
 
-def through(url: str, waiting: tuple[Waiting, ...], now: float, *carriers: Channel) -> Delivered:
-    return deliver(waiting, AlertSource(url, "01SOURCE", "token").send, carriers, 20, now)
+def through(
+    url: str, waiting: tuple[Waiting, ...], now: float, *carriers: Channel, pace: Pace | None = None
+) -> Delivered:
+    return deliver(waiting, AlertSource(url, "01SOURCE", "token").send, carriers, 20, now, pace=pace)
 
 
 FAULTS = {
@@ -422,18 +595,21 @@ def later(seconds: float) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-@pytest.mark.parametrize("form", ["seconds", "date", "body"])
+@pytest.mark.parametrize("form", ["seconds", "date", "body", "older body"])
 def test_a_retry_after_is_honoured_in_each_of_its_forms(form: str) -> None:
     answer = {
         "seconds": lambda: reply(429, {}, Retry_After="120"),
         "date": lambda: reply(429, {}, Retry_After=later(120)),
-        "body": lambda: reply(429, {"rate_limit": {"retry_after": later(120).replace("GMT", "UTC")}}),
+        "body": lambda: reply(
+            429, {"rate_limit": {"retry_after": (datetime.now(UTC) + timedelta(seconds=120)).isoformat()}}
+        ),
+        "older body": lambda: reply(429, {"rate_limit": {"retry_after": later(120).replace("GMT", "UTC")}}),
     }[form]()
     with wire(answer, ACCEPTED) as server:
-        waiting = through(server.url, queue(event("a")), NOW).waiting
-        waiting = through(server.url, put(waiting, event("b"), NOW + 110), NOW + 110).waiting
+        done = through(server.url, queue(event("a")), NOW)
+        done = through(server.url, put(done.waiting, event("b"), NOW + 110), NOW + 110, pace=done.pace)
         assert len(server.requests) == 1
-        assert through(server.url, waiting, NOW + 121).waiting == ()
+        assert through(server.url, done.waiting, NOW + 121, pace=done.pace).waiting == ()
 
 
 def test_a_refused_event_gets_through_reduced_with_its_routing() -> None:
@@ -503,6 +679,7 @@ def runs(statuses: Iterable[str]) -> list[str]:
 @given(st.lists(STEPS, max_size=12))
 def test_no_firing_is_lost_and_none_is_sent_after_its_resolved(steps: list[Any]) -> None:
     waiting: tuple[Waiting, ...] = ()
+    pace = Pace()
     incidents, slack = Moody([]), Channel()
     put_in: dict[str, list[AlertEvent]] = {}
     unsaved: list[AlertEvent] = []
@@ -515,9 +692,9 @@ def test_no_firing_is_lost_and_none_is_sent_after_its_resolved(steps: list[Any])
         for one in [*unsaved, *new]:
             judged = put(judged, one, now)
         incidents.moods, slack.works = list(moods), works
-        done = deliver(judged, incidents.send, (slack,), 30, now)
+        done = deliver(judged, incidents.send, (slack,), 30, now, pace=pace)
         if saved:
-            waiting, unsaved = done.waiting, []
+            waiting, pace, unsaved = done.waiting, done.pace, []
         else:  # killed before that: what happened is read again
             unsaved, crashed = [*unsaved, *new], True
         now += until_next
@@ -526,7 +703,8 @@ def test_no_firing_is_lost_and_none_is_sent_after_its_resolved(steps: list[Any])
     incidents.moods = []
     for _tick in range(20):
         now += 2000
-        waiting = deliver(waiting, incidents.send, (slack,), 30, now).waiting
+        done = deliver(waiting, incidents.send, (slack,), 30, now, pace=pace)
+        waiting, pace = done.waiting, done.pace
     assert waiting == ()
     for key, events in put_in.items():
         taken = [one for one in incidents.taken if one.deduplication_key == key]

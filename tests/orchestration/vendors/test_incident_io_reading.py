@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ import stamina
 
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import Incident, IncidentIo
+from orchestration.vendors.incident_io_presence import Heartbeat, Schedules
 from tests.orchestration.wire import reply, wire
 
 SINCE = datetime(2026, 11, 24, 3, tzinfo=UTC)
@@ -101,3 +105,31 @@ def test_timestamps_and_fields_are_found_by_their_names() -> None:
     assert incident.moment("resolved", "fixed", "closed") == datetime(2026, 11, 24, 4, tzinfo=UTC)
     assert incident.moment("closed") is None
     assert [incident.field(name) for name in ("cause", "team", "link", "none")] == ["Expired key", "Data", None, None]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        lambda at: at.isoformat().replace("+00:00", "Z"),
+        lambda at: format_datetime(at, usegmt=True).replace("GMT", "UTC"),
+    ],
+    ids=["timestamp", "older date"],
+)
+def test_a_limit_that_only_the_body_tells_is_waited_for(moment: Callable[[datetime], str]) -> None:
+    at = moment(datetime.now(UTC) + timedelta(seconds=3))
+    with wire(reply(429, {"rate_limit": {"retry_after": at}}), reply(200, {"incidents": []})) as server:
+        began = time.monotonic()
+        assert IncidentIo(server.url, "key").incidents(SINCE) == []
+        assert 1 <= time.monotonic() - began < 10
+
+
+def test_a_sensor_does_not_wait_for_a_long_limit() -> None:
+    limited = reply(429, {}, Retry_After="30")
+    with wire(limited) as server:
+        began = time.monotonic()
+        for ask in (Schedules(server.url, "key").find, lambda _name: Heartbeat(server.url, "id", "token").ping()):
+            with pytest.raises(VendorError, match="answered 429") as caught:
+                ask("Data")
+            assert caught.value.retry_after == 30
+        assert time.monotonic() - began < 5
+        assert len(server.requests) == 2

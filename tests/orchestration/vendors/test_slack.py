@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from orchestration.vendors.http import VendorError
-from orchestration.vendors.slack import Channel, Identity, Slack, escaped
+from orchestration.vendors.slack import LONGEST_MESSAGE, Channel, Identity, Slack, escaped, length
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 from tests.orchestration.wire import RESET, Slow, refused_port, reply, wire
@@ -21,6 +22,7 @@ POSTED = reply(200, {"ok": True, "ts": "1.0"}, Content_Type="application/json")
 @pytest.fixture(scope="module")
 def on_call(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnCall]:
     with running(tmp_path_factory.mktemp("slack"), "slack") as started:
+        started.lift_limits("slack")
         yield started
 
 
@@ -49,10 +51,39 @@ def test_what_is_too_long_is_cut_to_what_slack_takes(on_call: OnCall, slack: Sla
     header = {"type": "header", "text": {"type": "plain_text", "text": "h" * 200}}
     slack.post_message("C1", "x" * 50_000, [header, section("y" * 4000), *([{"type": "divider"}] * 60)])
     message = on_call.inspect("slack", "messages")[-1]
-    assert len(message["text"]) == 40_000
+    assert len(message["text"]) == LONGEST_MESSAGE
     assert [len(block["text"]["text"]) for block in message["blocks"][:2]] == [150, 3000]
     assert message["blocks"][1]["text"]["text"].endswith("y…")
     assert len(message["blocks"]) == 50
+    assert message["blocks"][-1]["elements"][0]["text"] == "and 13 more"
+
+
+@pytest.mark.parametrize(("characters", "count"), [(3000, 50), (1, 60), (80, 60), (200, 45), (2900, 3)])
+def test_blocks_that_are_too_long_together_are_left_out_whole_and_counted(
+    on_call: OnCall, slack: Slack, characters: int, count: int
+) -> None:
+    given = [section(f"{number:02}".ljust(characters, "x")) for number in range(count)]
+    slack.post_message("C1", "hello", given)
+    blocks = on_call.inspect("slack", "messages")[-1]["blocks"]
+    assert sum(map(length, blocks)) <= LONGEST_MESSAGE
+    kept = [block for block in blocks if block["type"] == "section"]
+    assert kept == given[: len(kept)]
+    ends = [block["elements"][0]["text"] for block in blocks if block["type"] == "context"]
+    assert ends == ([f"and {count - len(kept)} more"] if len(kept) < count else [])
+
+
+def test_a_burst_of_messages_waits_for_slacks_limit_and_loses_none(on_call: OnCall, slack: Slack) -> None:
+    rate_limits.reset(VendorContext.of(on_call.config).store, "slack")
+    try:
+        for number in range(3):
+            slack.post_message("C2", f"burst {number}")
+    finally:
+        on_call.lift_limits("slack")
+    assert [message["text"] for message in on_call.inspect("slack", "messages")[-3:]] == [
+        "burst 0",
+        "burst 1",
+        "burst 2",
+    ]
 
 
 def test_a_group_is_found_read_and_replaced(slack: Slack) -> None:
@@ -128,6 +159,10 @@ def test_a_channel_is_looked_at(slack: Slack) -> None:
         ("not_in_channel", r"refused: not_in_channel\. See SLACK_ALERTS_CHANNEL and SLACK_DIGEST_CHANNEL"),
         ("missing_scope", r"refused: missing_scope\. The app needs the scope chat:write"),
         ("something_new", r"refused: something_new$"),
+        (
+            "permission_denied",
+            r"refused: permission_denied\. An app's token changes user groups only where everyone may: Slack, ",
+        ),
     ],
 )
 def test_what_slack_refuses_is_said_with_what_to_do(error: str, words: str) -> None:
