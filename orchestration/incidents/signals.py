@@ -146,11 +146,17 @@ def _isolated(read: Callable[[], Iterable[Signal]], id_: str, at: float, what: s
         return [_unreadable(id_, at, what, error, **of)]
 
 
+def of_unreadable_state(problem: str, now: float) -> Signal:
+    """Return the signal of a part of the alert sensor's own state that could not be read."""
+    return _unreadable(f"state:{problem}:{now}", now, "A part of the stored alerts", problem)
+
+
 def _unreadable(
-    id_: str, at: float, what: str, error: Exception, asset_keys: tuple[str, ...] = (), **of: Any
+    id_: str, at: float, what: str, error: Exception | str, asset_keys: tuple[str, ...] = (), **of: Any
 ) -> Signal:
+    why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     text = (
-        f"{what} cannot be read, so that failures in it may have no alert: {type(error).__name__}: {error}. Look at it in Dagster. "
+        f"{what} cannot be read, so that failures in it may have no alert: {why}. Look at it in Dagster. "
         f"This alert closes by itself after {NOTICE_SECONDS / 3600:.0f} hours."
     )
     name = hashlib.sha256(id_.encode()).hexdigest()[:10]

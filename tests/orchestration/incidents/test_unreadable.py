@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.signals import NOTICE_SECONDS, listen
-from orchestration.incidents.state import State, dumps, loads
+from orchestration.incidents.store import load, save
 from orchestration.incidents.triage import triage
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, to_metadata
 from orchestration.lineage.graph import Graph
@@ -24,15 +24,19 @@ GOOD = to_metadata([FailedUnit("fivetran/product", ("product_public/incidents",)
 
 
 class Alerts:
-    """The alerts over an instance, whose state goes through its stored form between ticks."""
+    """The alerts over an instance, whose state is stored in it between ticks."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
-        self.instance, self._state = instance, State()
+        self.instance, self._cursor = instance, ""
         self.tick(time.time())
 
     def tick(self, now: float) -> list[Failure | Recovery]:
-        heard = listen(self.instance, loads(dumps(self._state)), now, queue_minutes=30)
-        self._state, told = triage(heard.state, heard.signals, Graph(), now, lambda _keys: None, heard.retries)
+        stored = load(self.instance, self._cursor)
+        assert stored.problems == ()
+        heard = listen(self.instance, stored.state, now, queue_minutes=30)
+        after, told = triage(heard.state, heard.signals, Graph(), now, lambda _keys: None, heard.retries)
+        self._cursor, lost = save(self.instance, stored, after)
+        assert lost == ()
         return told
 
     def observe(self, report: object, asset: str = "salesforce/account") -> None:
