@@ -47,8 +47,6 @@ class FailedUnit:
     permanent: Annotated[bool, Field(strict=True)] = False
     awaits: tuple[Name, ...] = ()
     """What has to be made or to pass before the unit has recovered, where that is not its assets."""
-    cause: Annotated[str, Field(strict=True)] = ""
-    """Name of the platform's own cause, such as `bigquery-credentials`: set only where a call of the platform itself has failed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", readable(self.error))

@@ -29,7 +29,7 @@ json_values = st.recursive(
 )
 
 
-@given(st.lists(st.builds(FailedUnit, name, names, text, st.none() | text, names, st.booleans(), names, text)))
+@given(st.lists(st.builds(FailedUnit, name, names, text, st.none() | text, names, st.booleans(), names)))
 def test_a_report_survives_the_event_log(failures: list[FailedUnit]) -> None:
     stored = json.loads(json.dumps(to_metadata(failures)))
     assert from_metadata(stored) == failures
