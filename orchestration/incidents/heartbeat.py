@@ -1,16 +1,21 @@
-"""Tells incident.io that failures are heard. Without it, a daemon that is dead and a day without failures look the same.
+"""Pings incident.io while alerts are read and delivered. Without it, a dead daemon and a day without failures look the same.
 
-The daemon's own sensor loop pings, and only while the sensor that raises alerts ticks well: so silence means that nobody would hear.
-What else in the daemon stands still, that sensor notices: runs hang in the queue, data is late.
+The daemon's own sensor loop pings, and only while the alert sensor ticks without an error and its notifications reach people: so
+silence means that no one would be notified. That sensor itself notices what else in the daemon stands still: runs hang in the queue,
+data is late.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 
+from orchestration.incidents import store
+from orchestration.incidents.outbox import Waiting
+from orchestration.incidents.pacing import Pace
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io_presence import Heartbeat
@@ -52,6 +57,30 @@ def alerting(instance: dg.DagsterInstance, now: float) -> tuple[bool, float | No
     return bool(running), max(ended, default=None)
 
 
+def undelivered(waiting: Sequence[Waiting], pace: Pace, limit: float, now: float) -> str | None:
+    """Return why people are not notified of open alerts; None while they are.
+
+    A notification counts that is older than `limit` and that no channel has carried. One that was never tried waits for its turn
+    as long as incident.io accepts others. Times and `limit` are in seconds, times since the epoch.
+    """
+    accepted_lately = now - limit < pace.last_accepted <= now
+    late = [
+        item
+        for item in waiting
+        if item.event.status == "firing"
+        and not item.told("firing")
+        and now - item.since > limit
+        and (item.attempts or item.reduced or not accepted_lately)
+    ]
+    if not late:
+        return None
+    oldest = min(late, key=lambda item: item.since)
+    return (
+        f"{len(late)} notifications have reached no one, the oldest for {(now - oldest.since) / 60:.0f} min ({oldest.event.title}): "
+        "check incident.io's alert source and its token, and configure Slack or mail as a second channel"
+    )
+
+
 def heartbeat(seconds: int) -> dg.SensorDefinition:
     """The sensor, which pings every `seconds`."""
 
@@ -59,14 +88,19 @@ def heartbeat(seconds: int) -> dg.SensorDefinition:
         name="heartbeat",
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Pings incident.io while failures are heard: it raises an alert by itself when that ends.",
+        description="Pings incident.io while alerts are read and delivered: it raises an alert by itself when the pings stop.",
     )
     def beat(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         values = settings()
         if values.incident_io_heartbeat_id is None or values.incident_io_heartbeat_token is None:
             return dg.SkipReason(OFF)
         now = time.time()
-        if why := trouble(*alerting(context.instance, now), now):
+        # Read without judging: a part that cannot be read is the alert sensor's to report.
+        waiting = store.read_part(context.instance, "waiting") or ()
+        pace = store.read_part(context.instance, "pace") or Pace()
+        limit = values.incident_io_fallback_minutes * 60
+        why = trouble(*alerting(context.instance, now), now) or undelivered(waiting, pace, limit, now)
+        if why:
             context.log.warning(f"No ping: {why}")
             return dg.SkipReason(f"no ping: {why}")
         token = values.incident_io_heartbeat_token.get_secret_value()

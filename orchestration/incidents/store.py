@@ -65,6 +65,12 @@ def load(instance: dg.DagsterInstance, cursor: str | None) -> Loaded:
     return Loaded(State(**values), version, tuple(problems), as_stored=version > 0 and not problems)
 
 
+def read_part(instance: dg.DagsterInstance, name: str) -> Any:
+    """Return one part of the stored state, without what cannot be read of it; None where there is none."""
+    text = instance.daemon_cursor_storage.get_cursor_values({_key(name)}).get(_key(name))
+    return _read(name, text)[0] if text is not None else None
+
+
 def save(instance: dg.DagsterInstance, before: Loaded, after: State) -> tuple[str, tuple[str, ...]]:
     """Store what has changed of a state. Returns the new cursor, and what had to be left out since it could not be read again."""
     storage, changed, problems = instance.daemon_cursor_storage, dict[str, str](), list[str]()

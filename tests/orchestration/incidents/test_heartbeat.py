@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import dagster as dg
 import pytest
@@ -18,11 +19,16 @@ from dagster._core.scheduler.instigation import (
 )  # fmt: skip
 from dagster._utils.error import SerializableErrorInfo
 
+from orchestration.incidents import store
 from orchestration.incidents.heartbeat import QUIET_SECONDS, heartbeat, trouble
+from orchestration.incidents.outbox import REFUSED, Waiting
+from orchestration.incidents.pacing import Pace
+from orchestration.incidents.state import State
 from orchestration.on_call.apply import carry_out, look
 from orchestration.on_call.config import FILE, load
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
+from orchestration.vendors.incident_io import AlertEvent
 from orchestration.vendors.incident_io_settings import OnCallSettings
 from sandbox import beat
 from sandbox.env_file import environment
@@ -120,6 +126,48 @@ def test_there_is_no_ping_while_the_alerts_fail_or_are_off(on_call: OnCall, inst
     assert tick(instance) == "no ping: the sensor incident_alerts has had no good tick for 15 min"
     assert pings(on_call) == before
     ticked(instance, TickStatus.SUCCESS, seconds_ago=1)
+    assert tick(instance) == "pinged"
+
+
+def waiting(status: Literal["firing", "resolved"], seconds_ago: float, **fields: Any) -> Waiting:
+    event = AlertEvent("key", status, "Fivetran sync `product` failed", "", "https://dagster.example", {})
+    return Waiting(event, time.time() - seconds_ago, **fields)
+
+
+@pytest.mark.parametrize(
+    ("item", "accepted_ago", "pinged"),
+    [
+        (waiting("firing", 400, attempts=9), 10, False),
+        (waiting("firing", 400, reduced=REFUSED), 10, False),
+        (waiting("firing", 400), 400, False),
+        # It waits for its turn in a storm of alerts.
+        (waiting("firing", 400), 10, True),
+        (waiting("firing", 200, attempts=9), 200, True),
+        (waiting("firing", 400, attempts=9, carried=("firing:slack",)), 400, True),
+        (waiting("resolved", 400, attempts=9), 400, True),
+    ],
+)
+def test_there_is_no_ping_while_a_notification_reaches_no_one(
+    on_call: OnCall, instance: dg.DagsterInstance, item: Waiting, accepted_ago: float, pinged: bool
+) -> None:
+    before, pace = pings(on_call), Pace(times=(time.time() - accepted_ago,))
+    store.save(instance, store.load(instance, None), State(waiting=(item,), pace=pace))
+    said = tick(instance)
+    assert pings(on_call) == before + pinged
+    if not pinged:
+        assert said.startswith(
+            "no ping: 1 notifications have reached no one, the oldest for 7 min (Fivetran sync `product` failed)"
+        )
+
+
+def test_a_notification_that_was_sent_to_no_one_stops_the_pings_until_it_is_delivered(
+    on_call: OnCall, instance: dg.DagsterInstance
+) -> None:
+    cursor, _lost = store.save(
+        instance, store.load(instance, None), State(waiting=(waiting("firing", 400, attempts=9),))
+    )
+    assert tick(instance).startswith("no ping: ")
+    store.save(instance, store.load(instance, cursor), State())
     assert tick(instance) == "pinged"
 
 
