@@ -33,6 +33,8 @@ UPDATE_SECONDS = 60.0
 """An alert that goes on changing is told anew at most this often."""
 FLAPS, FLAP_SECONDS, WELL_SECONDS = 3, 6 * 3600.0, 3600.0
 """What opens for the third time within six hours flaps: it stays open until it has been well for an hour."""
+OPENED_A_TICK = 200
+"""Most alerts that one tick announces. incident.io takes 120 events a minute, and a tick has a minute for everything."""
 HISTORY_SECONDS = 30 * 86400.0
 MOST_OPENINGS = 100
 
@@ -334,11 +336,21 @@ class Triage:
         for name, alert in list(self._alerts.items()):
             if not alert.missing:
                 self._well(name, alert)
+        new: list[tuple[Failure, Alert]] = []
         for name, alert in list(self._alerts.items()):
             if alert.told:
                 self._update(name, alert)
-                continue
-            self._alerts[name] = self._held(alert) or self._tell(alert)
+            elif (held := self._held(alert)) is not None:
+                self._alerts[name] = held
+            else:
+                new.append((self._failure(alert), alert))
+        # A tick has a minute. What is left goes out with the next ticks, which incident.io's limit on events would delay anyway.
+        new.sort(key=lambda one: (not one[0].customer_facing, one[1].since))
+        for place, (failure, alert) in enumerate(new):
+            in_turn = place < OPENED_A_TICK
+            self._alerts[alert.name] = (
+                self._tell(alert, failure) if in_turn else replace(alert, held="waits for its turn")
+            )
 
     def _well(self, name: str, alert: Alert) -> None:
         if alert.flapping and alert.told:
@@ -394,8 +406,8 @@ class Triage:
             return False
         return alert.kind != "check" or any(unit.held_up for unit in alert.units)
 
-    def _tell(self, alert: Alert) -> Alert:
-        failure = self._failure(alert)
+    def _tell(self, alert: Alert, failure: Failure | None = None) -> Alert:
+        failure = failure or self._failure(alert)
         self._told.append(failure)
         return replace(
             alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.customer_facing

@@ -11,6 +11,7 @@ from orchestration.incidents.model import Failure, Recovery, Signal
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import (
     AFTERMATH_SECONDS,
+    OPENED_A_TICK,
     PATIENCE_SECONDS,
     RETRY_SECONDS,
     TICK_SECONDS,
@@ -646,3 +647,32 @@ def test_how_often_something_failed_in_thirty_days_is_remembered_and_no_longer()
     assert [one.transient for one in story.state.history["fivetran/salesforce"]] == [True, False]
     story.wait(module.HISTORY_SECONDS)
     assert story.state.history == {}
+
+
+def test_a_storm_is_announced_over_several_ticks_with_what_customers_see_first() -> None:
+    letters = str.maketrans("0123456789", "abcdefghij")
+    units = [
+        FailedUnit(f"dbt/x/m{number}", (f"x/m{number}",), f"{str(number).translate(letters)} is wrong", permanent=True)
+        for number in range(OPENED_A_TICK + 50)
+    ]
+    story = Story().run("o", *units, MODEL, then=1)
+    assert len(story.told) == OPENED_A_TICK + 51
+    assert story.lines[0] == "firing dbt/insights/time:o"
+    assert len(set(story.lines)) == len(story.lines)
+    assert all(alert.told for alert in story.state.alerts.values())
+
+
+def test_what_recovers_before_its_turn_is_announced_and_resolved() -> None:
+    letters = str.maketrans("0123456789", "abcdefghij")
+    units = [
+        FailedUnit(f"dbt/x/m{number}", (f"x/m{number}",), f"{str(number).translate(letters)} is wrong", permanent=True)
+        for number in range(OPENED_A_TICK + 1)
+    ]
+    story = Story()
+    signal = Signal("run:o", story.now, tuple(units), run_id="o", root_run_id="o", job="job:ingest", ended=True)
+    story.hear(signal)
+    assert len(story.told) == OPENED_A_TICK
+    [last] = [alert for alert in story.state.alerts.values() if not alert.told]
+    story.now += 5
+    story.hear(Signal("run:p", story.now, (), dict.fromkeys(last.missing, story.now)))
+    assert story.lines[-2:] == [f"firing {last.name}:o", f"resolved {last.name}:o"]
