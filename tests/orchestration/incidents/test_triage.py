@@ -403,7 +403,7 @@ def test_one_that_leaves_a_cause_does_not_open_it_anew_for_customers() -> None:
     assert story.lines[-1] == "firing cause/bigquery-unreachable:o:customer"
     story.run("q", BAD_X, replace(customers, error="Unrecognized name: foo", permanent=True))
     assert story.lines[3:] == [
-        "firing cause/bigquery-unreachable:o:customer", "firing dbt/x:q", "firing dbt/insights/time:q",
+        "firing cause/bigquery-unreachable:o:customer", "firing dbt/insights/time:q", "firing dbt/x:q",
     ]  # fmt: skip
 
 
