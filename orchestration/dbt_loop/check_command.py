@@ -91,11 +91,10 @@ def _consumers(state: Path) -> Iterable[Consumer]:
 
 def _dry_run(values: DbtSettings) -> DryRun:
     """What judges statements by dry runs. Made first: without credentials the command ends at once."""
-    from google.cloud import bigquery
-
     from orchestration.dbt_loop.check_dry_run import judge
+    from orchestration.vendors.bigquery_project import bigquery_client
 
-    client = bigquery.Client(project=values.modelled_project, location=values.bigquery_location)
+    client = bigquery_client(values.modelled_project, values.bigquery_location)
 
     def judge_all(statements: Sequence[Statement]) -> Verdict:
         with Progress(console=Console(stderr=True), transient=True) as progress:

@@ -86,10 +86,11 @@ class PlatformMarts(BigQueryProject):
     def assets(self, since: datetime, until: datetime, most: int) -> list[AssetReliability]:
         """The assets that failed most often on the days of a period, those whose retries succeeded first."""
         rows = self._rows(
-            "select asset_key, sum(attempts) as attempts, sum(failures) as failures, sum(transients) as transients"
-            f" from `{self._dataset}.asset_reliability`"
+            "select asset_key, sum(days.attempts) as attempts, sum(days.failures) as failures, sum(days.transients) as transients"
+            f" from `{self._dataset}.asset_reliability` as days"
             " where occurred_on >= date(@since) and occurred_on <= date(@until)"
-            " group by asset_key having sum(failures) > 0"
+            # `sum(failures)` would be the sum of the sum above it.
+            " group by asset_key having sum(days.failures) > 0"
             f" order by transients desc, failures desc, asset_key limit {most}",
             {"since": since, "until": until},
         )

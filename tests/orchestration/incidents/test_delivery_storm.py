@@ -9,8 +9,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from orchestration.incidents import store
 from orchestration.incidents.sensor import incident_alerts
-from orchestration.incidents.state import State, loads
+from orchestration.incidents.state import State
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
@@ -69,7 +70,7 @@ class Storm:
 
     @property
     def state(self) -> State:
-        return loads(self.cursor)
+        return store.load(self.instance, self.cursor).state
 
     def deliver(self, seconds: float, every: float) -> float:
         """Tick until nothing waits; returns how long that took."""
