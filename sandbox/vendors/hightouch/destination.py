@@ -7,10 +7,20 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import httpx
+import stamina
 
 from sandbox.config import SandboxConfig
 from sandbox.vendors import salesforce, slack
 from sandbox.vendors.hightouch.catalogue import Sync
+
+LIMITED_TRIES = 5
+
+
+def _wait_for_slack(error: Exception) -> bool | float:
+    """Wait as long as Slack asks: it takes about one message a second for a channel (https://docs.slack.dev/apis/web-api/rate-limits)."""
+    if not isinstance(error, httpx.HTTPStatusError) or error.response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+        return False
+    return float(error.response.headers["Retry-After"])
 
 
 class _Destination(ABC):
@@ -54,9 +64,12 @@ class Slack(_Destination):
 
     def write(self, records: list[dict[str, Any]]) -> list[str | None]:
         [record] = records
-        body = {"channel": self._sync.channel, "text": record["text"]}
-        answer = self._http.post("/api/chat.postMessage", json=body).raise_for_status().json()
+        answer = self._post({"channel": self._sync.channel, "text": record["text"]}).json()
         return [None if answer["ok"] else answer["error"]]
+
+    @stamina.retry(on=_wait_for_slack, attempts=LIMITED_TRIES, timeout=None)
+    def _post(self, body: dict[str, Any]) -> httpx.Response:
+        return self._http.post("/api/chat.postMessage", json=body).raise_for_status()
 
 
 def of(config: SandboxConfig, sync: Sync) -> Salesforce | Slack:
