@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,8 +13,9 @@ from google.cloud import bigquery
 from sandbox.config import PROJECT
 from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.hightouch import catalogue
+from sandbox.vendors.hightouch import catalogue, destination
 from sandbox.vendors.hightouch.catalogue import Model, Sync
+from tests.on_call import running
 from tests.stand_ins import Mart, Vendors, at, wait_for
 
 SLUG = "salesforce_account_health"
@@ -336,3 +338,10 @@ def test_more_requests_than_the_limit_are_refused_without_a_word_of_when_to_come
 def test_the_limit_is_hightouchs_own(vendors):
     [limit] = [one for one in rate_limits.shown(VendorContext.of(vendors.config).store) if one["vendor"] == "hightouch"]
     assert (limit["requests"], limit["seconds"]) == (200, 10)
+
+
+def test_messages_to_slack_wait_for_its_limit(tmp_path: Path) -> None:
+    sync = catalogue.COMPANY[1][1]
+    with running(tmp_path, "slack") as slack, destination.of(slack.config, sync) as channel:
+        assert [channel.write([{"text": f"week {week}"}]) for week in range(3)] == [[None]] * 3
+        assert [message["text"] for message in slack.inspect("slack", "messages")] == ["week 0", "week 1", "week 2"]
