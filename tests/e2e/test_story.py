@@ -25,8 +25,8 @@ pytestmark = pytest.mark.timeout(1200)
 SOURCES = {
     "product_public": (12, "Fivetran"),
     "salesforce": (4, "Fivetran"),
-    "stripe": (3, "Fivetran"),
-    "zendesk": (4, "Fivetran"),
+    "stripe": (5, "Fivetran"),
+    "zendesk": (5, "Fivetran"),
     "website": (6, "Segment"),
     "web_app": (6, "Segment"),
     "mobile": (6, "Segment"),
@@ -38,13 +38,13 @@ SOURCES = {
 def test_the_demo_materializes_the_whole_graph_and_says_what_moved(platform: Platform) -> None:
     assets = platform.assets()
     materializable = [asset for asset in assets.values() if asset.materializable]
-    assert len(materializable) == 123
+    assert len(materializable) == 131
     assert [asset.key for asset in materializable if asset.made_at is None] == []
     assert [asset.key for asset in assets.values() if asset.observable and asset.made_at is None] == []
     assert sorted(key for key in assets if key.startswith("explo/")) == ["explo/customers", *EXPLO]
     for line in (
-        r"ingestion +28 +[1-9][\d,]+ +\d",
-        r"transformation +88 +[1-9][\d,]+ +\d",
+        r"ingestion +31 +[1-9][\d,]+ +\d",
+        r"transformation +93 +[1-9][\d,]+ +\d",
         r"activation +2 +[1-9]\d* +\d",
         r"analytics +3 +[1-9]\d* +\d",
         *(rf"{source} +{tables} +[1-9][\d,]* +{who}" for source, (tables, who) in SOURCES.items()),
