@@ -236,7 +236,7 @@ class DbtModels(SavedState, DbtProjectComponent):
             steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
             raise error from None
         # Of this invocation, and not the saved one, which a refresh may have replaced meanwhile.
-        failed = failed_units(invocation.get_artifact(MANIFEST), results)
+        failed = failed_units(invocation.get_artifact(MANIFEST), results, streamed.log.batch_errors)
         if not failed:
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
         for unit in failed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ LOG_FILE = "dbt.log"
 LOG_SECONDS = 2.0
 """How long a node's end may take from dbt's console to its log file; dbt writes both one after the other."""
 SKIPPED = "skipped"
+BATCH_FAILED = "Exception on worker thread. "
+"""How dbt begins the error of a microbatch model's batch: dbt/task/run.py of dbt-core 1.11."""
 BILLED, SLOT_MS, ROWS_MOVED, ROW_COUNT = "bytes_billed", "slot_ms", "rows_moved", "dagster/row_count"
 PROJECT_WARNING = "JinjaLogWarning"
 """dbt's event for what a macro of the project warns of; it names no node, so that its message has to."""
@@ -50,7 +53,6 @@ class Streamed:
 
     def __iter__(self) -> Iterator[Any]:
         nodes = self.invocation.manifest["nodes"]
-        log = NodeLog(self.invocation.target_path / LOG_FILE)
         for message in self.invocation.stream_raw_events():
             if not message.is_result_event:
                 if message.raw_event["info"]["name"] == PROJECT_WARNING:
@@ -60,7 +62,7 @@ class Streamed:
             node = nodes.get(info["unique_id"])
             bad = info["node_status"] in BAD
             model = node if node is not None and node["resource_type"] != "test" else None
-            result: Mapping[str, Any] = log.result(info["unique_id"]) if model or bad else {}
+            result: Mapping[str, Any] = self.log.result(info["unique_id"]) if model or bad else {}
             unit = (
                 self._failed({"status": info["node_status"], "unique_id": info["unique_id"], **result}) if bad else None
             )
@@ -70,8 +72,14 @@ class Streamed:
             for event in self._events(message):
                 yield event.with_metadata({**event.metadata, **self._statement(model, result)})
 
+    @cached_property
+    def log(self) -> NodeLog:
+        return NodeLog(self.invocation.target_path / LOG_FILE)
+
     def _failed(self, result: Mapping[str, Any]) -> FailedUnit | None:
-        unit = failed_node(self.invocation.manifest, result, self._selected)
+        unit = failed_node(
+            self.invocation.manifest, result, self._selected, self.log.batch_errors.get(result["unique_id"], ())
+        )
         if unit is not None:
             # Logged, not yielded: it is told at once, and no metadata is looked up for it.
             self.context.log_event(remark(unit))
@@ -150,6 +158,8 @@ class NodeLog:
     def __init__(self, path: Path) -> None:
         self._path, self._read = path, 0
         self._results: dict[str, Mapping[str, Any]] = {}
+        self.batch_errors: defaultdict[str, list[str]] = defaultdict(list)
+        """Id of a microbatch model to the errors of its batches so far: a run result says only how many failed."""
 
     def result(self, unique_id: str) -> Mapping[str, Any]:
         """What dbt says of a node that has just ended: `status`, `message`, `adapter_response`; nothing if it says nothing in time."""
@@ -169,11 +179,14 @@ class NodeLog:
         whole = found[: found.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
-            if b'"NodeFinished"' not in line:
+            if b'"NodeFinished"' not in line and b'"GenericExceptionOnRun"' not in line:
                 continue
             event = json.loads(line)
             if event["info"]["name"] == "NodeFinished":
                 self._results[event["data"]["node_info"]["unique_id"]] = event["data"]["run_result"]
+            elif event["info"]["name"] == "GenericExceptionOnRun":
+                error = str(event["data"]["exc"]).removeprefix(BATCH_FAILED)
+                self.batch_errors[event["data"]["unique_id"]].append(error)
         return bool(whole)
 
 

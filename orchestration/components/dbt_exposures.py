@@ -12,7 +12,7 @@ import dagster as dg
 
 from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.lineage import keys
-from orchestration.lineage.consumers import Exposure
+from orchestration.lineage.consumers import Exposure, unite
 from orchestration.lineage.graph import Audience
 
 AUDIENCES = get_args(Audience)
@@ -49,8 +49,7 @@ def _declared(path: Path, _changed: int) -> Mapping[dg.AssetKey, Exposure]:
 def read(path: Path) -> Mapping[dg.AssetKey, Exposure]:
     """The exposures of a manifest's file. Raises ExposureError."""
     manifest = json.loads(path.read_text("utf-8"))
-    found = (exposure(manifest, node) for node in manifest["exposures"].values())
-    return {one.key: one for one in found}
+    return unite(exposure(manifest, node) for node in manifest["exposures"].values())
 
 
 def exposure(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Exposure:

@@ -4,86 +4,150 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestration.lineage import keys
 from orchestration.lineage.failures import FailedUnit
 
+TESTS = {"test", "unit_test"}
+BATCHES_NAMED = 5
+
+BatchErrors = Mapping[str, Sequence[str]]
+"""Id of a microbatch model to the errors of its batches."""
+
 BAD = {"error", "fail", "runtime error", "partial success"}
-PERMANENT = re.compile(
-    "compilation error|parsing error|contract|parser error|binder error|catalog error|syntax error|unrecognized name|no matching signature|"
-    "not found|does not exist|does not have a column|duplicate column|access denied|permission denied|does not have .*permission|invalid project",
+HEADER = re.compile(r"^\s*(?P<kind>[A-Z]\w+ Error)(?: in (?:[\w ]+?) \S+ \([^)\n]*\))?[ \t]*$", re.MULTILINE)
+"""dbt's first line of an error, as in `Database Error in model contracts (models/contracts.sql)`: dbt_common.exceptions.base."""
+COMPILED_AT = re.compile(r"^\s*compiled code at .*$", re.MULTILINE)
+NAMES = re.compile(r"`[^`]*`|'[^'\n]*'|\"[^\"\n]*\"|\b[\w-]+(?:[.:][\w$-]+)+|\b\w*_\w*\b")
+"""Names of models, files, tables and columns, which may contain any word: quoted, dotted or with an underscore."""
+TEMPORARY_TABLE = "__dbt_tmp"
+"""A table that dbt makes for the time of one statement. Where it is lost, the next try makes another."""
+CANNOT_COMPILE = {"Compilation Error", "Parsing Error", "Dbt Project Error", "Contract Error"}
+RETRYABLE = re.compile(
+    r"not found: job|backend ?error|internal ?error|rate ?limit|too many|\b5\d\d\b|retrying|try(?:ing)? again|timed? ?out|"
+    r"connection|concurrent update|could not serialize|resources exceeded",
     re.IGNORECASE,
 )
-"""Words of errors that the same SQL gets again: it cannot be compiled, or may not do what it does. Others are tried again."""
+"""Words of errors that a later try may not get. They count before those of `PERMANENT`.
+
+BigQuery's reasons backendError, internalError, rateLimitExceeded and jobRateLimitExceeded are to be tried again:
+https://cloud.google.com/bigquery/docs/error-messages.
+"""
+PERMANENT = re.compile(
+    r"^\s*(?:this model has an enforced contract that failed|syntax error:|unrecognized name:?|no matching signature for|function not found:?|"
+    r"type not found:?|access denied:|permission denied|not found: (?:table|dataset|project|model|routine|view)|duplicate column names?|"
+    r"column .{0,80}(?:not present in|not found)|name .{0,80} not found inside|query column \d+ has type|select list expression|"
+    r"invalid project|cannot access field|aggregate function|user does not have|.{0,160}does not have .{0,40}permission)",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""How errors begin that the same SQL gets again: GoogleSQL cannot compile it, or it may not do what it does. Others are tried again."""
 
 
-def failed_units(manifest: Mapping[str, Any], results: list[dict[str, Any]]) -> list[FailedUnit]:
-    """What failed in an invocation, by model: its own error, or those of the tests on it.
+def failed_units(
+    manifest: Mapping[str, Any], results: list[dict[str, Any]], batch_errors: BatchErrors | None = None
+) -> list[FailedUnit]:
+    """Return what failed in an invocation, by model: its own error, or those of the tests on it.
 
-    `results` are dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json). A failed test
-    counts against the model that it is attached to, or that its `meta.dagster.ref` names, else the first that it reads; one on a source against the models that read the source,
-    which dbt does not build while it fails; and what is neither, such as a hook, against all that was skipped.
+    A failed test counts against the model that it is attached to, or that its `meta.dagster.ref` names, else the first that it reads.
+    A test on a source counts against the models that read the source, which dbt does not build while the test fails. A test on an
+    ephemeral model, and a function, count against the nearest assets below. What is no node of the graph, such as a hook, counts
+    against what was skipped and is below no other failure.
+
+    Args:
+        manifest: The invocation's own manifest.
+        results: dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json).
+        batch_errors: The errors of a microbatch model's batches, by the model's id; run results do not have them.
     """
-    kinds = ("nodes", "sources", "unit_tests", "exposures")
-    nodes: dict[str, Any] = {id_: node for kind in kinds for id_, node in manifest.get(kind, {}).items()}
+    nodes = _nodes(manifest)
     errors: defaultdict[str, list[str]] = defaultdict(list)
-    passing: set[str] = set()
+    retryable: set[str] = set()
     for result in results:
         if result["status"] in BAD:
             node = nodes.get(result["unique_id"])
             about = _about(node, nodes) if node else result["unique_id"]
-            errors[about].append(_text(node, result))
-            if not permanent(result):
-                passing.add(about)
+            said = (batch_errors or {}).get(result["unique_id"], ())
+            errors[about].append(_text(node, result, said))
+            if not permanent(result, said):
+                retryable.add(about)
     skipped = {result["unique_id"] for result in results if result["status"] == "skipped"}
 
     def assets(ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(_key(nodes[id_]) for id_ in ids if id_ in nodes and _is_asset(nodes[id_])))
 
+    explained = {below for about in errors if about in nodes for below in _downstream(manifest, about)}
     failed: list[FailedUnit] = []
     for about, messages in errors.items():
-        node, error = nodes.get(about), " ".join(messages)
-        if node and _is_asset(node):
-            held_up = assets(_downstream(manifest, about) & skipped)
-            failed.append(FailedUnit(f"dbt/{_key(node)}", (_key(node),), error, None, held_up, about not in passing))
-        elif node and node["resource_type"] == "source":
-            failed.append(
-                FailedUnit(
-                    f"dbt/{_key(node)}",
-                    assets(manifest["child_map"].get(about, [])),
-                    error,
-                    permanent=about not in passing,
-                )
-            )
-        else:
-            failed.append(FailedUnit(f"dbt/{about}", assets(skipped), error, permanent=about not in passing))
+        node, error, final = nodes.get(about), " ".join(messages), about not in retryable
+        if node is None:
+            failed.append(FailedUnit(f"dbt/{about}", assets(skipped - explained), error, permanent=final))
+            continue
+        own = _own_assets(manifest, nodes, about)
+        held_up = assets((_downstream(manifest, about) & skipped) - own)
+        failed.append(FailedUnit(_unit(node), assets(own), error, None, held_up, final))
     return failed
 
 
-def failed_node(manifest: Mapping[str, Any], result: Mapping[str, Any], selected: Collection[str]) -> FailedUnit | None:
-    """What one node's end in failure means, before the invocation has ended; None where that is only known at its end.
+def failed_node(
+    manifest: Mapping[str, Any],
+    result: Mapping[str, Any],
+    selected: Collection[str],
+    batch_errors: Sequence[str] = (),
+) -> FailedUnit | None:
+    """Return what one node's failure means before the invocation has ended; None where only its end tells.
 
-    `result` is a run result, or the like from dbt's log. `selected` are the assets of this run: of what is downstream, they are not built.
+    Args:
+        manifest: The invocation's own manifest.
+        result: A run result, or the like from dbt's log.
+        selected: The assets of this run. Those of them that are downstream are not built.
+        batch_errors: The errors of a microbatch model's batches.
     """
-    nodes = manifest["nodes"]
+    nodes = _nodes(manifest)
     node = nodes.get(result["unique_id"])
     about = nodes.get(_about(node, nodes)) if node else None
-    if about is None or not _is_asset(about):
+    if about is None or about["resource_type"] == "source":
         return None
-    below = {id_ for id_ in _downstream(manifest, about["unique_id"]) if id_ in nodes and _is_asset(nodes[id_])}
+    own = _own_assets(manifest, nodes, about["unique_id"])
+    below = {id_ for id_ in _downstream(manifest, about["unique_id"]) - own if id_ in nodes and _is_asset(nodes[id_])}
     held_up = tuple(sorted(key for id_ in below if (key := _key(nodes[id_])) in selected))
-    return FailedUnit(f"dbt/{_key(about)}", (_key(about),), _text(node, result), None, held_up, permanent(result))
+    keys_of_own = tuple(sorted(_key(nodes[id_]) for id_ in own))
+    if not keys_of_own:
+        return None
+    return FailedUnit(
+        _unit(about), keys_of_own, _text(node, result, batch_errors), None, held_up, permanent(result, batch_errors)
+    )
 
 
-def permanent(result: Mapping[str, Any]) -> bool:
-    """Whether the same invocation fails in the same way. A test's finding is not: its rows may be others by then."""
-    return result["status"] != "fail" and PERMANENT.search(str(result.get("message"))) is not None
+def permanent(result: Mapping[str, Any], batch_errors: Sequence[str] = ()) -> bool:
+    """Tell whether the same invocation fails in the same way. A test's finding does not count: its rows may be others by then.
+
+    Of a microbatch model every failed batch has to be permanent.
+    """
+    if result["status"] == "fail":
+        return False
+    return all(_is_permanent(text) for text in batch_errors or [str(result.get("message"))])
+
+
+def _is_permanent(message: str) -> bool:
+    header = HEADER.search(message)
+    if header and header["kind"] in CANNOT_COMPILE:
+        return True
+    text = COMPILED_AT.sub("", HEADER.sub("", message))
+    if TEMPORARY_TABLE in text:
+        return False
+    # Names are taken out: a table may be called `not_found`, a model `contracts`.
+    words = NAMES.sub("…", text)
+    return RETRYABLE.search(words) is None and PERMANENT.search(words) is not None
+
+
+def _nodes(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    kinds = ("nodes", "sources", "unit_tests", "exposures", "functions")
+    return {id_: node for kind in kinds for id_, node in manifest.get(kind, {}).items()}
 
 
 def _about(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> str:
-    if _is_asset(node):
+    if node["resource_type"] not in TESTS:
         return node["unique_id"]
     named = node.get("config", {}).get("meta", {}).get("dagster", {}).get("ref")
     if named:
@@ -97,8 +161,32 @@ def _about(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> str:
     return found or next(iter(node.get("depends_on", {}).get("nodes", [])), node["unique_id"])
 
 
+def _own_assets(manifest: Mapping[str, Any], nodes: Mapping[str, Any], about: str) -> set[str]:
+    """Return the ids of the assets that a failure is about: the node itself, else the nearest assets below it."""
+    if about in nodes and _is_asset(nodes[about]):
+        return {about}
+    found, waiting, seen = set[str](), [about], {about}
+    while waiting:
+        for child in manifest["child_map"].get(waiting.pop(), []):
+            if child in seen or child not in nodes:
+                continue
+            seen.add(child)
+            if _is_asset(nodes[child]):
+                found.add(child)
+            else:
+                waiting.append(child)
+    return found
+
+
 def _is_asset(node: Mapping[str, Any]) -> bool:
+    if node.get("config", {}).get("materialized") == "ephemeral":
+        return False
     return node["resource_type"] in {"model", "seed", "snapshot"}
+
+
+def _unit(node: Mapping[str, Any]) -> str:
+    # A function has no key in the warehouse's graph; neither has a test on nothing.
+    return f"dbt/{node['unique_id'] if node['resource_type'] in {'function', *TESTS} else _key(node)}"
 
 
 def _test(node: Mapping[str, Any]) -> str:
@@ -106,9 +194,16 @@ def _test(node: Mapping[str, Any]) -> str:
     return f"{kind} {node['name']}"
 
 
-def _text(node: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
+def _text(node: Mapping[str, Any] | None, result: Mapping[str, Any], batch_errors: Sequence[str]) -> str:
     text = " ".join(str(result.get("message") or "dbt gives no message").split())
-    return f"{_test(node)} {result['status']}: {text}" if node and not _is_asset(node) else text
+    batches: Mapping[str, Sequence[Sequence[Any]]] = result.get("batch_results") or {}
+    if failed := batches.get("failed", ()):
+        text = f"{text}. Failed batches: {', '.join(str(start) for start, _end in failed[:BATCHES_NAMED])}"
+        if len(failed) > BATCHES_NAMED:
+            text += f" and {len(failed) - BATCHES_NAMED} more"
+    for error in dict.fromkeys(" ".join(error.split()) for error in batch_errors):
+        text += f". {error}"
+    return f"{_test(node)} {result['status']}: {text}" if node and node["resource_type"] in TESTS else text
 
 
 def _key(node: Mapping[str, Any]) -> str:

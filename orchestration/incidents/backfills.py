@@ -26,22 +26,29 @@ Targets = Mapping[str, tuple[str, ...]]
 """Assets with their partitions; without any where they have none."""
 
 
-def failed(instance: dg.DagsterInstance, since: float, now: float, handled: Mapping[str, float]) -> Iterator[Signal]:
-    """Signals of the backfills that broke after `since`. Times are in seconds since the epoch."""
+def broken(
+    instance: dg.DagsterInstance, since: float, now: float, handled: Mapping[str, float]
+) -> Iterator[PartitionBackfill]:
+    """Yield the backfills that broke after `since` and were not judged. Times are in seconds since the epoch."""
     oldest = datetime.fromtimestamp(now - DAYS * 86400, UTC)
     filters = BulkActionsFilter(statuses=BROKEN, created_after=oldest)
     for backfill in instance.get_backfills(filters=filters, limit=BACKFILLS_A_TICK):
-        id_, ended_at = f"backfill:{backfill.backfill_id}", backfill.backfill_end_timestamp
+        ended_at = backfill.backfill_end_timestamp
         # It breaks at a time that Dagster does not note, and ends when its last run has.
-        if id_ in handled or (ended_at is not None and ended_at < since):
-            continue
-        targets, asked_at = _targets(backfill), backfill.backfill_timestamp
-        # What was made since it was asked for, by whomever, is well.
-        missing = made.left(instance, runs.awaited(targets, targets), asked_at, now)
-        if missing or not targets:
-            unit = _unit(backfill, targets, missing)
-            job = f"job:{backfill.job_name}" if backfill.job_name else None
-            yield Signal(id=id_, at=ended_at or now, failed=(unit,), kind="run", job=job)
+        if f"backfill:{backfill.backfill_id}" not in handled and (ended_at is None or ended_at >= since):
+            yield backfill
+
+
+def signals_of(instance: dg.DagsterInstance, backfill: PartitionBackfill, now: float) -> Iterator[Signal]:
+    """Yield the signal of a broken backfill, if something of it is still missing."""
+    targets, asked_at = _targets(backfill), backfill.backfill_timestamp
+    # What was made since it was asked for, by anything, has recovered.
+    missing = made.left(instance, runs.awaited(targets, targets), asked_at, now)
+    if missing or not targets:
+        unit = _unit(backfill, targets, missing)
+        job = f"job:{backfill.job_name}" if backfill.job_name else None
+        at = backfill.backfill_end_timestamp or now
+        yield Signal(id=f"backfill:{backfill.backfill_id}", at=at, failed=(unit,), kind="run", job=job)
 
 
 def words(error: SerializableErrorInfo | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import batched
 
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
@@ -12,45 +13,84 @@ from orchestration.lineage import runs
 from orchestration.lineage.failures import FailedUnit
 
 MADE_A_QUERY = 1_000
+KEYS_A_QUERY = 500
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The latest successes of what is awaited, read for all of it at once: mostly there are none since the failure."""
+
+    made: Mapping[str, dg.EventLogEntry]
+    """Asset to its latest materialization."""
+    passed: Mapping[str, float]
+    """Token of a check to when it passed, in seconds since the epoch, if its latest evaluation did."""
+
+    @classmethod
+    def read(cls, instance: dg.DagsterInstance, tokens: Iterable[str]) -> Newest:
+        """Read the latest success of each token, with one query for several hundred of them."""
+        tokens = set(tokens)
+        checks = {runs.check_of_token(token): token for token in tokens if token.startswith(runs.CHECKS)}
+        assets = sorted({_asset(token) for token in tokens if ":" not in _asset(token)})
+        made, passed = dict[str, dg.EventLogEntry](), dict[str, float]()
+        for keys in batched((dg.AssetKey.from_user_string(asset) for asset in assets), KEYS_A_QUERY, strict=False):
+            for key, entry in instance.event_log_storage.get_latest_materialization_events(keys).items():
+                if entry is not None:
+                    made[key.to_user_string()] = entry
+        for some in batched(checks, KEYS_A_QUERY, strict=False):
+            found = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(some))
+            for key, record in found.items():
+                if record.status == AssetCheckExecutionRecordStatus.SUCCEEDED and record.event is not None:
+                    passed[checks[key]] = record.event.timestamp
+        return cls(made, passed)
 
 
 def left(
-    instance: dg.DagsterInstance, tokens: Iterable[str], since: float, until: float, run_id: str | None = None
+    instance: dg.DagsterInstance,
+    tokens: Iterable[str],
+    since: float,
+    until: float,
+    run_id: str | None = None,
+    newest: Newest | None = None,
 ) -> tuple[str, ...]:
-    """Of what has to be well, what no other run has made between two times, which are in seconds since the epoch.
+    """Return the tokens that no other run has made or passed between two times, which are in seconds since the epoch.
 
-    What is only looked at is left: it is looked at again soon.
+    What is only observed is returned: it is observed again soon. `newest` holds the latest successes of these tokens, where the
+    caller has read them for many failures at once.
     """
     tokens = tuple(tokens)
+    newest = newest or Newest.read(instance, tokens)
+    recovered = {token for token in tokens if since < newest.passed.get(token, 0.0) <= until}
     assets = dict[str, set[str]]()
     for token in tokens:
         asset, _, partition = token.partition("@")
-        if ":" not in asset:
+        if ":" not in asset and asset in newest.made and newest.made[asset].timestamp > since:
             assets.setdefault(asset, set()).update({partition} - {""})
-    made = _passed(instance, [token for token in tokens if token.startswith(runs.CHECKS)], since, until)
-    keys = {asset: dg.AssetKey.from_user_string(asset) for asset in assets}
-    # One query for all of them: mostly none was made.
-    newest = dict[dg.AssetKey, dg.EventLogEntry | None]()
-    if keys:
-        newest |= instance.event_log_storage.get_latest_materialization_events(list(keys.values()))
     for asset, partitions in assets.items():
-        entry = newest.get(keys[asset])
-        if entry is not None and entry.timestamp > since:
-            made |= _made(instance, asset, partitions, since, until, run_id)
-    return tuple(token for token in tokens if token not in made)
+        entry = newest.made[asset]
+        if not partitions and entry.timestamp <= until and entry.run_id != run_id:
+            recovered.add(asset)
+        else:
+            recovered |= _made(instance, asset, partitions, since, until, run_id)
+    return tuple(token for token in tokens if token not in recovered)
 
 
 def still_failed(instance: dg.DagsterInstance, outcome: runs.Outcome) -> runs.Outcome:
-    """A run's outcome without what was well again before the run had ended, by another one."""
+    """Return a run's outcome without what another run had made before this run ended."""
     until, failed = outcome.ended_at.timestamp(), list[FailedUnit]()
+    awaited = {unit.unit: unit.awaits or unit.asset_keys for unit in outcome.failed}
+    newest = Newest.read(instance, (token for tokens in awaited.values() for token in tokens))
     for unit in outcome.failed:
-        tokens, at = unit.awaits or unit.asset_keys, outcome.failed_at.get(unit.unit, until)
-        missing = left(instance, tokens, at, until, outcome.run_id) if at < until else tokens
+        tokens, at = awaited[unit.unit], outcome.failed_at.get(unit.unit, until)
+        missing = left(instance, tokens, at, until, outcome.run_id, newest) if at < until else tokens
         if missing == tokens:
             failed.append(unit)
         elif missing:
             failed.append(replace(unit, awaits=missing))
     return replace(outcome, failed=tuple(failed))
+
+
+def _asset(token: str) -> str:
+    return token.partition("@")[0]
 
 
 def _made(
@@ -64,15 +104,3 @@ def _made(
     others = [record for record in records if record.run_id != run_id]
     made = {runs.partition_token(asset, record.partition_key) for record in others if record.partition_key}
     return made | {asset} if others else made
-
-
-def _passed(instance: dg.DagsterInstance, tokens: Iterable[str], since: float, until: float) -> set[str]:
-    checks = {runs.check_of_token(token): token for token in tokens}
-    newest = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(checks))
-    return {
-        checks[key]
-        for key, record in newest.items()
-        if record.status == AssetCheckExecutionRecordStatus.SUCCEEDED
-        and record.event is not None
-        and since < record.event.timestamp <= until
-    }

@@ -13,7 +13,7 @@ from functools import cache
 import dagster as dg
 from dagster import _check as check
 
-from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state
+from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state, store
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.triage import triage
@@ -37,10 +37,10 @@ DELIVERY_SECONDS = 10.0
     description="Declares every way in which data fails to arrive as an incident, once, and resolves it when it is well again.",
 )
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    before = state.loads(context.cursor)
+    stored = store.load(context.instance, context.cursor)
     location = check.not_none(context.repository_def)
     graph = cache(lambda: graph_of(location.asset_graph))
-    judged = judge(context.instance, before, graph)
+    judged = judge(context.instance, stored.state, graph, stored.problems)
     values = settings()
     source = AlertSource(
         str(values.incident_io_api_url),
@@ -62,7 +62,9 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         context.log.error(problem)
     if done.delay:
         context.log.info(f"{len(done.waiting)} alert events wait. {done.delay}")
-    cursor = state.dumps(replace(judged, waiting=done.waiting, pace=done.pace))
+    cursor, lost = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))
+    for problem in (*stored.problems, *lost):
+        context.log.error(f"part of the stored state cannot be read, and was set aside: {problem}")
     return dg.SensorResult(skip_reason=_summary(judged, done), cursor=cursor)
 
 
@@ -80,14 +82,20 @@ def _summary(judged: state.State, done: outbox.Delivered) -> str:
     return ", ".join(parts)
 
 
-def judge(instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph]) -> state.State:
+def judge(
+    instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph], unreadable: Sequence[str] = ()
+) -> state.State:
     """The state after everything that has happened since, with what has to be told among what waits for delivery.
+
+    `unreadable` names the parts of the stored state that could not be read, each of which becomes an alert.
 
     The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now = time.time()
     before = clocks.believed(before, now)
     heard = signals.listen(instance, before, now, settings().alert_queue_minutes)
+    lost = [signals.of_unreadable_state(problem, now) for problem in unreadable]
+    heard = replace(heard, signals=[*heard.signals, *lost])
     wrong = heard.state.alerts or heard.state.pending or any(signal.failed for signal in heard.signals)
     known, muted = (graph(), mutes.active(instance, now)) if wrong else (Graph(), ())
 

@@ -8,18 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from itertools import batched
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.instance import RUNLESS_RUN_ID
-from dagster._core.scheduler.instigation import InstigatorStatus, InstigatorType, TickStatus
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    InstigatorTick,
+    InstigatorType,
+    TickStatus,
+)
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from orchestration.incidents import backfills, made
 from orchestration.incidents.model import Signal
@@ -43,6 +52,13 @@ READ_SECONDS = 15.0
 """A tick has 60 s, and one run takes at most a few to read."""
 TICKS_LOOKED_AT = 5
 KEYS_A_QUERY = 200
+
+NOTICE_SECONDS = 24 * 3600.0
+"""How long an alert about an unreadable record stays open. Nothing that happens later makes the record readable."""
+UNREADABLE = "read:"
+"""Begins the token that such an alert waits for."""
+NO_STORAGE = (OperationalError, InterfaceError, PoolTimeout, OSError)
+"""Errors of Dagster's storage, which say nothing about the record that was being read. The tick fails, and is repeated."""
 
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 EVENTS = (
@@ -70,7 +86,7 @@ def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minute
     signals: list[Signal] = []
     runs_until, all_runs, of_runs = _runs(instance, position, before.handled, now)
     signals += of_runs
-    signals += backfills.failed(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)
+    signals += _backfills(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)
     event, of_events = _events(instance, position, now, run_of)
     signals += of_events
     ticks, of_ticks = _ticks(instance, position.ticks, now)
@@ -81,6 +97,7 @@ def listen(instance: dg.DagsterInstance, before: State, now: float, queue_minute
     awaited = _awaited(before, signals)
     signals += _by_hand(instance, awaited)
     signals += _passed(instance, awaited)
+    signals += _expired_notices(before, now)
     marks = (*((at, id_) for at, id_ in position.marks if at > now - 2 * OVERLAP_SECONDS), (now, event))
     # In a long backlog what was read lately is long past.
     reached = min(now, position.runs_until)
@@ -107,6 +124,69 @@ def _awaited(before: State, signals: Iterable[Signal]) -> set[str]:
     return found | {token for signal in signals for unit in signal.failed for token in signal.awaited(unit)}
 
 
+# Records that cannot be read
+
+
+def _isolated(read: Callable[[], Iterable[Signal]], id_: str, at: float, what: str, **of: Any) -> list[Signal]:
+    """Return the signals of one record. A record that cannot be read is a signal of its own, so that the others are read.
+
+    Args:
+        read: Reads the record.
+        id_: Identifies the record, so that it is reported once.
+        at: When the record was written, in seconds since the epoch.
+        what: Names the record in the alert's text.
+        of: What is known about the record's run, as fields of the signal, and `asset_keys`.
+    """
+    try:
+        return list(read())
+    except NO_STORAGE:
+        raise
+    except Exception as error:
+        # Any code in the instance writes records, and one of them must never stop the alerts.
+        return [_unreadable(id_, at, what, error, **of)]
+
+
+def of_unreadable_state(problem: str, now: float) -> Signal:
+    """Return the signal of a part of the alert sensor's own state that could not be read."""
+    return _unreadable(f"state:{problem}:{now}", now, "A part of the stored alerts", problem)
+
+
+def _unreadable(
+    id_: str, at: float, what: str, error: Exception | str, asset_keys: tuple[str, ...] = (), **of: Any
+) -> Signal:
+    why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    text = (
+        f"{what} cannot be read, so that failures in it may have no alert: {why}. Look at it in Dagster. "
+        f"This alert closes by itself after {NOTICE_SECONDS / 3600:.0f} hours."
+    )
+    name = hashlib.sha256(id_.encode()).hexdigest()[:10]
+    unit = FailedUnit(f"unreadable/{name}", asset_keys, text, awaits=(f"{UNREADABLE}{name}",))
+    return Signal(id=f"unreadable:{name}", at=at, failed=(unit,), kind="run", **of)
+
+
+def _expired_notices(before: State, now: float) -> list[Signal]:
+    expired = {
+        token: now
+        for alert in before.alerts.values()
+        for token, at in alert.missing.items()
+        if token.startswith(UNREADABLE) and now - at > NOTICE_SECONDS
+    }
+    return [Signal(id="", at=now, well=expired)] if expired else []
+
+
+def _backfills(
+    instance: dg.DagsterInstance, since: float, now: float, handled: Mapping[str, float]
+) -> Iterator[Signal]:
+    for backfill in backfills.broken(instance, since, now, handled):
+        id_ = backfill.backfill_id
+        yield from _isolated(
+            lambda found=backfill: backfills.signals_of(instance, found, now),
+            f"backfill:{id_}",
+            backfill.backfill_end_timestamp or now,
+            f"The broken backfill `{id_}`",
+        )
+
+
 # Runs
 
 
@@ -130,14 +210,26 @@ def _runs(
         if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
             return max(since, changed), False, found
         read += 1
-        outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
-        if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
-            # The next tick finds it again.
-            continue
-        found += _of_run(made.still_failed(instance, outcome), ended_at)
+        found += _isolated(
+            lambda ended=run, at=ended_at: _of_ended(instance, ended, at, now),
+            f"run:{run.run_id}",
+            ended_at,
+            f"The run `{run.run_id}` of the job `{run.job_name}`",
+            run_id=run.run_id,
+            root_run_id=run.root_run_id or run.run_id,
+            job=f"job:{run.job_name}",
+        )
     if len(records) == RECORDS_A_TICK:
         return max(since, _changed_at(records[-1])), False, found
     return max(since, now), True, found
+
+
+def _of_ended(instance: dg.DagsterInstance, run: dg.DagsterRun, ended_at: float, now: float) -> list[Signal]:
+    outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
+    if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
+        # The next tick finds it again.
+        return []
+    return _of_run(made.still_failed(instance, outcome), ended_at)
 
 
 def _changed(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRecord]:
@@ -224,8 +316,30 @@ def _events(
             unfinished.append(last)
     # Of a backlog no kind is read further than the others: the position is one for all.
     newest = min(unfinished, default=max([position.event, *entries]))
-    signals = (_of_event(id_, entry, run_of) for id_, entry in sorted(entries.items()) if id_ <= newest)
-    return newest, [signal for signal in signals if signal]
+    signals: list[Signal] = []
+    for id_, entry in sorted(entries.items()):
+        if id_ <= newest:
+            signals += _isolated(
+                lambda number=id_, one=entry: _of_event(number, one, run_of),
+                f"event:{id_}",
+                entry.timestamp,
+                _described(id_, entry),
+                asset_keys=_asset_keys(entry),
+                run_id=entry.run_id or None,
+            )
+    return newest, signals
+
+
+def _described(id_: int, entry: dg.EventLogEntry) -> str:
+    kind = entry.dagster_event.event_type_value if entry.dagster_event else "event"
+    assets = "".join(f" of `{key}`" for key in _asset_keys(entry))
+    run = f" in the run `{entry.run_id}`" if entry.run_id else ""
+    return f"The event {id_} ({kind}){assets}{run}"
+
+
+def _asset_keys(entry: dg.EventLogEntry) -> tuple[str, ...]:
+    key = entry.dagster_event.asset_key if entry.dagster_event else None
+    return (key.to_user_string(),) if key else ()
 
 
 def _of_kind(
@@ -243,15 +357,15 @@ def _of_kind(
     return found, max(found)
 
 
-def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.DagsterRun | None]) -> Signal | None:
+def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.DagsterRun | None]) -> list[Signal]:
     event = entry.dagster_event
     if event is None:
-        return None
+        return []
     if event.event_type == DagsterEventType.FRESHNESS_STATE_CHANGE:
-        return _of_freshness(id_, event)
-    if event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION:
-        return _of_evaluation(entry, event, run_of)
-    return _of_report(entry, event, run_of)
+        return [_of_freshness(id_, event)]
+    evaluation = event.event_type == DagsterEventType.ASSET_CHECK_EVALUATION
+    signal = _of_evaluation(entry, event, run_of) if evaluation else _of_report(entry, event, run_of)
+    return [signal] if signal else []
 
 
 def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal:
@@ -301,11 +415,7 @@ def _of_report(
     metadata = event.asset_observation_data.asset_observation.metadata
     if METADATA_KEY not in metadata:
         return None
-    try:
-        units = from_metadata({METADATA_KEY: metadata[METADATA_KEY].value}) or []
-    except ValueError:
-        # The end of the run tells it too.
-        return None
+    units = from_metadata({METADATA_KEY: metadata[METADATA_KEY].value}) or []
     run = run_of(entry.run_id) if entry.run_id else None
     if run is not None and runs.may_retry(run):
         units = [unit for unit in units if unit.permanent]
@@ -374,34 +484,46 @@ def _ticks(
         return after, found
     newest = instance.get_batch_ticks([state.selector_id for state in states], limit=TICKS_LOOKED_AT)
     for state in states:
-        name, sensor = state.instigator_name, state.instigator_type == InstigatorType.SENSOR
-        ticks = newest.get(state.selector_id, ())
-        if ticks and ticks[0].timestamp > now:
-            # Of a clock that was ahead: they hide those that have come since.
-            ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_LOOKED_AT)
-        for tick in reversed(ticks):
-            if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
-                continue
-            # A schedule that did not reach the code is evaluated again until it does, as the same tick, which keeps its time.
-            unreached = not sensor and tick is ticks[0] and tick.status == TickStatus.FAILURE and not tick.failure_count
-            if not unreached:
-                after[name] = tick.timestamp
-            if tick.status == TickStatus.FAILURE:
-                what = "sensor" if sensor else "schedule"
-                unit = FailedUnit(
-                    f"tick/{name}",
-                    (),
-                    f"The {what} `{name}` failed: {backfills.words(tick.error)}",
-                    awaits=(f"tick:{name}",),
-                )
-                id_ = f"tick:{name}:{tick.timestamp}"
-                # A sensor is ticked again soon; a schedule perhaps tomorrow.
-                retried = sensor or unreached
-                found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=retried))
-            else:
-                at = max(tick.timestamp, tick.end_timestamp or 0.0)
-                found.append(Signal(id="", at=at, well={f"tick:{name}": at}))
+        name = state.instigator_name
+
+        def read(one: InstigatorState = state) -> list[Signal]:
+            return _of_instigator(instance, one, newest.get(one.selector_id, ()), after, now)
+
+        found += _isolated(read, f"tick:{name}:{now // NOTICE_SECONDS}", now, f"The ticks of `{name}`")
     return after, found
+
+
+def _of_instigator(
+    instance: dg.DagsterInstance,
+    state: InstigatorState,
+    ticks: Sequence[InstigatorTick],
+    after: dict[str, float],
+    now: float,
+) -> list[Signal]:
+    """Return the signals of one sensor or schedule. `after` gets the time of its last tick that was judged."""
+    name, sensor, found = state.instigator_name, state.instigator_type == InstigatorType.SENSOR, list[Signal]()
+    if ticks and ticks[0].timestamp > now:
+        # Of a clock that was ahead: they hide those that have come since.
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_LOOKED_AT)
+    for tick in reversed(ticks):
+        if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
+            continue
+        # A schedule that did not reach the code is evaluated again until it does, as the same tick, which keeps its time.
+        unreached = not sensor and tick is ticks[0] and tick.status == TickStatus.FAILURE and not tick.failure_count
+        if not unreached:
+            after[name] = tick.timestamp
+        if tick.status == TickStatus.FAILURE:
+            what = "sensor" if sensor else "schedule"
+            text = f"The {what} `{name}` failed: {backfills.words(tick.error)}"
+            unit = FailedUnit(f"tick/{name}", (), text, awaits=(f"tick:{name}",))
+            # A sensor is ticked again soon; a schedule perhaps tomorrow.
+            retried = sensor or unreached
+            id_ = f"tick:{name}:{tick.timestamp}"
+            found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=retried))
+        else:
+            at = max(tick.timestamp, tick.end_timestamp or 0.0)
+            found.append(Signal(id="", at=at, well={f"tick:{name}": at}))
+    return found
 
 
 def _queue(instance: dg.DagsterInstance, now: float, minutes: float, handled: Mapping[str, float]) -> list[Signal]:

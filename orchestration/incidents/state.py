@@ -1,4 +1,4 @@
-"""What the sensor remembers from tick to tick: how far it has read, what is wrong, what waits for a retry, what waits for delivery."""
+"""The alert sensor's state: how far it has read, what is wrong, what waits for a retry, what waits for delivery."""
 
 from __future__ import annotations
 
@@ -119,19 +119,10 @@ class State:
 STATE = TypeAdapter(State)
 
 
-def dumps(state: State) -> str:
-    """The state as the sensor's cursor."""
-    return STATE.dump_json(state).decode()
-
-
-def loads(cursor: str | None) -> State:
-    """The state of a cursor; the first one for None. Raises ValueError for a cursor that is no state."""
-    if not cursor:
-        return State()
+def loads(cursor: str) -> State:
+    """Return the state that an earlier version of this code kept as the sensor's cursor. Raises ValueError for a text that is no state."""
     try:
         return STATE.validate_json(cursor)
     except ValidationError as error:
-        raise ValueError(
-            f"the cursor of incident_alerts cannot be read ({error.errors()[0]['msg']}, at {error.errors()[0]['loc']}): reset it in "
-            "the UI. It then looks back a day; alerts that are open in incident.io by then have to be resolved there by hand"
-        ) from error
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import dagster as dg
@@ -39,6 +39,32 @@ class Exposure:
     description: str | None = None
     url: str | None = None
     owner: str | None = None
+    also_declared: tuple[str, ...] = ()
+    """Other exposures of the same consumer, each as `name in file`."""
+
+
+def unite(exposures: Iterable[Exposure]) -> dict[dg.AssetKey, Exposure]:
+    """Return one exposure for each consumer, by its key.
+
+    Where several declare one consumer, its audience is `customer` if one says so, since a page too many is better than one that is
+    missing. It reads what any of them reads. The first gives the rest.
+    """
+    found: dict[dg.AssetKey, Exposure] = {}
+    for exposure in exposures:
+        first = found.get(exposure.key)
+        if first is None:
+            found[exposure.key] = exposure
+            continue
+        found[exposure.key] = replace(
+            first,
+            reads=tuple(dict.fromkeys((*first.reads, *exposure.reads))),
+            audience="customer" if "customer" in (first.audience, exposure.audience) else first.audience,
+            description=first.description or exposure.description,
+            url=first.url or exposure.url,
+            owner=first.owner or exposure.owner,
+            also_declared=(*first.also_declared, f"`{exposure.name}` in {exposure.file}"),
+        )
+    return found
 
 
 def reads(consumer: Consumer, exposure: Exposure | None) -> tuple[dg.AssetKey, ...]:
@@ -47,9 +73,10 @@ def reads(consumer: Consumer, exposure: Exposure | None) -> tuple[dg.AssetKey, .
     return tuple(sorted({*consumer.reads, *declared}, key=lambda key: key.to_user_string()))
 
 
-Kind = Literal["gone", "undeclared", "unjoined", "different"]
+Kind = Literal["gone", "repeated", "undeclared", "unjoined", "different"]
 KINDS: dict[Kind, str] = {
     "gone": "Exposures whose dashboard is gone",
+    "repeated": "Declared by more than one exposure",
     "unjoined": "Not joined to the graph",
     "different": "Exposures that declare something else than is read",
     "undeclared": "Read by people, and no exposure declares it",
@@ -80,8 +107,9 @@ def reconcile(
     `vendors` are those whose consumers have been read, by the first part of their keys; `known` are the assets that exist.
     """
     found = {consumer.key: consumer for consumer in consumers}
-    declared = {exposure.key: exposure for exposure in exposures}
+    declared = unite(exposures)
     findings = [_gone(one) for key, one in declared.items() if key.path[0] in vendors and key not in found]
+    findings += [_repeated(one) for one in declared.values() if one.also_declared]
     for key, consumer in found.items():
         findings += _unjoined(consumer, declared.get(key), known)
         findings += _different(consumer, declared.get(key))
@@ -96,6 +124,16 @@ def _gone(exposure: Exposure) -> Finding:
         exposure.key.to_user_string(),
         f"{vendor} has no `{slug}`, which the exposure `{exposure.name}` in {exposure.file} declares. Take the exposure away, or "
         f"give it the slug that it has now.",
+    )
+
+
+def _repeated(exposure: Exposure) -> Finding:
+    others = ", ".join(exposure.also_declared)
+    return Finding(
+        "repeated",
+        exposure.key.to_user_string(),
+        f"`{exposure.name}` in {exposure.file} and {others} declare the same consumer. They count as one, with the audience "
+        f"`{exposure.audience}`. Keep one of them, or correct the slug.",
     )
 
 

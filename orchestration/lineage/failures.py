@@ -5,15 +5,26 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 LONGEST_ERROR = 4_000
 """Characters of an error that are kept: it is written again at every tick while the failure lasts, and people read five lines of it."""
-METADATA_KEY = "failed_units"
-"""In the metadata of a step's failure, and of an observation that says so before the step has ended, or where there is no step."""
-UNIT_KEY = "unit"
-"""In the metadata of a check's result: the unit that answers for it, and reports its failure."""
+METADATA_KEY = "dataplatform/failed_units"
+"""Metadata of a step's failure, and of an observation that reports a failure before the step has ended, or where there is no step.
+
+Any code in the instance may write metadata, so that the name is in a namespace of this project.
+"""
+UNIT_KEY = "dataplatform/unit"
+"""Metadata of a check's result: the unit that answers for the check, and reports its failure."""
+
+Name = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class UnreadableReportError(ValueError):
+    """A failure report that is not one. The message says which part of it is wrong, without the value."""
 
 
 @dataclass(frozen=True)
@@ -22,24 +33,26 @@ class FailedUnit:
 
     `unit` is its lasting name, such as `fivetran/product`. `asset_keys` were to be made by it. `held_up` are assets that
     were planned after it and not tried. A `permanent` error is the same again when the same is tried again: bad SQL, a missing
-    permission, a connection that wants to be set up anew.
+    permission, a connection that has to be authorized again.
     """
 
-    unit: str
-    asset_keys: tuple[str, ...]
-    error: str
-    vendor_url: str | None = None
-    held_up: tuple[str, ...] = ()
-    permanent: bool = False
-    awaits: tuple[str, ...] = ()
-    """What has to be made or to pass before it is well, where that is not its assets."""
+    # Names that are unknown here were written by another version of this code.
+    __pydantic_config__ = ConfigDict(extra="ignore")
+
+    unit: Name
+    asset_keys: tuple[Name, ...]
+    error: Annotated[str, Field(strict=True)]
+    vendor_url: Annotated[str | None, Field(strict=True)] = None
+    held_up: tuple[Name, ...] = ()
+    permanent: Annotated[bool, Field(strict=True)] = False
+    awaits: tuple[Name, ...] = ()
+    """What has to be made or to pass before the unit has recovered, where that is not its assets."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", readable(self.error))
 
 
-FIELDS = {field.name for field in fields(FailedUnit)}
-TUPLES = ("asset_keys", "held_up", "awaits")
+REPORT = TypeAdapter(tuple[FailedUnit, ...])
 
 
 def readable(error: object) -> str:
@@ -59,25 +72,23 @@ def to_metadata(failures: Iterable[FailedUnit]) -> dict[str, Any]:
 
 
 def from_metadata(metadata: Mapping[str, Any]) -> list[FailedUnit] | None:
-    """The failures of a step; None where it did not report any. `metadata` has Dagster's values unwrapped.
+    """Return the failures that a report holds; None where there is no report. `metadata` has Dagster's values unwrapped.
 
-    Raises ValueError for a report that cannot be read.
+    Raises UnreadableReportError.
     """
     report = metadata.get(METADATA_KEY)
     if report is None:
         return None
     try:
-        items = json.loads(report) if isinstance(report, str) else report
-        return [_unit(item) for item in items]
-    except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"a step's failure report cannot be read: {error}") from error
-
-
-def _unit(item: Mapping[str, Any]) -> FailedUnit:
-    # Names that are not known here were written by another version of this code.
-    known: dict[str, Any] = {name: value for name, value in item.items() if name in FIELDS}
-    known |= {name: tuple(map(str, known[name])) for name in TUPLES if name in known}
-    return FailedUnit(**known)
+        # Through JSON: in the log, tuples are lists.
+        text = report if isinstance(report, str) else json.dumps(report)
+        return list(REPORT.validate_json(text))
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the report"
+        raise UnreadableReportError(f"its failure report cannot be read: {place}: {first['msg']}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnreadableReportError(f"its failure report cannot be read: {type(error).__name__}") from None
 
 
 def summary(failures: Iterable[FailedUnit]) -> str:

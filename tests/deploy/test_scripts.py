@@ -247,7 +247,7 @@ def test_a_job_whose_installation_fails_is_told_of(tmp_path: Path) -> None:
     assert (done.returncode, "Dagster was not told" in done.stderr) == (0, False), done.stderr
     [(path, event)] = told
     assert path == "/report_asset_observation/ci/lint"
-    [unit] = event["metadata"]["failed_units"]
+    [unit] = event["metadata"]["dataplatform/failed_units"]
     assert (unit["unit"], unit["error"]) == (
         "ci/lint",
         "The job `lint` of CI failed on main, at commit 0123456789ab.",

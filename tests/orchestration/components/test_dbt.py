@@ -14,7 +14,7 @@ from orchestration.components.dbt import MANIFEST as MANIFEST_FILE
 from orchestration.components.dbt import PARTIAL_PARSE, DbtModels, linked, partition_arguments
 from orchestration.components.dbt_events import NodeLog, of_statement, skipped
 from orchestration.components.dbt_exposures import ExposureError, exposure
-from orchestration.components.dbt_failures import failed_units
+from orchestration.components.dbt_failures import failed_node, failed_units, permanent
 from orchestration.settings import REPOSITORY
 
 
@@ -117,6 +117,113 @@ def test_a_hook_that_fails_keeps_its_error_and_names_what_was_not_built() -> Non
         MANIFEST, [result("operation.p.on-run-start-0", "error", "no"), result("model.p.a", "skipped")]
     )
     assert (unit.unit, unit.asset_keys, unit.error) == ("dbt/operation.p.on-run-start-0", ("s/a",), "no")
+
+
+def with_nodes(*nodes: dict[str, Any], children: dict[str, list[str]]) -> dict[str, Any]:
+    """The manifest with more nodes; `children` replaces the children of the nodes that it names."""
+    functions = {node["unique_id"]: node for node in nodes if node["resource_type"] == "function"}
+    others = {node["unique_id"]: node for node in nodes if node["unique_id"] not in functions}
+    return MANIFEST | {
+        "nodes": MANIFEST["nodes"] | others,
+        "functions": functions,
+        "child_map": MANIFEST["child_map"] | children,
+    }
+
+
+def test_a_test_on_an_ephemeral_model_counts_against_the_nearest_assets_below() -> None:
+    ephemeral = model("e") | {"config": {"schema": "s", "materialized": "ephemeral"}}
+    second = model("e2") | {"config": {"schema": "s", "materialized": "ephemeral"}}
+    manifest = with_nodes(
+        ephemeral, second, check("unique_e", "e"),
+        children={"model.p.e": ["test.p.unique_e", "model.p.e2"], "model.p.e2": ["model.p.a", "model.p.other"]},
+    )  # fmt: skip
+    failed = result("test.p.unique_e", "fail", "Got 2 results")
+    skipped = [result(f"model.p.{name}", "skipped") for name in "abc"]
+    [unit] = failed_units(manifest, [failed, *skipped])
+    assert (unit.unit, unit.asset_keys, unit.held_up) == ("dbt/s/e", ("s/a", "s/other"), ("s/b", "s/c"))
+    early = failed_node(manifest, failed, {"s/a", "s/b", "s/c", "s/other"})
+    assert early is not None
+    assert (early.unit, early.asset_keys, early.held_up) == (unit.unit, unit.asset_keys, unit.held_up)
+
+
+def test_a_function_that_fails_names_only_what_is_below_it() -> None:
+    function = {"unique_id": "function.p.f", "resource_type": "function", "name": "f", "schema": "s", "config": {}}
+    manifest = with_nodes(function, children={"function.p.f": ["model.p.other"]})
+    results = [
+        result("function.p.f", "error", "Database Error in function f (functions/f.sql)\n  Syntax error: x"),
+        result("model.p.other", "skipped"),
+        result("model.p.a", "error", "Database Error"),
+        result("model.p.b", "skipped"),
+        result("model.p.c", "skipped"),
+    ]
+    units = {unit.unit: unit for unit in failed_units(manifest, results)}
+    assert units["dbt/function.p.f"].asset_keys == ("s/other",)
+    assert units["dbt/s/a"].held_up == ("s/b", "s/c")
+
+
+def test_a_hook_does_not_claim_what_another_failure_has_skipped() -> None:
+    results = [
+        result("model.p.a", "error", "Database Error"),
+        result("model.p.b", "skipped"),
+        result("operation.p.on-run-end-0", "error", "no"),
+    ]
+    units = {unit.unit: unit for unit in failed_units(MANIFEST, results)}
+    assert units["dbt/operation.p.on-run-end-0"].asset_keys == ()
+
+
+def test_a_microbatch_model_names_its_failed_batches_and_their_reason() -> None:
+    batches = [[f"2026-11-0{day}T00:00:00+00:00", f"2026-11-0{day + 1}T00:00:00+00:00"] for day in range(1, 8)]
+    partial = result("model.p.a", "partial success", "PARTIAL SUCCESS (3/10)") | {"batch_results": {"failed": batches}}
+    [unit] = failed_units(MANIFEST, [partial], {"model.p.a": ["Bad double value: x", "Bad double value: x"]})
+    assert unit.error == (
+        "PARTIAL SUCCESS (3/10). Failed batches: 2026-11-01T00:00:00+00:00, 2026-11-02T00:00:00+00:00, 2026-11-03T00:00:00+00:00, "
+        "2026-11-04T00:00:00+00:00, 2026-11-05T00:00:00+00:00 and 2 more. Bad double value: x"
+    )
+    assert not unit.permanent
+
+
+IN_CONTRACTS = "Database Error in model contracts (models/marts/contracts.sql)\n  "
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        f"{IN_CONTRACTS}Retrying the job may solve the problem.\n  compiled code at target/run/contracts.sql",
+        f"{IN_CONTRACTS}The job encountered an internal error during execution and was unable to complete successfully.",
+        f"{IN_CONTRACTS}Not found: Job local-dev:US.0a1b was not found",
+        f"{IN_CONTRACTS}503 POST https://bigquery.googleapis.com/bigquery/v2/projects/p/jobs: Visibility check was unavailable.",
+        f"{IN_CONTRACTS}Not found: Table p:core.incidents__dbt_tmp was not found in location US",
+        f"{IN_CONTRACTS}Exceeded rate limits: too many table update operations for this table.",
+        f"{IN_CONTRACTS}Could not serialize access to table p:core.not_found due to concurrent update",
+        "Database Error in model syntax_error (models/syntax error/access_denied.sql)\n  Bad double value: does not exist",
+        "Database Error in model a (models/a.sql)\n  Division by zero: 'Unrecognized name: x'",
+    ],
+)
+def test_what_a_later_try_may_not_get_is_tried_again(message: str) -> None:
+    assert not permanent({"status": "error", "message": message})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Compilation Error in model a (models/a.sql)\n  depends on a node named 'timed out' which was not found",
+        f"{IN_CONTRACTS}Unrecognized name: nam; Did you mean name? at [3:4]",
+        f"{IN_CONTRACTS}Syntax error: Unexpected keyword NULLS at [1:18]\n  compiled code at target/run/timeout.sql",
+        f"{IN_CONTRACTS}Access Denied: Table p:core.retrying: User does not have permission to query table p:core.retrying",
+        f"{IN_CONTRACTS}Not found: Table p:core.incidents was not found in location US",
+        f"{IN_CONTRACTS}No matching signature for function SUM for argument types: STRING.",
+        f"{IN_CONTRACTS}This model has an enforced contract that failed.\n  Please ensure the name, data_type, and number",
+        f"{IN_CONTRACTS}Name connection_id not found inside t at [2:3]",
+    ],
+)
+def test_what_the_same_sql_gets_again_is_permanent(message: str) -> None:
+    assert permanent({"status": "error", "message": message})
+
+
+def test_a_microbatch_model_is_permanent_only_if_each_of_its_batches_is() -> None:
+    error = {"status": "error", "message": "ERROR"}
+    assert permanent(error, ["Syntax error: x", "Unrecognized name: y"])
+    assert not permanent(error, ["Syntax error: x", "Retrying the job may solve the problem"])
 
 
 def test_warnings_and_what_was_only_skipped_are_no_failures() -> None:

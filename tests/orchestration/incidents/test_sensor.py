@@ -11,9 +11,9 @@ from dagster._core.events import AssetObservationData, RunFailureReason, StepMat
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
 
-from orchestration.incidents import signals
+from orchestration.incidents import signals, store
 from orchestration.incidents.sensor import incident_alerts
-from orchestration.incidents.state import dumps, loads
+from orchestration.incidents.state import STATE, State
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
@@ -79,19 +79,27 @@ class Platform:
         job = DEFS.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(instance=self.instance, raise_on_error=False).run_id
 
+    @property
+    def state(self) -> State:
+        return store.load(self.instance, self.cursor).state
+
     def tick(self, *, saved: bool = True) -> None:
-        """One tick. Not `saved`: the daemon died before it could save the cursor."""
+        """One tick. Not `saved`: the daemon died before it could store the state."""
+        storage = self.instance.daemon_cursor_storage
+        before = storage.get_cursor_values({store.VERSION, *(f"{store.PREFIX}/{name}" for name in store.PARTS)})
         context = dg.build_sensor_context(self.instance, cursor=self.cursor, definitions=DEFS)
         result = incident_alerts.evaluate_tick(context)
         if saved:
             self.cursor = result.cursor
+        else:
+            storage.set_cursor_values(before)
 
     def tick_until_delivered(self) -> None:
         """What was tried in vain is tried again after a pause."""
 
         def delivered() -> bool:
             self.tick()
-            return loads(self.cursor).waiting == ()
+            return self.state.waiting == ()
 
         wait_for(delivered, 20, "everything is delivered")
 
@@ -181,7 +189,7 @@ def test_what_is_not_delivered_is_delivered_once_when_incident_io_is_back(platfo
     platform.run("product")
     platform.tick()
     platform.tick()
-    state = loads(platform.cursor)
+    state = platform.state
     assert (state.waiting[0].attempts > 0, state.pace.limited_since > 0) == (kind != "http_429", kind == "http_429")
     faults.remove()
     if kind == "refused":
@@ -272,12 +280,12 @@ def test_a_first_look_back_tells_what_still_fails_and_wakes_nobody_for_what_was_
     assert platform.told(heard) == [("firing", "fivetran/salesforce")]
 
 
-def ahead(cursor: str | None, seconds: float) -> str:
-    """The cursor of a clock that is ahead of this one."""
-    before = loads(cursor)
+def ahead(platform: Platform, seconds: float) -> str:
+    """The stored state of a clock that is ahead of this one, as an earlier version of this code had it in its cursor."""
+    before = platform.state
     assert before.position is not None
     later = before.position.runs_until + seconds
-    return dumps(replace(before, position=replace(before.position, runs_until=later)))
+    return STATE.dump_json(replace(before, position=replace(before.position, runs_until=later))).decode()
 
 
 def test_runs_that_fail_after_the_clock_was_ahead_are_told_and_what_was_told_before_is_not_told_again(
@@ -292,7 +300,7 @@ def test_runs_that_fail_after_the_clock_was_ahead_are_told_and_what_was_told_bef
     platform.tick()
     said = [("firing", "fivetran/product"), ("resolved", "fivetran/product"), ("firing", "fivetran/salesforce")]
     assert platform.told(heard) == said
-    platform.cursor = ahead(platform.cursor, 7200)
+    platform.cursor = ahead(platform, 7200)
     platform.run("model")
     platform.tick()
     platform.tick()
@@ -446,7 +454,7 @@ def test_what_is_mended_while_its_run_goes_on_is_not_told_again_at_the_end_of_it
     ends(platform, run, TOLD)
     platform.tick()
     assert platform.told(heard + 2) == []
-    assert loads(platform.cursor).alerts == {}
+    assert platform.state.alerts == {}
 
 
 def test_what_is_mended_after_the_failure_and_heard_before_the_end_of_the_run_is_well(platform: Platform) -> None:
@@ -465,7 +473,7 @@ def test_what_is_not_mended_while_its_run_goes_on_has_failed_once(platform: Plat
     platform.tick()
     ends(platform, run, TOLD)
     platform.tick()
-    [alert] = loads(platform.cursor).alerts.values()
+    [alert] = platform.state.alerts.values()
     assert (platform.told(heard), alert.count) == ([("firing", TOLD.unit)], 1)
     platform.run()
     platform.tick()

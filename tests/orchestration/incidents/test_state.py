@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from orchestration.incidents.outbox import Waiting
-from orchestration.incidents.state import Alert, Opening, Pending, Position, State, dumps, loads
+from orchestration.incidents.state import STATE, Alert, Opening, Pending, Position, State, loads
 from orchestration.lineage.failures import FailedUnit
 from orchestration.vendors.incident_io import AlertEvent
 
@@ -24,14 +24,10 @@ def test_the_state_survives_the_cursor() -> None:
         {"x": (Opening(1.0, transient=True),)},
         (Waiting(event, 3.0, carried=("firing:slack",)),),
     )
-    assert loads(dumps(state)) == state
-
-
-def test_no_cursor_is_the_first_state() -> None:
-    assert loads(None) == loads("") == State()
+    assert loads(STATE.dump_json(state).decode()) == state
 
 
 @pytest.mark.parametrize("cursor", ["12", "not json", '{"after": 1}', '{"position": 1}', '{"alerts": {"x": {}}}'])
-def test_a_cursor_that_cannot_be_read_is_an_error_with_the_remedy(cursor: str) -> None:
-    with pytest.raises(ValueError, match="reset it in the UI"):
+def test_a_cursor_of_an_earlier_version_that_cannot_be_read_is_an_error(cursor: str) -> None:
+    with pytest.raises(ValueError, match=": "):
         loads(cursor)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from orchestration.lineage.consumers import Consumer, Exposure, reads, reconcile
+from orchestration.lineage.consumers import Consumer, Exposure, reads, reconcile, unite
+from orchestration.lineage.graph import Audience
 
 LOAD, PAGES, SPENT = (dg.AssetKey(["insights", name]) for name in ("load", "pages", "spent"))
 KEY = dg.AssetKey(["explo", "on_call_load"])
@@ -30,6 +31,19 @@ def test_an_exposure_whose_dashboard_is_gone_is_named_with_its_file() -> None:
     [line] = found([], [EXPOSURE])
     assert line.startswith(
         "gone explo/on_call_load: explo has no `on_call_load`, which the exposure `explo_on_call_load` in models/e.yml declares."
+    )
+
+
+@pytest.mark.parametrize("audiences", [("customer", "internal"), ("internal", "customer")])
+def test_two_exposures_of_one_dashboard_are_one_that_customers_see(audiences: tuple[Audience, Audience]) -> None:
+    first = replace(EXPOSURE, audience=audiences[0], reads=(LOAD,))
+    second = Exposure("on_call_load_again", "models/f.yml", KEY, (PAGES,), audiences[1])
+    [united] = unite([first, second]).values()
+    assert (united.audience, united.reads) == ("customer", (LOAD, PAGES))
+    [line] = found([DASHBOARD], [first, second])
+    assert line == (
+        "repeated explo/on_call_load: `explo_on_call_load` in models/e.yml and `on_call_load_again` in models/f.yml declare the same "
+        "consumer. They count as one, with the audience `customer`. Keep one of them, or correct the slug."
     )
 
 

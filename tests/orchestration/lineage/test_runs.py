@@ -48,7 +48,7 @@ def test_a_run_with_no_step_to_blame_failed_with_the_rest_of_its_assets_under_a_
 def test_a_report_that_cannot_be_read_is_told_with_less_detail() -> None:
     [unit] = outcome(run({"raw/a"}, StepFailure("fivetran", "no", {METADATA_KEY: [{"unit": "x"}]}))).failed
     assert (unit.unit, unit.asset_keys) == ("step/fivetran", ("raw/b",))
-    assert unit.error.startswith("no (a step's failure report cannot be read")
+    assert unit.error.startswith("no (its failure report cannot be read")
 
 
 def test_a_job_without_assets_that_dies_is_a_failure_all_the_same() -> None:
