@@ -107,7 +107,7 @@ def _test(node: Mapping[str, Any]) -> str:
 
 
 def _text(node: Mapping[str, Any] | None, result: Mapping[str, Any]) -> str:
-    text = " ".join(str(result.get("message") or "dbt gives no message").split())
+    text = str(result.get("message") or "dbt gives no message").strip()
     return f"{_test(node)} {result['status']}: {text}" if node and not _is_asset(node) else text
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.incidents.scrub import LONGEST, SECRET, VALUE, scrub
+from orchestration.core.redaction import LONGEST, SECRET, VALUE, redact
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7x\n3VS5JJcds3xf\n-----END RSA PRIVATE KEY-----"
@@ -66,9 +66,9 @@ CREDENTIALS = {
 def test_credentials_go(name: str) -> None:
     text, secret = CREDENTIALS[name]
     assert secret in text
-    scrubbed = scrub(text)
-    assert secret not in scrubbed
-    assert SECRET in scrubbed or VALUE in scrubbed
+    redacted = redact(text)
+    assert secret not in redacted
+    assert SECRET in redacted or VALUE in redacted
 
 
 ROWS = {
@@ -126,10 +126,10 @@ ROWS = {
 @pytest.mark.parametrize("name", ROWS)
 def test_values_of_rows_go_and_the_error_stays(name: str) -> None:
     text, values, kept = ROWS[name]
-    scrubbed = scrub(text)
-    assert VALUE in scrubbed
-    assert [value for value in values.split() if value in scrubbed] == []
-    assert kept in scrubbed
+    redacted = redact(text)
+    assert VALUE in redacted
+    assert [value for value in values.split() if value in redacted] == []
+    assert kept in redacted
 
 
 STAYS = [
@@ -169,7 +169,7 @@ STAYS = [
 
 @pytest.mark.parametrize("text", STAYS)
 def test_names_and_explanations_stay(text: str) -> None:
-    assert scrub(text) == text
+    assert redact(text) == text
 
 
 EVERYTHING = [*(text for text, _ in CREDENTIALS.values()), *(text for text, *_ in ROWS.values()), *STAYS]
@@ -177,7 +177,7 @@ EVERYTHING = [*(text for text, _ in CREDENTIALS.values()), *(text for text, *_ i
 
 @pytest.mark.parametrize("text", EVERYTHING)
 def test_what_is_scrubbed_stays_as_it_is(text: str) -> None:
-    assert scrub(scrub(text)) == scrub(text)
+    assert redact(redact(text)) == redact(text)
 
 
 SECRET_TEXT = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=10, max_size=40).map(
@@ -196,7 +196,7 @@ AROUND = st.sampled_from([*STAYS, "", "\n", '"', "'", "{", "x = ", "select a fro
     SECRET_TEXT, AROUND, AROUND,
 )  # fmt: skip
 def test_no_secret_is_saved_by_what_stands_around_it(form: str, secret: str, before: str, after: str) -> None:
-    assert secret not in scrub(f"{before} {form.format(secret)} {after}")
+    assert secret not in redact(f"{before} {form.format(secret)} {after}")
 
 
 PIECES = [
@@ -216,7 +216,7 @@ PIECES = [
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
 def test_any_text_can_be_scrubbed(text: str) -> None:
-    assert len(scrub(text)) <= 10 * len(text) + 10
+    assert len(redact(text)) <= 10 * len(text) + 10
 
 
 HOSTILE = [
@@ -232,13 +232,13 @@ def test_a_megabyte_of_hostile_text_takes_less_than_a_second(piece: str) -> None
     for text in (piece * (1_000_000 // len(piece)), (piece * (90_000 // len(piece)))):
         # The thread's own time: what else the machine does is not counted.
         began = time.thread_time()
-        scrub(text)
+        redact(text)
         assert time.thread_time() - began < 1
 
 
 def test_of_a_text_without_end_the_beginning_and_the_end_are_kept() -> None:
     text = "Traceback\n" + "  File x\n" * 100_000 + "password=s3cr3t\nValueError: it broke"
-    scrubbed = scrub(text)
-    assert len(scrubbed) < LONGEST + 100
-    assert scrubbed.startswith("Traceback\n")
-    assert scrubbed.endswith(f"password={SECRET}\nValueError: it broke")
+    redacted = redact(text)
+    assert len(redacted) < LONGEST + 100
+    assert redacted.startswith("Traceback\n")
+    assert redacted.endswith(f"password={SECRET}\nValueError: it broke")
