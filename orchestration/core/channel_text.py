@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from orchestration.core.hidden_characters import remove_hidden_characters
 
 MENTION = re.compile(r"(?<![\w.])@(?=\w)")
+SLACK_MENTION = re.compile(r"<(?=[!@#])")
 SCHEME = re.compile(r"://|(?<=\bmailto):|(?<=\bjavascript):|(?<=\btel):(?=\+?\d)", re.IGNORECASE)
 WWW = re.compile(r"\b(www)\.(?=\w)", re.IGNORECASE)
 MARKDOWN_SPECIAL = re.compile(r"[\\\[\]<*]|~~|^[#>]|&(?=[\w#])|(?<!\w)_|_(?!\w)", re.MULTILINE)
@@ -23,7 +24,7 @@ LINK_URL = re.compile(
 
 def remove_links(text: str) -> str:
     """Return the text with addresses as `https[:]//host` and another sign for @, which no channel makes a link or a mention of."""
-    text = MENTION.sub("\N{FULLWIDTH COMMERCIAL AT}", text)
+    text = SLACK_MENTION.sub("< ", MENTION.sub("\N{FULLWIDTH COMMERCIAL AT}", text))
     text = SCHEME.sub(lambda match: f"[:]{match[0][1:]}", text)
     return WWW.sub(r"\1[.]", text)
 

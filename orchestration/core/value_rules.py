@@ -196,7 +196,8 @@ def _tuple(match: re.Match[str]) -> str:
     sure = sum(SURE_ITEM.fullmatch(item) is not None for item in items)
     names = all(re.fullmatch(r"(['\"])[a-z_][\w.$/-]{0,200}\1", item) for item in items)
     plain = all(TUPLE_ITEM.fullmatch(item) or re.fullmatch(r"[\w .@«»:+/-]{0,100}", item) for item in items)
-    if len(items) < 2 or not sure or names or not plain:
+    counts = all(re.fullmatch(r"[\d.]{1,6}", item) for item in items)
+    if len(items) < 2 or not sure or names or counts or not plain:
         return match[0]
     return f"{match['open']}{VALUE}{match['close']}"
 
