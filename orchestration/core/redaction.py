@@ -17,7 +17,7 @@ from orchestration.core.value_rules import SQL_LITERALS, VALUES, has_sql, prose_
 
 __all__ = ["LONGEST", "SECRET", "VALUE", "redact", "redact_line", "redact_lines"]
 
-LONGEST = 100_000
+LONGEST = 40_000
 """Characters. Of a longer text the beginning and the end are kept: the cause, and the last line of a traceback."""
 MOST_PASSES = 6
 """What one rule has replaced can show another rule a value. Texts of real systems need two passes."""

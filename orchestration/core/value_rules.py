@@ -46,7 +46,7 @@ NOUNS = (
     r"tables?|views?|models?|columns?|fields?|nodes?|sources?|relations?|schemas?|datasets?|jobs?|connections?|connectors?|syncs?|databases?|modules?|attributes?|objects?"
     r"|functions?|macros?|tests?|seeds?|snapshots?|exposures?|metrics?|types?|parameters?|params?|arguments?|variables?|options?|packages?|constraints?|indexe?s?|files?"
     r"|(?:failed|denied) for user|roles?|groups?|dashboards?|documents?|projects?|checks?|assets?|sensors?|schedules?|steps?|runs?|units?|classe?s?|enum|extension|keyword|operator|macro named|named|called"
-    r"|property|properties|event|stream|bucket|service|profile|target|adapter|plugin|partition(?:ed by)?|cursor|region|scope|scopes|permission|method|codec|encoding|KeyError|NameError|AttributeError|import name|import"
+    r"|property|properties|op|graph|resource|config entry|event|stream|bucket|service|profile|target|adapter|plugin|partition(?:ed by)?|cursor|region|scope|scopes|permission|method|codec|encoding|KeyError|NameError|AttributeError|import name|import"
 )
 NOUN_BEFORE = re.compile(
     rf"\b(?:{NOUNS})(?: (?:name|id|key|path|is|of type|with name|with id))?:?\s{{0,2}}[\[(]?$", re.IGNORECASE
@@ -101,15 +101,17 @@ def _quoted(match: re.Match[str], names: Collection[str]) -> str:
     inner = text.strip("'\"")
     before = match.string[max(0, match.start() - 50) : match.start()]
     after = match.string[match.end() : match.end() + 50]
-    if not inner or inner in names or OWN_NAME.fullmatch(inner) or _is_about_the_error(before):
+    if not inner or inner in names or OWN_NAME.fullmatch(inner) or _is_about_the_error(inner, before):
         return text
     if inner.startswith('{\\"') and "\\\\" not in inner:
         return text  # JSON in a text, whose values are replaced already
     return text if _is_named(inner, before, after) else VALUE
 
 
-def _is_about_the_error(before: str) -> bool:
+def _is_about_the_error(inner: str, before: str) -> bool:
     tells = TELLS.search(before)
+    if re.search(r"\(-?\d{1,5}, $", before) and inner.count(" ") >= 3:
+        return True
     return tells is not None and (tells[1] is None or tells[1].lower() in READABLE_KEYS)
 
 
@@ -185,6 +187,8 @@ TUPLE_ITEM = re.compile(
     r"-?\d[\d.,:TZ -]*|null|none|true|false|nan|nat|\"[^\"]*\"|'[^']*'|«(?:value|secret)»|\\N|[A-Z][a-z]+(?: [A-Z][a-z]+)*|datetime\.[^,]*|Decimal[^,]*",
     re.IGNORECASE,
 )
+CODE_AND_MESSAGE = re.compile(r"\(-?\d{1,5}, ['\"](?:\S{1,100} ){3,50}\S{1,100}['\"]\)")
+"""How MySQL's clients print an error."""
 SURE_ITEM = re.compile(
     r"-?\d[\d.:TZ -]*|null|none|true|false|nan|nat|«(?:value|secret)»|'[^']*'|\"[^\"]*\"|\\N", re.IGNORECASE
 )
@@ -197,7 +201,7 @@ def _tuple(match: re.Match[str]) -> str:
     names = all(re.fullmatch(r"(['\"])[a-z_][\w.$/-]{0,200}\1", item) for item in items)
     plain = all(TUPLE_ITEM.fullmatch(item) or re.fullmatch(r"[\w .@«»:+/-]{0,100}", item) for item in items)
     counts = all(re.fullmatch(r"[\d.]{1,6}", item) for item in items)
-    if len(items) < 2 or not sure or names or counts or not plain:
+    if len(items) < 2 or not sure or names or counts or not plain or CODE_AND_MESSAGE.fullmatch(match[0]):
         return match[0]
     return f"{match['open']}{VALUE}{match['close']}"
 
@@ -210,7 +214,12 @@ FIELD = re.compile(
 def _fields(match: re.Match[str]) -> str:
     """Replace the values of a row that is written as key=value."""
     return FIELD.sub(
-        lambda one: one[0] if one["name"].lower() in READABLE_FIELDS else f"{one['name']}={VALUE}", match[0]
+        lambda one: (
+            one[0]
+            if one["name"].lower() in READABLE_FIELDS or one["value"].startswith("«")
+            else f"{one['name']}={VALUE}"
+        ),
+        match[0],
     )
 
 
@@ -319,7 +328,7 @@ VALUES = (
         rf"\1{VALUE}",
     ),
     rule(
-        r"\b((?:Row|Record|OrderedDict|Series|NamedTuple|dict_values|Decimal|datetime\.\w{1,12}|UUID|Timestamp)\()(?!«)[^\n]{1,2000}?(?=\)(?:[\s,;.)\]}]|$))",
+        r"\b((?:Row|Record|OrderedDict|Series|NamedTuple|dict_values|Decimal|datetime\.\w{1,12}|UUID|Timestamp)\()(?!«)[^\n]{1,300}?(?=\)(?:[\s,;.)\]}]|$))",
         rf"\1{VALUE}",
         re.NOFLAG,
     ),
