@@ -75,6 +75,7 @@ def _parameter(match: re.Match[str]) -> str:
 TYPE_OR_WORDS = (
     r"(?!(?:string|bytes|int(?:eger|64)?|bigint|numeric|bignumeric|float(?:64)?|bool(?:ean)?|date(?:time)?|timestamp|json|text|varchar"
     r"|null|none|true|false|missing|required|invalid|not|is|was|has|expired|select|from)\b)"
+    r"(?![a-z-]{1,40}(?:\.[a-z-]{1,40}){1,3}\.?(?:com|io|net|dev)/)"
     r"(?!(?:password|authentication|authorization|login|access|could|cannot|unable|failed|denied|rejected|revoked|wrong|incorrect|no|the|user|your|please) [a-z])"
 )
 """What follows the name of a column, or an explanation (`Invalid credentials: password authentication failed`): no secret."""
