@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import stamina
 
+from orchestration.core.redaction import redact
 from orchestration.vendors.pace import Pace
 
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -40,7 +41,8 @@ class VendorError(Exception):
     def __init__(
         self, message: str, *, status: int | None = None, retry_after: float | None = None, started: bool = True
     ) -> None:
-        super().__init__(message)
+        # It is logged, stored and sent by many: none of them has to think of credentials and values.
+        super().__init__(redact(message))
         self.status, self.retry_after, self.started = status, retry_after, started
 
     @property
@@ -199,6 +201,6 @@ def reason(answer: httpx.Response) -> str:
 
 
 def excerpt(text: str, length: int = 300) -> str:
-    """The first `length` characters of a text, with tags and runs of blanks taken out."""
-    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    """The first `length` characters of a text that is redacted, with tags and runs of blanks taken out."""
+    plain = " ".join(re.sub(r"<[^>]*>", " ", redact(text)).split())
     return plain[:length] + ("…" if len(plain) > length else "") or "an empty body"

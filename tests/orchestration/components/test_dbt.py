@@ -72,7 +72,7 @@ def test_a_model_in_error_is_a_unit_with_what_it_holds_up() -> None:
         ],
     )
     assert (unit.unit, unit.asset_keys) == ("dbt/s/a", ("s/a",))
-    assert unit.error == "Database Error no such column"
+    assert unit.error == "Database Error\n  no such column"
     assert unit.held_up == ("s/b", "s/c")
 
 
