@@ -71,7 +71,12 @@ def words(event: AlertEvent, why: str, length: int = LENGTHS[0]) -> str:
     after = "It is told there as soon as it can be: how it goes on is there, too." if event.status == "firing" else ""
     title = escape_markdown(event.title)
     title = f"**{title}**" if event.status == "firing" else f"**Resolved**: {title}"
-    parts = [title, f"{escape_markdown(redact_line(why))} {after}".strip(), _cut(event.description, length), event.source_url]
+    parts = [
+        title,
+        f"{escape_markdown(redact_line(why))} {after}".strip(),
+        _cut(event.description, length),
+        event.source_url,
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
