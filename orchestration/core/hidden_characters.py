@@ -27,4 +27,4 @@ def remove_hidden_characters(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     text = LINE_ENDS.sub("\n", ESCAPE_SEQUENCES.sub("", text))
-    return HALVES.sub("\N{REPLACEMENT CHARACTER}", HIDDEN.sub("", text))
+    return HALVES.sub("?", HIDDEN.sub("", text))

@@ -68,15 +68,21 @@ def _query(match: re.Match[str]) -> str:
     return PARAMETER.sub(_parameter, SECRET_PARAMETER.sub(rf"\1{SECRET}", match[0]))
 
 
+UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+"""The id of a run, a project, a job or a document. Where it is a key, it has the name of one before it."""
+
+
 def _parameter(match: re.Match[str]) -> str:
-    return match[0] if match[2].lower() in READABLE_PARAMETERS else f"{match[1]}{match[2]}={VALUE}"
+    is_readable = match[2].lower() in READABLE_PARAMETERS or re.fullmatch(UUID, match[3], re.IGNORECASE)
+    return match[0] if is_readable else f"{match[1]}{match[2]}={VALUE}"
 
 
 TYPE_OR_WORDS = (
     r"(?!(?:string|bytes|int(?:eger|64)?|bigint|numeric|bignumeric|float(?:64)?|bool(?:ean)?|date(?:time)?|timestamp|json|text|varchar"
     r"|null|none|true|false|missing|required|invalid|not|is|was|has|expired|select|from)\b)"
     r"(?![a-z-]{1,40}(?:\.[a-z-]{1,40}){1,3}\.?(?:com|io|net|dev)/)"
-    r"(?!(?:password|authentication|authorization|login|access|could|cannot|unable|failed|denied|rejected|revoked|wrong|incorrect|no|the|user|your|please) [a-z])"
+    r"(?!(?:password|authentication|authorization|login|access|could|cannot|unable|wrong|incorrect|no|the|user|your|please|it|its|this|that|must|should|may|can|does|did|are|were) [a-z])"
+    r"(?!(?:[a-z]{2,20}(?:ed|ied)|denied|unknown|unauthorized|forbidden|wrong|incorrect|revoked|unset|empty|absent)(?:[.;)]|\s|$))"
 )
 """What follows the name of a column, or an explanation (`Invalid credentials: password authentication failed`): no secret."""
 NAMED = (
@@ -140,7 +146,7 @@ SECRETS = (
         rf"\1{SECRET}",
     ),
     rule(
-        r"(\b(?:password|passphrase|passcode|pin|otp|secret) (?:is|was|=|of) )(?=[^\s]*[\d\W_])(?!«)[^\s,;«]{4,200}+",
+        r"(\b(?:password|passphrase|passcode|pin|otp|secret) (?:is|was|=|of) )(?=['\"]|[^\s]{0,200}[\d!@#$%^&*+=_~])(?!«|['\"]«)[^\s,;«]{4,200}+",
         rf"\1{SECRET}",
     ),
     rule(
@@ -154,9 +160,28 @@ SECRETS = (
 )
 
 
+INTEGRITY = ("sha256:", "sha256=", "sha256-", "sha512-", "etag: ", "md5: ")
+
+
+def _hex(match: re.Match[str]) -> str:
+    """Keep the id of a commit, an image or a trace, by the word before it."""
+    return match[0] if ID_BEFORE.search(match.string[max(0, match.start() - 40) : match.start()]) else SECRET
+
+
+ID_BEFORE = re.compile(
+    r"\b(?:commit|revision|sha|sha1|sha256|md5|digest|checksum|fingerprint|etag|trace|span|request|query|run|job|batch|hash|x-request-id|image)"
+    r"(?:[ _-]?id)?\\?[\"']?(?: is|:|=|@)?\s{0,2}\\?[\"']?$",
+    re.IGNORECASE,
+)
+
+
 def _random(match: re.Match[str]) -> str:
     """A long word that no person made up: it changes between small letters, capitals and digits all the time."""
-    kinds = [_kind(char) for char in match[0]]
+    if match.string[max(0, match.start() - 8) : match.start()].lower().endswith(INTEGRITY):
+        return match[0]
+    kinds = [_kind(char) for char in re.sub(UUID, "-", match[0], flags=re.IGNORECASE)]
+    if len(kinds) < 24:
+        return match[0]
     changes = sum(one != other for one, other in pairwise(kinds))
     return SECRET if changes >= 0.4 * len(kinds) and {"a", "A", "0"} <= set(kinds) else match[0]
 
@@ -166,7 +191,7 @@ def _kind(char: str) -> str:
 
 
 LOOKS = (
-    rule(r"(?<![A-Za-z0-9_])[0-9a-f]{32,}+(?![A-Za-z0-9_])", SECRET),
+    rule(r"(?<![A-Za-z0-9_])[0-9a-f]{32,}+(?![A-Za-z0-9_])", _hex),
     rule(r"(?<![A-Za-z0-9+/=_-])[A-Za-z0-9+/=_-]{32,}+", _random, re.NOFLAG),
 )
 """Credentials that are known by nothing but how they look."""

@@ -56,7 +56,7 @@ ONE_WORD = re.compile(r"(?:Error: |\b(?:users?|roles?|objects?|groups?|import) )
 NAME_FOLLOWS = re.compile(
     r"\s(?:objects?|codec|column|field|table|model|relation|schema|of relation|is not defined|has no|got an|takes|missing \d|as INT|and PCRE|operator)\b"
 )
-PLAIN_NAME = re.compile(r"[A-Za-z][\w $./:-]{0,199}")
+PLAIN_NAME = re.compile(r"[A-Za-z](?:[\w $./:()&+#-]|(?<=\w)'(?=\w)){0,199}")
 """What a name can be where a word says that it is one: no number, no address."""
 OWN_NAME = re.compile(
     r"[a-z_][a-z0-9]{0,99}(?:[_./:$-]{1,2}[a-z0-9*]{1,99}){1,20}"  # snake_case, a.dotted.path, a/file.sql, kebab-case
@@ -70,7 +70,7 @@ OWN_NAME = re.compile(
     r"|[1-5]\d\d [A-Za-z ]{1,40}|HTTP/\d(?:\.\d)?|(?:utf|latin|ascii|cp)[\w-]{0,10}"
 )
 """What is a name by how it is written, and the status of an HTTP answer, a format, an option and an operator."""
-HAS_DIGITS = re.compile(r"\d{3}")
+HAS_DIGITS = re.compile(r"\d{5}|\d{3}(?!\d)(?<!\d{4})")
 TELLS = re.compile(
     r"['\"](\w{1,30})\\?['\"]\s{0,3}:\s{0,3}$|(?:Error|Exception|Failure|Warning)\($|\b(?:message|reason|error):?\s$"
 )

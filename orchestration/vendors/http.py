@@ -36,13 +36,15 @@ class VendorError(Exception):
 
     `status` is the HTTP status, or None where no answer came. `retry_after` is in seconds. `started` says that the vendor
     may have acted on the request all the same.
+
+    The message is shown as it is: names of settings and objects in it stay. What others have written is redacted where it
+    enters the message, by `reason`, `excerpt` or `describe_error`.
     """
 
     def __init__(
         self, message: str, *, status: int | None = None, retry_after: float | None = None, started: bool = True
     ) -> None:
-        # It is logged, stored and sent by many: none of them has to think of credentials and values.
-        super().__init__(redact(message))
+        super().__init__(message)
         self.status, self.retry_after, self.started = status, retry_after, started
 
     @property
@@ -152,9 +154,9 @@ class VendorClient:
         try:
             answer = self._http.request(method, path, params=params, headers=headers, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise VendorError(f"{what} could not connect: {error or type(error).__name__}", started=False) from error
+            raise VendorError(f"{what} could not connect: {describe_error(error)}", started=False) from error
         except httpx.TransportError as error:
-            raise VendorError(f"{what} got no answer: {error or type(error).__name__}") from error
+            raise VendorError(f"{what} got no answer: {describe_error(error)}") from error
         if answer.is_error:
             raise VendorError(
                 f"{what} answered {answer.status_code}: {reason(answer)}",
@@ -197,7 +199,12 @@ def reason(answer: httpx.Response) -> str:
         return excerpt(answer.text)
     fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
     message = fields.get("message") or fields.get("error") or fields.get("reason") or fields.get("detail")
-    return message if isinstance(message, str) else excerpt(json.dumps(body))
+    return redact(message) if isinstance(message, str) else excerpt(json.dumps(body))
+
+
+def describe_error(error: object) -> str:
+    """Return the redacted text of an error that is not this project's, or its kind where it has no text."""
+    return redact(str(error)) or type(error).__name__
 
 
 def excerpt(text: str, length: int = 300) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime, time
 
 import dagster as dg
+import httpx
 import pytest
 from rich.console import Console
 
@@ -25,7 +26,7 @@ from orchestration.incidents.sizes import bounded
 from orchestration.incidents.warned import Warned
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.vendors.bigquery_marts import IncidentResponse
-from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.http import VendorError, describe_error, excerpt, reason
 from orchestration.vendors.incident_io import AlertEvent
 from orchestration.vendors.waiting import SyncFailed
 from tests.core.corpus import Sample, read_corpus
@@ -70,8 +71,22 @@ def digest(samples: Sequence[Sample]) -> list[str]:
 
 
 def vendor_errors(samples: Sequence[Sample]) -> list[str]:
-    """What an error of a vendor's client says, wherever it is logged or printed."""
-    return [f"{VendorError(f'Fivetran: {one.text}')} {SyncFailed(one.text)} {excerpt(one.text)}" for one in samples]
+    """What an error says of a vendor's answer or of a library's error, wherever it is logged or printed."""
+    return [
+        f"{_answered(one.text)} {describe_error(RuntimeError(one.text))} {SyncFailed(one.text)} {excerpt(one.text)}"
+        for one in samples
+    ]
+
+
+def _answered(text: str) -> str:
+    # A response of httpx: json.dumps writes halves of characters as escapes, which JSON may have.
+    content = json.dumps({"message": text}).encode()
+    return str(VendorError(f"Fivetran: {reason(httpx.Response(400, content=content))}"))
+
+
+def test_names_in_the_words_of_the_platform_stay() -> None:
+    words = 'incident.io: there is no schedule "Nobody\'s 4711". See INCIDENT_IO_SCHEDULE'
+    assert str(VendorError(words)) == words
 
 
 def cli_report(samples: Sequence[Sample]) -> list[str]:

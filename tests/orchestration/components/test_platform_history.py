@@ -176,7 +176,10 @@ def test_runs_events_and_checks_are_exported_and_again_without_a_change(platform
     [seen] = only(events, kind="observed", run_id=good)
     assert (seen["asset_key"], seen["row_count"]) == ("product_public/users", 7)
     units = {row["unit"]: (row["asset_key"], row["error"]) for row in only(events, kind="failed")}
-    assert units["fivetran/product"] == ("product_public/users", "Cannot read row '…' of postgres://…@db/product")
+    assert units["fivetran/product"] == (
+        "product_public/users",
+        "Cannot read row «value» of postgres://«secret»@db/product",
+    )
     assert units["step/insights__time"][0] == "insights/time"
     assert "ValueError" in units["step/insights__time"][1]
 
