@@ -160,6 +160,8 @@ SECRETS = (
 )
 
 
+PATH_WORD = re.compile(r"v?\d{1,6}|[a-z]{2,}(?:[_-][a-z]{1,})*|[a-z]{2,}(?:[A-Z][a-z]{1,}){1,5}")
+"""A part of an address that a person made up."""
 INTEGRITY = ("sha256:", "sha256=", "sha256-", "sha512-", "etag: ", "md5: ")
 
 
@@ -179,7 +181,8 @@ def _random(match: re.Match[str]) -> str:
     """A long word that no person made up: it changes between small letters, capitals and digits all the time."""
     if match.string[max(0, match.start() - 8) : match.start()].lower().endswith(INTEGRITY):
         return match[0]
-    kinds = [_kind(char) for char in re.sub(UUID, "-", match[0], flags=re.IGNORECASE)]
+    parts = re.sub(UUID, "-", match[0], flags=re.IGNORECASE).split("/")
+    kinds = [_kind(char) for char in "/".join(part for part in parts if not PATH_WORD.fullmatch(part))]
     if len(kinds) < 24:
         return match[0]
     changes = sum(one != other for one, other in pairwise(kinds))

@@ -46,11 +46,13 @@ NOUNS = (
     r"tables?|views?|models?|columns?|fields?|nodes?|sources?|relations?|schemas?|datasets?|jobs?|connections?|connectors?|syncs?|databases?|modules?|attributes?|objects?"
     r"|functions?|macros?|tests?|seeds?|snapshots?|exposures?|metrics?|types?|parameters?|params?|arguments?|variables?|options?|packages?|constraints?|indexe?s?|files?"
     r"|(?:failed|denied) for user|roles?|groups?|dashboards?|documents?|projects?|checks?|assets?|sensors?|schedules?|steps?|runs?|units?|classe?s?|enum|extension|keyword|operator|macro named|named|called"
-    r"|property|properties|op|graph|resource|config entry|event|stream|bucket|service|profile|target|adapter|plugin|partition(?:ed by)?|cursor|region|scope|scopes|permission|method|codec|encoding|KeyError|NameError|AttributeError|import name|import"
+    r"|property|properties|op|graph|resource|config entry|event|stream|bucket|service|profile|target|adapter|plugin|partition(?:ed by)?|run for|entity|entities|strategy|image|slot|channel|branch|environment|cluster|namespace|pod|container|repository|code location|cursor|region|scope|scopes|permission|method|codec|encoding|KeyError|NameError|AttributeError|import name|import"
 )
 NOUN_BEFORE = re.compile(
     rf"\b(?:{NOUNS})(?: (?:name|id|key|path|is|of type|with name|with id))?:?\s{{0,2}}[\[(]?$", re.IGNORECASE
 )
+LIST_OF_NAMES = re.compile(r"(?:AssetKey\(|\bCommand |\bSteps failed: )\[[^\]\n]{0,300}$")
+"""An asset's key, a command line and a list of steps, up to one of their words."""
 ONE_WORD = re.compile(r"(?:Error: |\b(?:users?|roles?|objects?|groups?|import) )$")
 """What stands before names that have no blank in them."""
 NAME_FOLLOWS = re.compile(
@@ -67,6 +69,7 @@ OWN_NAME = re.compile(
     r"|[/~.][\w./~-]{1,500}|[A-Z]:\\[\w\\. -]{1,300}|%[\w%:./, T-]{1,60}|[$<{*«][^\s@]{0,200}|--?[a-z][a-z-]{1,40}|__\w{1,60}__|[=!<>]{1,2}"
     r"|https?(?::|\[:\])//\S{1,2000}|[\w.-]{1,100}\.(?:py|sql|ya?ml|json|csv|parquet|avro|toml|internal|com|net|io)(?::\d{1,5})?"
     r"|int|str|float|bool|list|dict|tuple|set|bytes|type|object|function|method|module|property|generator|coroutine|date|time|datetime"
+    r"|[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}(?::\d{1,5})?(?:/[\w.-]{1,100}){1,5}(?::[\w.-]{1,100})?(?:@sha256:[0-9a-f]{64})?"  # an image
     r"|[1-5]\d\d [A-Za-z ]{1,40}|HTTP/\d(?:\.\d)?|(?:utf|latin|ascii|cp)[\w-]{0,10}"
 )
 """What is a name by how it is written, and the status of an HTTP answer, a format, an option and an operator."""
@@ -99,7 +102,7 @@ def _quoted(match: re.Match[str], names: Collection[str]) -> str:
     if len(text) < 2 or (text[-1] != text[0] and match.end() < len(match.string)):
         return text  # an apostrophe
     inner = text.strip("'\"")
-    before = match.string[max(0, match.start() - 50) : match.start()]
+    before = match.string[max(0, match.start() - 300) : match.start()]
     after = match.string[match.end() : match.end() + 50]
     if not inner or inner in names or OWN_NAME.fullmatch(inner) or _is_about_the_error(inner, before):
         return text
@@ -109,6 +112,7 @@ def _quoted(match: re.Match[str], names: Collection[str]) -> str:
 
 
 def _is_about_the_error(inner: str, before: str) -> bool:
+    before = before[-50:]
     tells = TELLS.search(before)
     if re.search(r"\(-?\d{1,5}, $", before) and inner.count(" ") >= 3:
         return True
@@ -121,11 +125,11 @@ def _is_named(inner: str, before: str, after: str) -> bool:
         return False
     if re.match(r"\\?\s{0,3}:(?!:)", after):
         return True  # the key of a dictionary
-    if re.search(r"\w\[$", before) and re.fullmatch(r"\w{1,100}", inner):
+    if re.search(r"\w\[$", before[-2:]) and re.fullmatch(r"\w{1,100}", inner):
         return True  # the name of a field, in code
-    if HAS_DIGITS.search(inner) or (" " in inner and ONE_WORD.search(before)):
+    if HAS_DIGITS.search(inner) or (" " in inner and ONE_WORD.search(before[-50:])):
         return False
-    return bool(NOUN_BEFORE.search(before) or NAME_FOLLOWS.match(after))
+    return bool(NOUN_BEFORE.search(before[-60:]) or LIST_OF_NAMES.search(before) or NAME_FOLLOWS.match(after))
 
 
 def _literal(match: re.Match[str]) -> str:
@@ -198,7 +202,7 @@ def _tuple(match: re.Match[str]) -> str:
     """Replace the items of a list in brackets that is a row: one of them at least is no word."""
     items = [item.strip() for item in match["items"].split(",")]
     sure = sum(SURE_ITEM.fullmatch(item) is not None for item in items)
-    names = all(re.fullmatch(r"(['\"])[a-z_][\w.$/-]{0,200}\1", item) for item in items)
+    names = all(re.fullmatch(r"(['\"])(?:--?)?[a-z_][\w.$/:-]{0,200}\1", item) for item in items)
     plain = all(TUPLE_ITEM.fullmatch(item) or re.fullmatch(r"[\w .@«»:+/-]{0,100}", item) for item in items)
     counts = all(re.fullmatch(r"[\d.]{1,6}", item) for item in items)
     if len(items) < 2 or not sure or names or counts or not plain or CODE_AND_MESSAGE.fullmatch(match[0]):
@@ -255,6 +259,8 @@ WHAT_FAILED = (
 )
 
 VALUES = (
+    # How subprocess quotes the list of words of a command: the quotes around it would end at the first word's
+    rule(r"(\bCommand )'(\[[^\n]{1,2000}?\])'(?= (?:returned|died|timed out))", r"\1\2", re.NOFLAG),
     # Triple quotes and raw literals, which nothing but code and data has
     rule(
         r"(?<![\w'\"])[rbuf]{0,2}(?:'''(?:[\s\S]{0,8000}?'''|[\s\S]{0,8000}+)|\"\"\"(?:[\s\S]{0,8000}?\"\"\"|[\s\S]{0,8000}+))",

@@ -12,8 +12,8 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.http_retry import HttpRequest, HttpResponse, RateLimitErrorRetryHandler, RetryState
 from slack_sdk.web import SlackResponse
 
-from orchestration.settings import Settings
 from orchestration.core.redaction import redact
+from orchestration.settings import Settings
 from orchestration.vendors.http import NOT_STARTED, VendorError, describe_error, excerpt, retry_after
 
 TIMEOUT_SECONDS = 8
