@@ -178,7 +178,7 @@ def test_runs_events_and_checks_are_exported_and_again_without_a_change(platform
     units = {row["unit"]: (row["asset_key"], row["error"]) for row in only(events, kind="failed")}
     assert units["fivetran/product"] == (
         "product_public/users",
-        "Cannot read row «value» of postgres://«secret»@db/product",
+        "Cannot read row '«value»' of postgres://«secret»@db/product",
     )
     assert units["step/insights__time"][0] == "insights/time"
     assert "ValueError" in units["step/insights__time"][1]
