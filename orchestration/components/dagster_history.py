@@ -5,7 +5,6 @@ Everything is read oldest first and from where the warehouse ends, some of it ag
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,11 +15,13 @@ from dagster import DagsterEventType, DagsterRunStatus, RunRecord, RunsFilter
 from dagster._core.storage import tags as dagster_tags
 from dagster._core.storage.runs import SqlRunStorage
 
+from orchestration.core.redaction import redact_line
 from orchestration.lineage.runs import failures as failures_of
 from orchestration.lineage.runs import read
-from orchestration.vendors.http import excerpt
 
 BATCH = 1_000
+LONGEST_ERROR = 300
+"""Characters of an error that are exported. The page of the run has more."""
 FAILED_RUNS = 100
 """A batch of these is smaller: the events of each run are read too."""
 OVERLAP = timedelta(hours=2)
@@ -227,19 +228,12 @@ def _failures(instance: dg.DagsterInstance, record: RunRecord) -> Iterator[Asset
                 asset_key=key,
                 partition_key=run.tags.get(dagster_tags.PARTITION_NAME_TAG),
                 occurred_at=_moment(failed.at),
-                error=redacted(unit.error),
+                error=_shortened(redact_line(unit.error, unit.names)),
             )
 
 
-def redacted(text: str) -> str:
-    """The start of an error, without what it quotes: that may be a row's value or a credential. The run's own page has it whole."""
-    text = re.sub(r"://[^/\s@]+@", "://…@", text)
-    text = re.sub(r"(?i)\bbearer\s+\S+", "bearer …", text)
-    text = re.sub(r"(?i)\b(password|passwd|secret|token|api[_-]?key|authorization)\b[\"']?\s*[=:]\s*\S+", r"\1 …", text)
-    text = re.sub(r"[\w.+-]+@[\w-]+\.[\w.-]+", "…", text)
-    text = re.sub(r"\"[^\"]*\"|(?<!\w)'[^']*'(?!\w)", "'…'", text)
-    text = re.sub(r"(?i)\b((?:bad|invalid) [\w ]+ value|value): \S+", r"\1: …", text)
-    return excerpt(text)
+def _shortened(error: str) -> str:
+    return error if len(error) <= LONGEST_ERROR else f"{error[:LONGEST_ERROR]}…"
 
 
 def _number(metadata: Mapping[str, dg.MetadataValue[Any]], names: Sequence[str]) -> float | None:

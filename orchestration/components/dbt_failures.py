@@ -195,14 +195,14 @@ def _test(node: Mapping[str, Any]) -> str:
 
 
 def _text(node: Mapping[str, Any] | None, result: Mapping[str, Any], batch_errors: Sequence[str]) -> str:
-    text = " ".join(str(result.get("message") or "dbt gives no message").split())
+    text = str(result.get("message") or "dbt gives no message").strip()
     batches: Mapping[str, Sequence[Sequence[Any]]] = result.get("batch_results") or {}
     if failed := batches.get("failed", ()):
         text = f"{text}. Failed batches: {', '.join(str(start) for start, _end in failed[:BATCHES_NAMED])}"
         if len(failed) > BATCHES_NAMED:
             text += f" and {len(failed) - BATCHES_NAMED} more"
-    for error in dict.fromkeys(" ".join(error.split()) for error in batch_errors):
-        text += f". {error}"
+    # Lines stay: the redactor needs them.
+    text = "\n".join([text, *dict.fromkeys(error.strip() for error in batch_errors)])
     return f"{_test(node)} {result['status']}: {text}" if node and node["resource_type"] in TESTS else text
 
 

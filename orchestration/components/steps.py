@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
+from orchestration.core.redaction import redact
 from orchestration.lineage import failures
 from orchestration.lineage.failures import FailedUnit
 from orchestration.vendors.http import VendorError
@@ -52,9 +54,11 @@ class Failures:
         expected = isinstance(error, SyncFailed | VendorError)
         # The message of an error that nobody foresaw (KeyError: 'x') says little without its kind and its traceback.
         text = str(error) if expected else f"{type(error).__name__}: {error}"
-        self._context.log.error(f"{unit} failed: {text}", exc_info=None if expected else error)
         keys_of_unit = tuple(key.to_user_string() for key in keys)
-        self._tell(FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent))
+        failure = FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent)
+        trace = "" if expected else "\n" + redact("".join(traceback.format_exception(error)), failure.names)
+        self._context.log.error(f"{unit} failed: {failure.error}{trace}")
+        self._tell(failure)
 
     def _tell(self, unit: FailedUnit) -> None:
         self._units.append(unit)

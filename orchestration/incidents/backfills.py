@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster_shared.error import SerializableErrorInfo
 
+from orchestration.core.redaction import redact_line
 from orchestration.incidents import made
 from orchestration.incidents.model import Signal
 from orchestration.lineage import runs
@@ -55,7 +56,7 @@ def words(error: SerializableErrorInfo | None) -> str:
     """What an error says at its root."""
     while error is not None and error.cause is not None:
         error = error.cause
-    return " ".join(error.message.split()) if error else "it gives no reason."
+    return redact_line(error.message) if error else "it gives no reason."
 
 
 def _targets(backfill: PartitionBackfill) -> Targets:

@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from orchestration.core.redaction import redact_line
 from orchestration.incidents.model import Background, Staleness
 from orchestration.lineage.graph import Consumer, Graph
 from orchestration.settings import REPOSITORY
@@ -223,5 +224,5 @@ def _words(error: Exception) -> str:
         return "git took too long"
     if isinstance(error, FileNotFoundError):
         return "there is no git here"
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = redact_line(str(error)) or type(error).__name__
     return text[:200]

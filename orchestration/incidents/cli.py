@@ -12,6 +12,9 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 
+from orchestration.core.channel_text import escape_terminal
+from orchestration.core.redaction import redact_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -124,7 +127,7 @@ def mutes(
     if not found:
         print("Nothing is muted.")
     for one in found:
-        print(f"{one.selection}: {_when(one, now, zone)}; {one.by}: {one.reason}")
+        print(escape_terminal(f"{one.selection}: {_when(one, now, zone)}; {one.by}: {one.reason}"))
 
 
 @app.command()
@@ -153,9 +156,11 @@ def report(
     except SettingsError as error:
         _fail(str(error))
     except NotFound as error:
-        _fail(f"The data_platform marts are not there; run the jobs `export_history` and dbt first. {error}")
+        _fail(
+            f"The data_platform marts are not there; run the jobs `export_history` and dbt first. {redact_line(str(error))}"
+        )
     except (GoogleAPICallError, RetryError, GoogleAuthError, OSError) as error:
-        _fail(f"BigQuery cannot be read: {error}")
+        _fail(f"BigQuery cannot be read: {redact_line(str(error))}")
     if as_json:
         print(json.dumps(reports.as_json(found), indent=2))
     else:
@@ -448,9 +453,9 @@ def _span(span: timedelta) -> str:
 
 
 def _say(text: str) -> None:
-    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(escape_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
 
 def _fail(text: str) -> NoReturn:
-    Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
+    Console(stderr=True).print(escape_terminal(text), style="red", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from datetime import date, datetime, timedelta
 from textwrap import wrap
 from urllib.parse import quote, urlencode
 
+from orchestration.core.channel_text import link_url
+from orchestration.core.redaction import redact_line, redact_lines
 from orchestration.incidents import causes
 from orchestration.incidents.model import Failure, Kind, Staleness
-from orchestration.incidents.scrub import scrub
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Consumer
 
@@ -36,7 +36,6 @@ NOUNS = {
     "job": "Job",
 }
 """What a unit is, by what its name begins with."""
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 QUEUE = "queue"
 """The name of the one alert for all runs that hang in the queue."""
 LOCATION = "orchestration"
@@ -121,14 +120,14 @@ def of(failure: Failure, dagster_url: str) -> Content:
         owner=", ".join(failure.owners) or NOBODY,
         team=team_of(failure.owners),
         last_success=background.last_success,
-        changes=tuple(map(scrub, background.changes)),
+        changes=tuple(map(redact_line, background.changes)),
         failures=background.failures,
         transients=background.transients,
         flapping=failure.flapping,
         transient=failure.transient,
         links=tuple(_links(failure, dagster_url)),
         rerun=rerun_of(failure, dagster_url),
-        problems=tuple(map(scrub, background.problems)),
+        problems=tuple(map(redact_line, background.problems)),
     )
 
 
@@ -155,12 +154,12 @@ def team_of(owners: Sequence[str]) -> str:
 def error_of(units: Sequence[FailedUnit]) -> tuple[str, ...]:
     """The error in five lines at most. Of several units, a line for each kind of words, with how many share them."""
     if len(units) == 1:
-        return _shortened(_lines(units[0].error))
+        return _shortened(_lines(units[0]))
     alike: dict[str, list[FailedUnit]] = {}
     for unit in units:
         alike.setdefault(causes.by_words(unit), []).append(unit)
     if len(alike) == 1:
-        return _shortened(_lines(units[0].error))
+        return _shortened(_lines(units[0]))
     lines = [_of_many(members) for members in sorted(alike.values(), key=len, reverse=True)]
     return _shortened(lines)
 
@@ -383,8 +382,8 @@ def _links(failure: Failure, dagster_url: str) -> Iterable[Link]:
         check = name.removeprefix(f"{keys[0]}/") if kind == "check" and name.startswith(f"{keys[0]}/") else ""
         view = {"view": "checks", "checkDetail": check} if check else {}
         yield Link("asset" if len(keys) == 1 else f"asset {keys[0]}", asset_url(dagster_url, keys[0], **view))
-    if unit.vendor_url:
-        yield Link("vendor", unit.vendor_url)
+    if url := link_url(unit.vendor_url):
+        yield Link("vendor", url)
 
 
 def _readers(consumers: Sequence[Consumer], stale: Sequence[Staleness]) -> tuple[Staleness, ...]:
@@ -396,19 +395,14 @@ def _customers(consumers: Sequence[Consumer]) -> list[Consumer]:
     return [consumer for consumer in consumers if consumer.audience == "customer"]
 
 
-def clean(text: str) -> str:
-    """An error without colours, credentials and values of rows."""
-    return scrub(ANSI.sub("", text))
-
-
 def _of_many(units: Sequence[FailedUnit]) -> str:
     first, number = units[0], len(units)
     who = first.unit if number == 1 else f"{number} such as {first.unit}"
-    return f"{who}: {' '.join(clean(first.error).split())}"
+    return f"{who}: {redact_line(first.error, first.names)}"
 
 
-def _lines(text: str) -> list[str]:
-    return [" ".join(line.split()) for line in clean(text).splitlines() if line.strip()]
+def _lines(unit: FailedUnit) -> list[str]:
+    return redact_lines(unit.error, unit.names)
 
 
 def _shortened(lines: Sequence[str]) -> tuple[str, ...]:

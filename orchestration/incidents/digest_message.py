@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from orchestration.incidents.content import asset_url, clean
+from orchestration.core.channel_text import escape_mrkdwn
+from orchestration.core.redaction import redact_line
+from orchestration.incidents.content import asset_url
 from orchestration.incidents.sizes import shortened
 from orchestration.incidents.warned import FRESHNESS, Warned
 from orchestration.lineage.ages import age
-from orchestration.vendors.slack import LONGEST_MESSAGE, MOST_BLOCKS, escaped, length
+from orchestration.vendors.slack import LONGEST_MESSAGE, MOST_BLOCKS, length
 
 LONGEST_WARNING, LONGEST_NAME, LONGEST_OWNERS = 300, 120, 120
 """Characters: a warning is read on a phone, and its page has all of it."""
@@ -63,11 +65,11 @@ def _item(warned: Warned, dagster_url: str, now: datetime) -> str:
     """One warning in mrkdwn. What people have written cannot mention anybody: it is escaped."""
     tab = {} if warned.check == FRESHNESS else {"view": "checks", "checkDetail": warned.check}
     link = asset_url(dagster_url, warned.asset, **tab)
-    name = escaped(shortened(warned.asset, LONGEST_NAME)).replace("|", "¦")
-    check = escaped(shortened(warned.check, LONGEST_NAME)).replace("`", "'")
-    text = escaped(shortened(" ".join(clean(warned.text).split()), LONGEST_WARNING))
-    owners = escaped(shortened(", ".join(warned.owners), LONGEST_OWNERS)) or "nobody"
-    return f"*<{escaped(link)}|{name}>* `{check}`\nignored for *{age(now - warned.since)}*, owned by {owners}\n{text}"
+    name = escape_mrkdwn(shortened(warned.asset, LONGEST_NAME)).replace("|", "¦")
+    check = escape_mrkdwn(shortened(warned.check, LONGEST_NAME)).replace("`", "'")
+    text = escape_mrkdwn(shortened(redact_line(warned.text, {warned.asset, warned.check}), LONGEST_WARNING))
+    owners = escape_mrkdwn(shortened(", ".join(warned.owners), LONGEST_OWNERS)) or "nobody"
+    return f"*<{link.replace('&', '&amp;')}|{name}>* `{check}`\nignored for *{age(now - warned.since)}*, owned by {owners}\n{text}"
 
 
 def _section(text: str) -> Block:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
+from orchestration.core.channel_text import escape_markdown, markdown_to_mrkdwn, markdown_to_plain
+from orchestration.core.redaction import redact_line
 from orchestration.incidents.outbox import Carrier
 from orchestration.incidents.sizes import shortened
 from orchestration.settings import Settings, settings
 from orchestration.vendors.incident_io import AlertEvent
 from orchestration.vendors.mail import MailServer
-from orchestration.vendors.slack import LONGEST_MESSAGE, Slack, client, escaped
+from orchestration.vendors.slack import LONGEST_MESSAGE, Slack, client
 
 LENGTHS = (3000, 1500, 500)
 """Characters of the alert's own text, the first that fits: Slack's markup makes a text longer, by up to five times.
@@ -27,7 +28,7 @@ class SlackCarrier:
 
     def carry(self, event: AlertEvent, why: str) -> None:
         """Post one message. Raises VendorError."""
-        texts = [in_slack(words(event, why, length)) for length in LENGTHS]
+        texts = [markdown_to_mrkdwn(words(event, why, length)) for length in LENGTHS]
         self.client.post_message(
             self.channel, next((text for text in texts if len(text) <= LONGEST_MESSAGE), texts[-1])
         )
@@ -43,7 +44,7 @@ class MailCarrier:
     def carry(self, event: AlertEvent, why: str) -> None:
         """Send one mail to everybody; the mails of one alert are one conversation. Raises VendorError."""
         state = "FAILED" if event.status == "firing" else "Resolved"
-        text = words(event, why)
+        text = markdown_to_plain(words(event, why))
         self.server.send(
             self.sender, self.receivers, f"[{state}] {event.title}", text, thread=_thread(event.deduplication_key)
         )
@@ -68,8 +69,14 @@ def words(event: AlertEvent, why: str, length: int = LENGTHS[0]) -> str:
     The event's own text is cut to `length` characters.
     """
     after = "It is told there as soon as it can be: how it goes on is there, too." if event.status == "firing" else ""
-    title = f"**{event.title}**" if event.status == "firing" else f"**Resolved**: {event.title}"
-    parts = [title, f"{why} {after}".strip(), _cut(event.description, length), event.source_url]
+    title = escape_markdown(event.title)
+    title = f"**{title}**" if event.status == "firing" else f"**Resolved**: {title}"
+    parts = [
+        title,
+        f"{escape_markdown(redact_line(why))} {after}".strip(),
+        _cut(event.description, length),
+        event.source_url,
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -77,12 +84,6 @@ def _cut(text: str, length: int) -> str:
     """The first characters of a text, with a block of code that was cut closed."""
     short = shortened(text, length)
     return short + "\n```" if short.count("```") % 2 else short
-
-
-def in_slack(text: str) -> str:
-    """Markdown as Slack reads it (mrkdwn): its own bold and links, and its three special characters escaped."""
-    text = re.sub(r"\[([^\]\n]{1,200})\]\((https?://[^\s)]{1,2000})\)", r"<\2|\1>", escaped(text))
-    return re.sub(r"\*\*([^*\n]{1,500})\*\*", r"*\1*", text)
 
 
 def _thread(key: str) -> str:

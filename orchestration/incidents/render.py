@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from orchestration.core.channel_text import escape_markdown, markdown_code, markdown_code_block, remove_links
+from orchestration.core.redaction import redact_line
 from orchestration.incidents import content
 from orchestration.incidents.content import Content
 from orchestration.incidents.model import Failure, Recovery, Staleness
@@ -26,7 +28,7 @@ def firing(failure: Failure, dagster_url: str) -> AlertEvent:
     return AlertEvent(
         deduplication_key=failure.deduplication_key,
         status="firing",
-        title=shortened(told.title, TITLE_LENGTH),
+        title=shortened(remove_links(told.title), TITLE_LENGTH),
         description=description(told),
         source_url=told.url,
         metadata=_metadata(failure, told, dagster_url),
@@ -44,7 +46,7 @@ def resolved(recovery: Recovery, dagster_url: str) -> AlertEvent:
     return AlertEvent(
         deduplication_key=recovery.deduplication_key,
         status="resolved",
-        title=shortened(recovery.title or f"{recovery.name} is well again", TITLE_LENGTH),
+        title=shortened(remove_links(recovery.title or f"{recovery.name} is well again"), TITLE_LENGTH),
         description=text,
         source_url=run_url,
         metadata={
@@ -62,7 +64,7 @@ def description(told: Content) -> str:
     """Who is hurt comes first, for that is what a notification shows; then the error, what to do, and what is known beside."""
     parts = (
         [_hurt(told), _state(told), _left(told)],
-        ["```", *(line.replace("```", "'''") for line in told.error), "```"],
+        [markdown_code_block(told.error)],
         [_rerun(told), " · ".join(f"[{_name(link.text)}]({link.url})" for link in told.links)],
         _readers(told),
         list(_facts(told)),
@@ -107,7 +109,7 @@ def _readers(told: Content) -> list[str]:
 def _reader(reader: Staleness) -> str:
     since = f"data of {_time(reader.since)}" if reader.since else "age not known"
     late = f", **{age(reader.late)} late**" if reader.late else ""
-    return f"- `{_name(reader.consumer.key)}` ({reader.consumer.audience}): {since}{late}"
+    return f"- {_code(reader.consumer.key)} ({reader.consumer.audience}): {since}{late}"
 
 
 def _facts(told: Content) -> Iterator[str]:
@@ -123,17 +125,17 @@ def _facts(told: Content) -> Iterator[str]:
         yield f"- **Last success**: {_time(told.last_success) if told.last_success else 'none is known'}"
     if told.changes:
         yield "- **Changed since**:"
-        yield from (f"  - {shortened(change, LINE_LENGTH)}" for change in told.changes)
+        yield from (f"  - {escape_markdown(shortened(change, LINE_LENGTH))}" for change in told.changes)
     if told.failures:
         yield f"- **In 30 days**: failed {_count(told.failures, 'time')}, {told.transients} of them transient"
     if told.rerun.command and not told.transient:
-        yield f"- **To run it again from a shell**: `{told.rerun.command}`"
-    yield from (f"- Not known: {shortened(problem, LINE_LENGTH)}" for problem in told.problems)
+        yield f"- **To run it again from a shell**: {markdown_code(told.rerun.command)}"
+    yield from (f"- Not known: {escape_markdown(shortened(problem, LINE_LENGTH))}" for problem in told.problems)
 
 
 def _metadata(failure: Failure, told: Content, dagster_url: str) -> dict[str, object]:
     unit = failure.units[0]
-    error = " ".join(content.clean(unit.error).split())
+    error = remove_links(redact_line(unit.error, unit.names))
     return {
         # What incident.io routes on.
         "customer_facing": failure.customer_facing,
@@ -167,11 +169,15 @@ def _some(keys: Iterable[str]) -> list[str]:
 
 def _names(keys: Sequence[str], most: int) -> str:
     more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(f"`{_name(key)}`" for key in keys[:most]) + more
+    return ", ".join(_code(key) for key in keys[:most]) + more
 
 
 def _name(text: str) -> str:
-    return shortened(text.replace("`", "'"), NAME_LENGTH)
+    return escape_markdown(shortened(text, NAME_LENGTH))
+
+
+def _code(name: str) -> str:
+    return markdown_code(shortened(name, NAME_LENGTH))
 
 
 def _time(moment: datetime) -> str:

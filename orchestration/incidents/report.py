@@ -19,6 +19,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestration.core.redaction import redact_line
 from orchestration.vendors.bigquery_marts import AssetReliability, CheckFlakiness, IncidentResponse, PlatformMarts
 
 MOST_FLAKY, MOST_CAUSES = 10, 15
@@ -227,7 +228,7 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]])
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         # As text: names of assets have brackets in them now and then, which would be markup.
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(redact_line(str(value))) for value in row))
     return table
 
 
@@ -239,5 +240,7 @@ def _plain(value: Any) -> Any:
             return [_plain(one) for one in value]  # pyright: ignore[reportUnknownVariableType]
         case datetime() | time():
             return value.isoformat()
+        case str():
+            return redact_line(value)
         case _:
             return value

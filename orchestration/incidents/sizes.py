@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, cast
 
+from orchestration.core.hidden_characters import remove_hidden_characters
 from orchestration.vendors.incident_io import AlertEvent
 
 LARGEST = 64_000
@@ -84,8 +85,7 @@ def _key(key: str) -> str:
 
 def _text(text: str) -> str:
     """Without halves of characters, which a subprocess's output can have, and without control characters."""
-    whole = text.encode("utf-8", "replace").decode()
-    return "".join(char for char in whole if char >= " " or char in "\n\t") if not whole.isprintable() else whole
+    return remove_hidden_characters(text)
 
 
 def _object(value: Mapping[Any, Any], items: int, length: int, depth: int) -> dict[str, Any]:

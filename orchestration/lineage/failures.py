@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from orchestration.core.redaction import redact
 
 LONGEST_ERROR = 4_000
 """Characters of an error that are kept: it is written again at every tick while the failure lasts, and people read five lines of it."""
@@ -49,18 +51,24 @@ class FailedUnit:
     """What has to be made or to pass before the unit has recovered, where that is not its assets."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "error", readable(self.error))
+        object.__setattr__(self, "error", readable(self.error, self.names))
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of what failed, which are no values where the error quotes them."""
+        whole = (self.unit, *self.asset_keys, *self.held_up)
+        return frozenset(part for name in map(str, whole) for part in (name, *name.split("/")) if part)
 
 
 REPORT = TypeAdapter(tuple[FailedUnit, ...])
 
 
-def readable(error: object) -> str:
-    """An error as text that every storage and channel takes: of a subprocess's output, bytes that are no text come as halves of characters."""
-    text = str(error).encode("utf-8", "replace").decode().replace("\0", "")
+def readable(error: object, names: Collection[str] = ()) -> str:
+    """Return an error as text that every storage and channel takes, redacted before it is cut."""
+    text = redact(str(error), names)
     if len(text) <= LONGEST_ERROR:
         return text
-    # What went wrong stands first or, in a traceback, last. Cut at a blank: of half a credential nobody would see that it is one.
+    # What went wrong stands first or, in a traceback, last.
     half = LONGEST_ERROR // 2
     head, tail = re.sub(r"\S*$", "", text[:half]), re.sub(r"^\S*", "", text[-half:])
     return f"{head.rstrip()}\n…\n{tail.lstrip()}"

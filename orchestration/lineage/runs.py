@@ -15,6 +15,7 @@ from dagster._core.events import RunFailureReason
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
 
+from orchestration.core.redaction import redact
 from orchestration.lineage.failures import METADATA_KEY, UNIT_KEY, FailedUnit, from_metadata
 
 OF_THE_RUN = {
@@ -240,7 +241,7 @@ def _engine_error(instance: dg.DagsterInstance, run_id: str) -> str | None:
         if error is not None:
             while error.cause is not None:
                 error = error.cause
-            found = " ".join(error.message.split())
+            found = redact(error.message).strip()
     return found
 
 
@@ -491,4 +492,4 @@ def _step_failure(event: dg.DagsterEvent, at: float) -> StepFailure:
     while error is not None and error.cause is not None:
         error = error.cause
     text = error.message if error else (event.message or "")
-    return StepFailure(event.step_key or "", " ".join(text.split()), metadata, at)
+    return StepFailure(event.step_key or "", redact(text).strip(), metadata, at)

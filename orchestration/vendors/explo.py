@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError
+from orchestration.core.redaction import redact
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError, describe_error
 from orchestration.vendors.pace import shared_pace
 
 PAGE = 100
@@ -96,7 +97,7 @@ class Explo:
             try:
                 found, total = _list(answer["results"]["customers"]), int(answer["total_count"])
             except (KeyError, TypeError, ValueError) as error:
-                raise VendorError(f"Explo's list of customers is not as documented: {error!r}") from error
+                raise VendorError(f"Explo's list of customers is not as documented: {redact(repr(error))}") from error
             yield from (_valid(Customer, item) for item in found)
             page, seen = page + 1, seen + len(found)
             if not found or seen >= total:
@@ -111,7 +112,8 @@ class Explo:
         fields = cast("dict[str, Any]", answer)
         # It can say no with status 200.
         if fields.get("success", 1) != 1:
-            raise VendorError(f"Explo: {method} {path} did not succeed: {fields.get('message') or fields.get('error')}")
+            why = describe_error(fields.get("message") or fields.get("error"))
+            raise VendorError(f"Explo: {method} {path} did not succeed: {why}")
         return fields
 
 
@@ -119,7 +121,7 @@ def _valid[M: BaseModel](kind: type[M], item: object) -> M:
     try:
         return kind.model_validate(item)
     except ValidationError as error:
-        raise VendorError(f"Explo: a {kind.__name__.lower()} is not as documented: {error}") from error
+        raise VendorError(f"Explo: a {kind.__name__.lower()} is not as documented: {describe_error(error)}") from error
 
 
 def _list(found: object) -> list[Any]:

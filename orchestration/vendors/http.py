@@ -14,6 +14,7 @@ from typing import Any, cast
 import httpx
 import stamina
 
+from orchestration.core.redaction import redact
 from orchestration.vendors.pace import Pace
 
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -35,6 +36,9 @@ class VendorError(Exception):
 
     `status` is the HTTP status, or None where no answer came. `retry_after` is in seconds. `started` says that the vendor
     may have acted on the request all the same.
+
+    The message is shown as it is: names of settings and objects in it stay. What others have written is redacted where it
+    enters the message, by `reason`, `excerpt` or `describe_error`.
     """
 
     def __init__(
@@ -150,9 +154,9 @@ class VendorClient:
         try:
             answer = self._http.request(method, path, params=params, headers=headers, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise VendorError(f"{what} could not connect: {error or type(error).__name__}", started=False) from error
+            raise VendorError(f"{what} could not connect: {describe_error(error)}", started=False) from error
         except httpx.TransportError as error:
-            raise VendorError(f"{what} got no answer: {error or type(error).__name__}") from error
+            raise VendorError(f"{what} got no answer: {describe_error(error)}") from error
         if answer.is_error:
             raise VendorError(
                 f"{what} answered {answer.status_code}: {reason(answer)}",
@@ -195,10 +199,15 @@ def reason(answer: httpx.Response) -> str:
         return excerpt(answer.text)
     fields = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
     message = fields.get("message") or fields.get("error") or fields.get("reason") or fields.get("detail")
-    return message if isinstance(message, str) else excerpt(json.dumps(body))
+    return redact(message) if isinstance(message, str) else excerpt(json.dumps(body))
+
+
+def describe_error(error: object) -> str:
+    """Return the redacted text of an error that is not this project's, or its kind where it has no text."""
+    return redact(str(error)) or type(error).__name__
 
 
 def excerpt(text: str, length: int = 300) -> str:
-    """The first `length` characters of a text, with tags and runs of blanks taken out."""
-    plain = " ".join(re.sub(r"<[^>]*>", " ", text).split())
+    """The first `length` characters of a text that is redacted, with tags and runs of blanks taken out."""
+    plain = " ".join(re.sub(r"<[^>]*>", " ", redact(text)).split())
     return plain[:length] + ("…" if len(plain) > length else "") or "an empty body"

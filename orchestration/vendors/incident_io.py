@@ -11,7 +11,7 @@ from typing import Any, Literal, cast
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.http import VendorError, describe_error, excerpt
 from orchestration.vendors.incident_io_http import IncidentIoClient, asked_wait
 
 TIMEOUT = httpx.Timeout(10, connect=5)
@@ -62,7 +62,7 @@ class AlertSource:
         try:
             self._create(self._source_id, client=self._client, body=body)
         except httpx.RequestError as error:
-            raise VendorError(f"{what} was not delivered: {error or type(error).__name__}") from error
+            raise VendorError(f"{what} was not delivered: {describe_error(error)}") from error
         except VendorError as error:
             raise VendorError(
                 f"{what} was not delivered: {error}", status=error.status, retry_after=error.retry_after
@@ -70,7 +70,9 @@ class AlertSource:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # After a 202 it is about what the answer says, which is not used. Before it, the event was no JSON, and was not sent.
             if not self._accepted:
-                raise VendorError(f"{what} cannot be written as JSON: {error}", started=False) from error
+                raise VendorError(
+                    f"{what} cannot be written as JSON: {describe_error(error)}", started=False
+                ) from error
 
     def _hear(self, answer: httpx.Response) -> None:
         answer.read()

@@ -13,7 +13,8 @@ from email.policy import SMTP as SMTP_POLICY
 from email.utils import formatdate, make_msgid
 from typing import Literal
 
-from orchestration.vendors.http import VendorError, excerpt
+from orchestration.core.redaction import redact
+from orchestration.vendors.http import VendorError, describe_error, excerpt
 
 TIMEOUT, WHOLE_MAIL = 5.0, 12.0
 """Seconds for the connection, and for everything. Short: the sensor that waits for it has a minute for all that it does."""
@@ -60,7 +61,7 @@ class MailServer:
             message = _message(sender, receivers, subject, text, thread)
         except (ValueError, MessageError) as error:
             raise VendorError(
-                f"{self._what}: the mail cannot be written: {error}. {ADDRESSES}", started=False
+                f"{self._what}: the mail cannot be written: {describe_error(error)}. {ADDRESSES}", started=False
             ) from error
         try:
             with self._connected() as server:
@@ -98,7 +99,7 @@ class MailServer:
 
     def _explained(self, error: OSError | smtplib.SMTPException | ValueError) -> VendorError:
         words, remedy = _remedy(error)
-        return VendorError(f"{self._what} took no mail: {words}. {remedy}")
+        return VendorError(f"{self._what} took no mail: {redact(words)}. {remedy}")
 
 
 ADDRESSES = "See ALERT_MAIL_FROM and ALERT_MAIL_TO"

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from orchestration.vendors.http import VendorError, excerpt
+from orchestration.vendors.http import VendorError, describe_error, excerpt
 
 
 def _text(value: object) -> object:
@@ -138,7 +138,7 @@ def valid[P: BaseModel](kind: type[P], item: Mapping[str, Any]) -> P:
     try:
         return kind.model_validate(item)
     except ValidationError as error:
-        raise VendorError(f"Omni: an answer is not as documented: {error}") from error
+        raise VendorError(f"Omni: an answer is not as documented: {describe_error(error)}") from error
 
 
 def _listed(item: Mapping[str, Any], name: str) -> list[Any]:

@@ -12,8 +12,9 @@ from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.http_retry import HttpRequest, HttpResponse, RateLimitErrorRetryHandler, RetryState
 from slack_sdk.web import SlackResponse
 
+from orchestration.core.redaction import redact
 from orchestration.settings import Settings
-from orchestration.vendors.http import NOT_STARTED, VendorError, excerpt, retry_after
+from orchestration.vendors.http import NOT_STARTED, VendorError, describe_error, excerpt, retry_after
 
 TIMEOUT_SECONDS = 8
 LONGEST_WAIT = 5.0
@@ -186,12 +187,12 @@ class Slack:
         except SlackApiError as error:
             raise _explained(method, cast("SlackResponse", error.response)) from error
         except ConnectionRefusedError as error:
-            raise VendorError(f"Slack: {method} could not connect: {error}", started=False) from error
+            raise VendorError(f"Slack: {method} could not connect: {describe_error(error)}", started=False) from error
         except OSError as error:
             # urllib wraps what happened before there was an answer.
             cause = getattr(error, "reason", error)
             refused = isinstance(cause, ConnectionRefusedError)
-            words = f"Slack: {method} {'could not connect' if refused else 'got no answer'}: {cause or type(error).__name__}"
+            words = f"Slack: {method} {'could not connect' if refused else 'got no answer'}: {describe_error(cause)}"
             raise VendorError(words, started=not refused) from error
         except (SlackClientError, http.client.HTTPException, AttributeError, TypeError, ValueError) as error:
             raise VendorError(
@@ -275,7 +276,7 @@ def _explained(method: str, answer: SlackResponse) -> VendorError:
 
 def _details(said: Mapping[str, Any]) -> list[str]:
     metadata: Mapping[str, Any] = said.get("response_metadata") or {}
-    return [str(message) for message in metadata.get("messages") or ()]
+    return [redact(str(message)) for message in metadata.get("messages") or ()]
 
 
 def _remedy(method: str, code: str, said: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from orchestration.core.redaction import redact
+
 FIRST_SECONDS, LONGEST_SECONDS, GROWTH = 0.5, 30.0, 1.3
 
 
@@ -16,7 +18,7 @@ class SyncFailed(Exception):
     """
 
     def __init__(self, message: str, *, permanent: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.permanent = permanent
 
 

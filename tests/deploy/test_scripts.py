@@ -233,7 +233,8 @@ def test_a_job_whose_installation_fails_is_told_of(tmp_path: Path) -> None:
             pass
 
     # A checkout without an environment; what pip would bring is this Python's own.
-    for name in ("scripts/ci_report.sh", "orchestration/__init__.py", "orchestration/ci.py", "orchestration/lineage"):
+    package = ("orchestration/__init__.py", "orchestration/ci.py", "orchestration/core", "orchestration/lineage")
+    for name in ("scripts/ci_report.sh", *package):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (shutil.copytree if (REPOSITORY / name).is_dir() else shutil.copy)(REPOSITORY / name, tmp_path / name)
     with ThreadingHTTPServer(("127.0.0.1", 0), Dagster) as server:

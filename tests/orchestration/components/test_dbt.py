@@ -72,7 +72,7 @@ def test_a_model_in_error_is_a_unit_with_what_it_holds_up() -> None:
         ],
     )
     assert (unit.unit, unit.asset_keys) == ("dbt/s/a", ("s/a",))
-    assert unit.error == "Database Error no such column"
+    assert unit.error == "Database Error\n  no such column"
     assert unit.held_up == ("s/b", "s/c")
 
 
@@ -177,7 +177,7 @@ def test_a_microbatch_model_names_its_failed_batches_and_their_reason() -> None:
     [unit] = failed_units(MANIFEST, [partial], {"model.p.a": ["Bad double value: x", "Bad double value: x"]})
     assert unit.error == (
         "PARTIAL SUCCESS (3/10). Failed batches: 2026-11-01T00:00:00+00:00, 2026-11-02T00:00:00+00:00, 2026-11-03T00:00:00+00:00, "
-        "2026-11-04T00:00:00+00:00, 2026-11-05T00:00:00+00:00 and 2 more. Bad double value: x"
+        "2026-11-04T00:00:00+00:00, 2026-11-05T00:00:00+00:00 and 2 more\nBad double value: «value»"
     )
     assert not unit.permanent
 

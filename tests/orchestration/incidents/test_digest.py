@@ -252,7 +252,8 @@ def test_names_and_texts_mention_nobody_and_tell_no_secret() -> None:
     body = texts(told.blocks)[2]
     for secret in ("<!channel>", "<!here>", "<@U1>", "hunter2", "ada@example.com"):
         assert secret not in body
-    assert "|a¦b/&lt;!channel&gt;>* `'c'`" in body
+    # With a blank after the bracket: a client that takes the escapes back mentions nobody, either.
+    assert "|a¦b/&lt; !channel&gt;>* `'c'`" in body
 
 
 # The job

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.incidents.fallback import LENGTHS, MailCarrier, SlackCarrier, configured, in_slack, words
+from orchestration.core.channel_text import markdown_to_mrkdwn
+from orchestration.incidents.fallback import LENGTHS, MailCarrier, SlackCarrier, configured, words
 from orchestration.incidents.outbox import Carrier, Waiting, deliver, put
 from orchestration.settings import Settings
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
@@ -82,7 +83,7 @@ def test_what_a_mail_says() -> None:
 
 
 def test_what_slack_shows() -> None:
-    text = in_slack(words(FIRING, "incident.io cannot be reached since 2027-01-15 08:00 UTC."))
+    text = markdown_to_mrkdwn(words(FIRING, "incident.io cannot be reached since 2027-01-15 08:00 UTC."))
     assert text.startswith(
         "*dbt model `time` failed: 2 customer dashboards hurt*\n\nincident.io cannot be reached since"
     )

@@ -12,7 +12,8 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from syrupy.extensions.single_file import SingleFileSnapshotExtension, WriteMode
 
-from orchestration.incidents.fallback import in_slack, words
+from orchestration.core.channel_text import markdown_to_mrkdwn
+from orchestration.incidents.fallback import words
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.vendors.incident_io import AlertEvent
@@ -111,7 +112,9 @@ SAYING_IT = {
 @pytest.mark.parametrize("name", SAYING_IT)
 def test_no_credential_and_no_value_of_a_row_leaves_in_any_field_by_any_carrier(name: str) -> None:
     event = firing(SAYING_IT[name], URL)
-    told = "\n".join([json.dumps(asdict(event), ensure_ascii=False), in_slack(words(event, "")), words(event, "")])
+    told = "\n".join(
+        [json.dumps(asdict(event), ensure_ascii=False), markdown_to_mrkdwn(words(event, "")), words(event, "")]
+    )
     assert "hunter2" not in told
     assert "sarah" not in told
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.incidents.scrub import LONGEST, SECRET, VALUE, scrub
+from orchestration.core.hidden_characters import HALVES, HIDDEN
+from orchestration.core.redaction import LONGEST, SECRET, VALUE, redact, redact_lines
+from tests.core.corpus import read_corpus
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA7x\n3VS5JJcds3xf\n-----END RSA PRIVATE KEY-----"
@@ -63,12 +65,12 @@ CREDENTIALS = {
 
 
 @pytest.mark.parametrize("name", CREDENTIALS)
-def test_credentials_go(name: str) -> None:
+def test_credentials_are_removed(name: str) -> None:
     text, secret = CREDENTIALS[name]
     assert secret in text
-    scrubbed = scrub(text)
-    assert secret not in scrubbed
-    assert SECRET in scrubbed or VALUE in scrubbed
+    redacted = redact(text)
+    assert secret not in redacted
+    assert SECRET in redacted or VALUE in redacted
 
 
 ROWS = {
@@ -124,12 +126,12 @@ ROWS = {
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_values_of_rows_go_and_the_error_stays(name: str) -> None:
+def test_values_of_rows_are_removed_and_the_error_stays(name: str) -> None:
     text, values, kept = ROWS[name]
-    scrubbed = scrub(text)
-    assert VALUE in scrubbed
-    assert [value for value in values.split() if value in scrubbed] == []
-    assert kept in scrubbed
+    redacted = redact(text)
+    assert VALUE in redacted
+    assert [value for value in values.split() if value in redacted] == []
+    assert kept in redacted
 
 
 STAYS = [
@@ -169,15 +171,15 @@ STAYS = [
 
 @pytest.mark.parametrize("text", STAYS)
 def test_names_and_explanations_stay(text: str) -> None:
-    assert scrub(text) == text
+    assert redact(text) == text
 
 
 EVERYTHING = [*(text for text, _ in CREDENTIALS.values()), *(text for text, *_ in ROWS.values()), *STAYS]
 
 
 @pytest.mark.parametrize("text", EVERYTHING)
-def test_what_is_scrubbed_stays_as_it_is(text: str) -> None:
-    assert scrub(scrub(text)) == scrub(text)
+def test_redacted_text_stays_as_it_is(text: str) -> None:
+    assert redact(redact(text)) == redact(text)
 
 
 SECRET_TEXT = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=10, max_size=40).map(
@@ -195,10 +197,25 @@ AROUND = st.sampled_from([*STAYS, "", "\n", '"', "'", "{", "x = ", "select a fro
     ]),
     SECRET_TEXT, AROUND, AROUND,
 )  # fmt: skip
-def test_no_secret_is_saved_by_what_stands_around_it(form: str, secret: str, before: str, after: str) -> None:
-    assert secret not in scrub(f"{before} {form.format(secret)} {after}")
+def test_secrets_are_removed_whatever_stands_around_them(form: str, secret: str, before: str, after: str) -> None:
+    assert secret not in redact(f"{before} {form.format(secret)} {after}")
 
 
+HIDDEN_PIECES = [
+    "\x1b[31m",
+    "\x1b]8;;x\x07",
+    "\x1b",
+    "\x00",
+    "\u200b",
+    "\u202e",
+    "\ud800",
+    "\u2028",
+    "\r",
+    "\x9b",
+    "\U000e0041",
+    "\x85",
+]
+CORPUS_TEXTS = st.sampled_from([sample.text for sample in read_corpus()])
 PIECES = [
     *"ab1 '\"\\:=(){}[]@./\n-_?&,;",
     "password",
@@ -215,8 +232,28 @@ PIECES = [
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.sampled_from(PIECES)).map("".join))
-def test_any_text_can_be_scrubbed(text: str) -> None:
-    assert len(scrub(text)) <= 10 * len(text) + 10
+def test_text_of_the_pieces_of_rules_is_redacted(text: str) -> None:
+    _check_properties(text)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.text(),
+    st.lists(st.one_of(st.text(max_size=8), st.sampled_from([*PIECES, *HIDDEN_PIECES]), CORPUS_TEXTS)).map("".join),
+)
+def test_any_text_is_redacted(text: str, mixed: str) -> None:
+    _check_properties(text)
+    _check_properties(mixed)
+
+
+def _check_properties(text: str) -> None:
+    """Check that the redacted text is stable, has no hidden character, and is not much longer."""
+    once = redact(text)
+    assert redact(once) == once
+    assert HIDDEN.search(once) is None
+    assert HALVES.search(once) is None
+    assert len(once) <= 10 * len(text) + 10
+    assert all(not any(char in line for char in "\n\t") for line in redact_lines(text))
 
 
 HOSTILE = [
@@ -224,6 +261,10 @@ HOSTILE = [
     "{'a': ", "select ", "select from ", "where a ", "values(", "values '", "value: ", "value '", "value \"", "bearer ", "bearer a", "-----BEGIN PRIVATE KEY-----",
     "-----BEGIN ", "row contains (", "COPY a: ", "invalid input syntax for ", "a'a", "''", "'a ", "in(", 'in("', "=\"", "\\'", "authorization: \"", "input_value=",
     "?token", "&sig", "://a?token", "LINE 1: '", "a" * 40 + " ", "0" * 31 + "g", "[parameters: ",
+    "| a | b |\n", "a|b|c\n", "a,b,c,", "1,a,", "a;1;", "1\ta\t", "<a>b", "<a b='c' ", "<![CDATA[", "k=v ", "k=v, ", "(1, ", "[1, ", "r'", "\"\"\"", "'''", "rb\"",
+    "Cannot parse ", "Cannot parse a ", "invalid value ", "invalid value a ", "the value a ", "the value ", "Row(", "assert a ", "-u a:b", "--password ", "mysql -p",
+    "DE89 3704 ", "4242 ", "42", "+1 ", "0171 5", "(0171) ", "phone: ", "a:b@", "/a?b=", "/", "cus_", "00D", "\x1b[", "\x1b]", "\x1b", "\u200b", "{a: ", "out of range: ",
+    "Sample row: ", "row 1: ", "«value»", "= 1", "\"a\" ", "'a' ", "tel ", "- - - ", "{\\\"a\\\": ", "A b=C D", "a_", "a.", "A1", "www.", "select 'a' from ", "a, ",
 ]  # fmt: skip
 
 
@@ -232,13 +273,13 @@ def test_a_megabyte_of_hostile_text_takes_less_than_a_second(piece: str) -> None
     for text in (piece * (1_000_000 // len(piece)), (piece * (90_000 // len(piece)))):
         # The thread's own time: what else the machine does is not counted.
         began = time.thread_time()
-        scrub(text)
+        redact(text)
         assert time.thread_time() - began < 1
 
 
-def test_of_a_text_without_end_the_beginning_and_the_end_are_kept() -> None:
+def test_beginning_and_end_of_a_very_long_text_are_kept() -> None:
     text = "Traceback\n" + "  File x\n" * 100_000 + "password=s3cr3t\nValueError: it broke"
-    scrubbed = scrub(text)
-    assert len(scrubbed) < LONGEST + 100
-    assert scrubbed.startswith("Traceback\n")
-    assert scrubbed.endswith(f"password={SECRET}\nValueError: it broke")
+    redacted = redact(text)
+    assert len(redacted) < LONGEST + 100
+    assert redacted.startswith("Traceback\n")
+    assert redacted.endswith(f"password={SECRET}\nValueError: it broke")
