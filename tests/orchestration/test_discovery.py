@@ -13,6 +13,7 @@ import pytest
 
 from orchestration.doctor import state_checks
 from sandbox.env_file import environment
+from sandbox.vendors import rate_limits
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.control.content import Wanted, add
 from tests.orchestration.processes import python
@@ -63,7 +64,12 @@ class Commands:
 @pytest.fixture(scope="module")
 def commands(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> Commands:
     folder = tmp_path_factory.mktemp("discovery")
-    variables = environment(vendors.config) | {"DATAPLATFORM_STATE_DIR": str(folder / "state")}
+    variables = environment(vendors.config) | {
+        "DATAPLATFORM_STATE_DIR": str(folder / "state"),
+        # 300 documents at Omni's 60 requests a minute would take five minutes.
+        "OMNI_REQUESTS_PER_MINUTE": "100000",
+    }
+    rate_limits.override(VendorContext.of(vendors.config).store, "omni", "requests", 100_000)
     del variables["DATAPLATFORM_STATE_BUCKET"]  # Cloud Storage's stand-in does not run here
     made = Commands(folder, variables)
     first = made.dataplatform("refresh")
