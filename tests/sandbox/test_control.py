@@ -177,12 +177,13 @@ def test_the_page_shows_incidents_pages_and_messages(on_call, control, room) -> 
     [responder] = [p["user"] for p in on_call.pages("waits")]
     assert f"sent to {responder} INC-2" in room()["pages"]
 
+    on_call.lift_limits("slack")
     for n in range(6):
         httpx.post(
             f"{on_call.config.url('slack')}/api/chat.postMessage",
             headers={"Authorization": "Bearer local-slack-token"},
             json={"channel": "#data", "text": f"message {n}"},
-        )
+        ).raise_for_status()
     texts = room()["slack-messages"]
     assert "message 5" in texts
     assert "message 1" in texts
