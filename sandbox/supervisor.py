@@ -133,7 +133,8 @@ class Supervisor:
                 survivor.kill()
         _wait_for_end(family)
         with contextlib.suppress(psutil.TimeoutExpired, psutil.NoSuchProcess):
-            process.wait(timeout=0)  # reaps it, where it is this process's own child
+            # Reaps this process's own child. The kernel may show it as ended a moment before it can be reaped.
+            process.wait(timeout=STOP_SECONDS if process.ppid() == os.getpid() else 0)
         self._record(name).unlink(missing_ok=True)
 
     def status(self) -> dict[str, str]:
