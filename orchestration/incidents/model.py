@@ -39,6 +39,8 @@ class Signal:
     """Of a run that was interrupted after something had failed: all that was not made by its end, whether or not that held it up."""
     ended: bool = False
     """It is about a whole run that has ended."""
+    removed: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What an alert may await and can never recover, each with the reason, such as `the asset is no longer part of the platform`."""
 
     def awaited(self, unit: FailedUnit) -> tuple[str, ...]:
         """What has to be made or to pass before a unit is well: a whole run of the job where it has nothing of its own."""
@@ -125,3 +127,5 @@ class Recovery:
     run_id: str | None = None
     """The run in which the last of it was made again; None where no run did it."""
     transient: bool = False
+    reason: str = ""
+    """Why it is over although nothing recovered: what it awaited is no longer part of the platform."""

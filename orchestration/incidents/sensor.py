@@ -13,7 +13,7 @@ from functools import cache
 import dagster as dg
 from dagster import _check as check
 
-from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state, store
+from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state, store, unreadable
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.triage import triage
@@ -83,27 +83,27 @@ def _summary(judged: state.State, done: outbox.Delivered) -> str:
 
 
 def judge(
-    instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph], unreadable: Sequence[str] = ()
+    instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph], problems: Sequence[str] = ()
 ) -> state.State:
     """The state after everything that has happened since, with what has to be told among what waits for delivery.
 
-    `unreadable` names the parts of the stored state that could not be read, each of which becomes an alert.
+    `problems` name the parts of the stored state that could not be read, each of which becomes an alert.
 
     The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now = time.time()
     before = clocks.believed(before, now)
-    heard = signals.listen(instance, before, now, settings().alert_queue_minutes)
-    lost = [signals.of_unreadable_state(problem, now) for problem in unreadable]
-    heard = replace(heard, signals=[*heard.signals, *lost])
-    wrong = heard.state.alerts or heard.state.pending or any(signal.failed for signal in heard.signals)
+    reading = signals.read(instance, before, now, settings().alert_queue_minutes)
+    lost = [unreadable.of_unreadable_state(problem, now) for problem in problems]
+    found = [*reading.signals, *lost]
+    wrong = reading.state.alerts or reading.state.pending or any(signal.failed for signal in found)
     known, muted = (graph(), mutes.active(instance, now)) if wrong else (Graph(), ())
 
     def why_muted(keys: Sequence[str]) -> str | None:
         mute = mutes.is_muted(keys, muted)
         return f"muted until {mute.until:%Y-%m-%d %H:%M %Z}: {mute.reason}" if mute else None
 
-    after, told = triage(heard.state, heard.signals, known, now, why_muted, heard.retries)
+    after, told = triage(reading.state, found, known, now, why_muted, reading.retries)
     earlier = {alert.deduplication_key: alert for alert in before.alerts.values() if alert.told}
     if after.looking_back:
         # What is read next may be the end of what has just begun.

@@ -18,9 +18,9 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.backfill import execute_backfill_iteration
 from dagster._utils.error import SerializableErrorInfo
 
+from orchestration.incidents import signals
 from orchestration.incidents.content import title_of
 from orchestration.incidents.model import Failure, Recovery
-from orchestration.incidents.signals import listen
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import triage
 from orchestration.lineage.graph import Graph
@@ -53,8 +53,8 @@ class Alerts:
 
     def told(self) -> list[Failure | Recovery]:
         now = time.time()
-        heard = listen(self.instance, self.state, now, queue_minutes=30)
-        self.state, told = triage(heard.state, heard.signals, Graph(), now, lambda _failure: None, heard.retries)
+        reading = signals.read(self.instance, self.state, now, queue_minutes=30)
+        self.state, told = triage(reading.state, reading.signals, Graph(), now, lambda _failure: None, reading.retries)
         return told
 
     def asked(self, name: str, *keys: str, days: Sequence[str] = ("2026-11-02", "2026-11-03")) -> PartitionBackfill:

@@ -313,7 +313,7 @@ def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypat
     for broken in ("product", "", "salesforce", ""):
         platform.run(broken)
     # One run a tick, then.
-    monkeypatch.setattr("orchestration.incidents.signals.READ_SECONDS", 0.000001)
+    monkeypatch.setattr("orchestration.incidents.run_signals.READ_SECONDS", 0.000001)
     platform.tick()
     assert platform.told(heard) == [("firing", "fivetran/product")]
     for _ in range(7):

@@ -16,9 +16,9 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
+from orchestration.incidents import signals
 from orchestration.incidents.clocks import believed
 from orchestration.incidents.model import Failure, Recovery
-from orchestration.incidents.signals import listen
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import TICK_SECONDS, triage
 from orchestration.lineage.graph import Graph
@@ -50,8 +50,8 @@ class Schedule:
         self._instance.update_tick(tick._replace(tick_data=data))
 
     def told(self, now: float) -> list[Failure | Recovery]:
-        heard = listen(self._instance, believed(self._state, now), now, queue_minutes=30)
-        self._state, told = triage(heard.state, heard.signals, Graph(), now, lambda _failure: None, heard.retries)
+        reading = signals.read(self._instance, believed(self._state, now), now, queue_minutes=30)
+        self._state, told = triage(reading.state, reading.signals, Graph(), now, lambda _failure: None, reading.retries)
         return told
 
 

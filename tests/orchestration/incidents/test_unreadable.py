@@ -12,10 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestration.incidents import signals
 from orchestration.incidents.model import Failure, Recovery
-from orchestration.incidents.signals import NOTICE_SECONDS, listen
 from orchestration.incidents.store import load, save
 from orchestration.incidents.triage import triage
+from orchestration.incidents.unreadable import NOTICE_SECONDS
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, to_metadata
 from orchestration.lineage.graph import Graph
 from tests.orchestration.lineage.test_failures import json_values
@@ -33,8 +34,8 @@ class Alerts:
     def tick(self, now: float) -> list[Failure | Recovery]:
         stored = load(self.instance, self._cursor)
         assert stored.problems == ()
-        heard = listen(self.instance, stored.state, now, queue_minutes=30)
-        after, told = triage(heard.state, heard.signals, Graph(), now, lambda _keys: None, heard.retries)
+        reading = signals.read(self.instance, stored.state, now, queue_minutes=30)
+        after, told = triage(reading.state, reading.signals, Graph(), now, lambda _keys: None, reading.retries)
         self._cursor, lost = save(self.instance, stored, after)
         assert lost == ()
         return told
