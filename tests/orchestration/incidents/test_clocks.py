@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from orchestration.incidents.clocks import believed
-from orchestration.incidents.signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS
+from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS
 from orchestration.incidents.state import Alert, Pending, Position, State
 from orchestration.incidents.triage import RETRY_SECONDS
 from orchestration.lineage.failures import FailedUnit

@@ -11,7 +11,7 @@ from dagster._core.events import AssetObservationData, RunFailureReason, StepMat
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
 
-from orchestration.incidents import signals, store
+from orchestration.incidents import run_signals, store
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.incidents.state import STATE, State
 from orchestration.lineage.failures import FailedUnit, to_metadata
@@ -356,7 +356,7 @@ def test_one_that_dagster_does_not_call_a_failure_is_one_after_a_minute(
     run = instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
     instance.report_run_canceling(run, "Canceling due to exceeding maximum runtime of 3600 seconds.")
     instance.report_run_canceled(run)
-    monkeypatch.setattr(signals, "UNDECIDED_SECONDS", 0.0)
+    monkeypatch.setattr(run_signals, "UNDECIDED_SECONDS", 0.0)
     platform.tick()
     platform.tick()
     [event] = platform.on_call.inspect("incident_io", "events")[heard:]
