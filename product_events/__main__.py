@@ -81,7 +81,7 @@ def publish(
     seconds: Annotated[float, typer.Option(help="How long BigQuery is tried.")] = 30.0,
 ) -> None:
     """Publish one event and wait for BigQuery. The exit status is 1 where it became a dead letter or is not delivered."""
-    from product_events.publisher import Limits, Publisher, Undelivered
+    from product_events.publisher import Limits, Publisher, SpoolFull, Undelivered
 
     events = _registry()
     event = events.events.get(name)
@@ -102,7 +102,7 @@ def publish(
             done = publisher.publish(
                 name, number, values, organisation_id=organisation, user_id=user, occurred_at=moment
             )
-    except (Undelivered, OSError, GoogleAuthError) as error:
+    except (SpoolFull, Undelivered, OSError, GoogleAuthError) as error:
         _fail(error)
     if done.problem:
         _fail(f"{done.event_id} is in {dataset}.dead_letters: {done.problem}")

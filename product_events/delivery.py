@@ -63,10 +63,10 @@ def retry_after(error: Exception) -> float | None:
     if value.isdecimal():
         return min(float(value), LONGEST_WAIT)
     try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
+        wait = parsedate_to_datetime(value).astimezone(UTC) - datetime.now(UTC)
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, min((moment.astimezone(UTC) - datetime.now(UTC)).total_seconds(), LONGEST_WAIT))
+    return max(0.0, min(wait.total_seconds(), LONGEST_WAIT))
 
 
 def backoff(failures: int, first: float, longest: float) -> float:

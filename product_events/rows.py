@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
+from decimal import Decimal
+from itertools import islice
+from typing import Any, cast
+from uuid import UUID, uuid4
 
 from product_events.registry import Registry
 
@@ -19,6 +22,9 @@ MAX_LEAD = timedelta(minutes=5)
 """How far ahead of this machine's clock another's may be."""
 MAX_PAYLOAD = 1024 * 1024
 MAX_REASON = 2000
+MAX_DEPTH = 30
+MAX_VALUES = 10_000
+"""Of a payload that JSON cannot carry, and that is described instead."""
 
 type Row = dict[str, Any]
 
@@ -40,8 +46,16 @@ class Submission:
     occurred_at: Any
 
     def row(self, registry: Registry, now: datetime) -> Row:
-        """The row of the event's table, but for `received_at`. Raises Malformed."""
-        event = registry.events.get(self.name) if isinstance(self.name, str) else None
+        """The row of the event's table, but for `received_at`. Raises Malformed, whatever the values do when they are read."""
+        try:
+            return self._row(registry, now)
+        except Malformed:
+            raise
+        except Exception as error:
+            raise Malformed(f"the event cannot be read: {_described(error)}") from None
+
+    def _row(self, registry: Registry, now: datetime) -> Row:
+        event = registry.events.get(exact_text(self.name)) if _is_a(self.name, str) else None
         if event is None:
             raise Malformed(f"unknown event {_short(self.name)}")
         version = event.version(self.version) if type(self.version) is int else None
@@ -70,8 +84,8 @@ class Submission:
 def dead_letter(event_id: Any, name: Any, version: Any, payload: Any, reason: str) -> Row:
     """A row of the dead letters, but for `received_at`; whatever is given, BigQuery takes it."""
     return {
-        "event_id": event_id if _is_text(event_id, MAX_ID) else None,
-        "event_name": name if _is_text(name, MAX_REASON) else None,
+        "event_id": exact_text(event_id) if _is_text(event_id, MAX_ID) else None,
+        "event_name": exact_text(name) if _is_text(name, MAX_REASON) else None,
         "event_version": version if type(version) is int and abs(version) < 2**63 else None,
         "payload": _payload(payload),
         "reason": reason[:MAX_REASON].encode(errors="backslashreplace").decode(),
@@ -82,58 +96,134 @@ def new_id() -> str:
     return str(uuid4())
 
 
+def exact_text(value: str) -> str:
+    """Return a text without the methods of its own class, which may do anything."""
+    return str.__str__(value)
+
+
 def _identifier(name: str, value: Any) -> str:
     if not _is_text(value, MAX_ID):
         raise Malformed(f"{name} must be text of 1 to {MAX_ID} bytes, not {_short(value)}")
-    return value
+    return exact_text(value)
 
 
 def _moment(value: Any, now: datetime) -> str:
-    if not isinstance(value, datetime) or value.utcoffset() is None:
+    if not _is_a(value, datetime) or value.utcoffset() is None:
         raise Malformed(f"occurred_at must be a datetime with a time zone, not {_short(value)}")
-    if value > now + MAX_LEAD:
-        raise Malformed(f"occurred_at is in the future: {value.isoformat()}, at {now.isoformat()}")
     try:
-        return value.astimezone(UTC).isoformat()
+        # Rebuilt from its text: methods of a subclass may do anything.
+        moment = datetime.fromisoformat(datetime.isoformat(datetime.astimezone(value, UTC)))
     except OverflowError:
-        raise Malformed(f"occurred_at is no moment of the calendar in UTC: {value.isoformat()}") from None
+        raise Malformed(f"occurred_at is no moment of the calendar in UTC: {_short(value)}") from None
+    if moment > now + MAX_LEAD:
+        raise Malformed(f"occurred_at is in the future: {moment.isoformat()}, at {now.isoformat()}")
+    return moment.isoformat()
 
 
 def _plain(properties: Any) -> dict[str, Any]:
     """The properties as JSON carries them, so that what is checked is what is sent."""
+    if _is_a(properties, Mapping) and not _is_a(properties, dict):
+        properties = dict(properties)
     try:
         text = json.dumps(properties, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise Malformed(f"properties are not JSON: {error}") from None
+    except Exception as error:
+        raise Malformed(f"properties are not JSON: {_described(error)}") from None
     if len(text) > MAX_BYTES:
         raise Malformed(f"properties are too large: {len(text)} bytes, and {MAX_BYTES} are allowed")
     plain = json.loads(text)
     if not isinstance(plain, dict):
         raise Malformed(f"properties must be a mapping, not {_short(properties)}")
+    # JSON turns 1, True and None into names, which may be those of other properties.
+    for key in cast(Iterable[Any], dict.keys(properties)):
+        if not _is_a(key, str):
+            raise Malformed(f"names of properties must be text, not {_short(key)}")
     return plain  # pyright: ignore[reportUnknownVariableType]
 
 
 def _payload(value: Any) -> str:
+    """What was published, as JSON; where JSON cannot carry it, as a text that describes it."""
     try:
         text = json.dumps(value, allow_nan=False, default=str)
-    except (TypeError, ValueError, RecursionError):
-        text = json.dumps(_shown(value))
+    except Exception:
+        text = json.dumps(json.dumps(_describe(value, _Budget(), [])))
     return text if len(text) <= MAX_PAYLOAD else json.dumps(text[:MAX_PAYLOAD])
 
 
-def _shown(value: Any) -> str:
+@dataclass
+class _Budget:
+    values: int = MAX_VALUES
+    text: int = MAX_PAYLOAD // 4
+
+    def cut(self, text: str) -> str:
+        """Return as much of a text as may be kept, as JSON carries it."""
+        short = text[: max(0, self.text)]
+        self.text -= len(short)
+        return short.encode(errors="backslashreplace").decode() + "…" * (len(short) < len(text))
+
+
+def _describe(value: Any, budget: _Budget, above: list[int]) -> Any:
+    """Return values that JSON carries instead of any others. Raises nothing."""
+    budget.values -= 1
+    if budget.values < 0 or len(above) > MAX_DEPTH:
+        return "…"
+    if id(value) in above:
+        return "(circular)"
+    above.append(id(value))
     try:
-        return repr(value)
-    except RecursionError:
-        return reprlib.repr(value)
+        return _describe_new(value, budget, above)
+    except Exception as error:
+        return f"<{_type_name(value)}: {_type_name(error)}>"
+    finally:
+        above.pop()
+
+
+def _describe_new(value: Any, budget: _Budget, above: list[int]) -> Any:
+    """Only methods of Python's own types read containers: those of subclasses may do anything."""
+    if value is None or value is True or value is False:
+        return value
+    if _is_a(value, dict):
+        shown: dict[str, Any] = {}
+        for key, inner in dict.items(cast(dict[Any, Any], value)):
+            if budget.values <= 0:
+                break
+            name = budget.cut(exact_text(key) if _is_a(key, str) else _short(key))
+            shown[name] = _describe(inner, budget, above)
+        return shown
+    for kind in (list, tuple, set, frozenset):
+        if _is_a(value, kind):
+            members = cast(Iterable[Any], kind.__iter__(value))
+            return [_describe(inner, budget, above) for inner in islice(members, max(0, budget.values))]
+    if _is_a(value, str):
+        return budget.cut(exact_text(value))
+    return budget.cut(str(value) if _is_a(value, datetime | Decimal | UUID) else _short(value))
+
+
+def _described(error: Exception) -> str:
+    try:
+        return str(error) or _type_name(error)
+    except Exception:
+        return _type_name(error)
 
 
 def _short(value: Any) -> str:
-    return reprlib.repr(value)
+    """Return a short text about a value of any type. Raises nothing."""
+    try:
+        return exact_text(reprlib.repr(value))
+    except Exception:
+        return f"<{_type_name(value)} that cannot be shown>"
+
+
+def _type_name(value: Any) -> str:
+    return type.__dict__["__name__"].__get__(type(value))
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    # isinstance() also asks the value itself, by its property __class__.
+    return issubclass(type(value), kind)
 
 
 def _is_text(value: Any, limit: int) -> bool:
     try:
-        return isinstance(value, str) and 0 < len(value.encode()) <= limit
+        return _is_a(value, str) and 0 < len(str.encode(value)) <= limit
     except UnicodeEncodeError:
         return False
