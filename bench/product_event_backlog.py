@@ -98,7 +98,11 @@ class Run:
             "BIGQUERY_EMULATOR_HOST": f"http://127.0.0.1:{self.port}",
         }
         done = subprocess.run(
-            [*command, "--seconds", str(self.seconds)], env=environment, stdout=subprocess.PIPE, check=True, cwd=self.code
+            [*command, "--seconds", str(self.seconds)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            check=True,
+            cwd=self.code,
         )
         return done.stdout.decode()
 
@@ -147,7 +151,11 @@ def extract(repository: Path, commit: str, folder: Path) -> None:
 
 EVENTS = (
     ("insight_viewed", 1, {"insight": "on_call_load", "load_ms": 840}),
-    ("slack_command_invoked", 1, {"command": "/incident", "channel_kind": "public", "duration_ms": 5, "succeeded": True}),
+    (
+        "slack_command_invoked",
+        1,
+        {"command": "/incident", "channel_kind": "public", "duration_ms": 5, "succeeded": True},
+    ),
     ("status_page_viewed", 1, {"status_page_id": "sp_0001", "visitor_id": "v_0001", "component": None}),
     ("workflow_run_finished", 1, {"workflow_id": "wf_0001", "outcome": "succeeded", "duration_ms": 1200}),
 )
@@ -179,7 +187,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 def block(publisher: object) -> None:
     """Publish, while BigQuery is down, until a block of each table is full; for older code, for a second."""
-    most = getattr(publisher._limits, "block_bytes", 0)  # noqa: SLF001  # type: ignore[attr-defined]
+    most = getattr(publisher._limits, "block_bytes", 0)  # type: ignore[attr-defined]
     sent = 0
     while sent < max(100, most // 250):
         for name, version, properties in EVENTS:

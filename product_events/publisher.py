@@ -59,6 +59,8 @@ SCAN_SHARE = 20
 REFUSALS_LOG_SECONDS = 60.0
 ROOM_SHARE = 0.9
 """Refused events are reported when less than this share of the spool is in use."""
+LINES_AT_A_TIME = 50
+"""Lines that the sender's thread reads before it lets `publish` go on in another thread."""
 COUNT_SECONDS = 2.0
 """How long the events that were not delivered are counted for the message about them."""
 
@@ -300,6 +302,8 @@ class Publisher:
             with self._lock:
                 self._check_open()
                 lane = self._lane(name)
+                if lane.open is None:
+                    lane.open = self._continue_block(lane)
                 growth = self._spool.growth(lane.open, len(line))
                 if not growth or self._spool.used + growth <= self._limits.spool_bytes:
                     self._full_since = None if growth else self._full_since
@@ -332,7 +336,7 @@ class Publisher:
         """Append whole lines to the lane's open block. With the lock. Raises OSError."""
         segment = lane.open
         if segment is None:
-            segment = lane.open = self._open_block(lane, durable)
+            segment = lane.open = self._continue_block(lane) or self._spool.segment(lane.name, durable)
         self._own[segment.path] = min(self._own.get(segment.path, first), first)
         rows, size = segment.rows, segment.size
         self._spool.append(segment, lines, durable)
@@ -344,13 +348,14 @@ class Publisher:
             self._work.set()
         return segment
 
-    def _open_block(self, lane: _Lane, durable: bool) -> Segment:
-        # While nothing is delivered, processes that come and go continue each other's blocks instead of leaving one each.
+    def _continue_block(self, lane: _Lane) -> Segment | None:
+        # While nothing is delivered, events are added to the block that was tried last, and processes that come and go continue each
+        # other's blocks, instead of leaving one each.
         while lane.small and not lane.flowing:
             segment = self._spool.reopen(lane.small.pop(), self._limits.block_bytes)
             if segment:
                 return segment
-        return self._spool.segment(lane.name, durable)
+        return None
 
     def _lane(self, name: str) -> _Lane:
         lane = self._lanes.get(name)
@@ -535,10 +540,12 @@ class Publisher:
 
     def _give_back(self, lane: _Lane, parts: Sequence[_Part]) -> None:
         """Leave blocks that were not sent to the next attempt of any process."""
-        for block, _ in reversed(parts):
-            if not block.released:
-                block.release()
-                lane.waiting.appendleft(block.path)
+        paths = [block.path for block, _ in parts if not block.released]
+        for block, _ in parts:
+            block.release()
+        lane.waiting.extendleft(reversed(paths))
+        with self._lock:
+            lane.small = [*lane.small, *paths]
 
     def _set_pause(self, lane: _Lane, error: Exception) -> None:
         failures = lane.pause.failures + 1 if lane.pause else 1
@@ -662,7 +669,9 @@ def _read(table: str, lines: Sequence[bytes]) -> tuple[list[Row], list[Row]]:
     """The rows of lines, and a dead letter for each line that is none: half of one, after a crash of the machine."""
     rows: list[Row] = []
     dead: list[Row] = []
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number % LINES_AT_A_TIME == 0:
+            let_other_threads_run()
         try:
             row = json.loads(line, parse_constant=_refuse_constant)
         except (ValueError, RecursionError):
@@ -673,6 +682,11 @@ def _read(table: str, lines: Sequence[bytes]) -> tuple[list[Row], list[Row]]:
             text = line.decode(errors="backslashreplace")
             dead.append(dead_letter(None, table, None, text, "its line in the spool cannot be read"))
     return rows, dead
+
+
+def let_other_threads_run() -> None:
+    """Release the interpreter's lock, which a thread that computes otherwise keeps for 5 ms (sys.getswitchinterval)."""
+    time.sleep(0)
 
 
 def _refuse_constant(name: str) -> None:

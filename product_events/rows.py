@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -78,6 +79,8 @@ class Submission:
     def dead_letter(self, reason: str) -> Row:
         """The row of the dead letters, but for `received_at`."""
         payload = {field.name: getattr(self, field.name) for field in fields(self)}
+        # Last, because a large payload is cut off.
+        payload["properties"] = payload.pop("properties")
         return dead_letter(self.event_id, self.name, self.version, payload, reason)
 
 
@@ -179,7 +182,7 @@ def _describe(value: Any, budget: _Budget, above: list[int]) -> Any:
 
 def _describe_new(value: Any, budget: _Budget, above: list[int]) -> Any:
     """Only methods of Python's own types read containers: those of subclasses may do anything."""
-    if value is None or value is True or value is False:
+    if value is None or value is True or value is False or _is_number(value):
         return value
     if _is_a(value, dict):
         shown: dict[str, Any] = {}
@@ -220,6 +223,10 @@ def _type_name(value: Any) -> str:
 def _is_a(value: Any, kind: Any) -> bool:
     # isinstance() also asks the value itself, by its property __class__.
     return issubclass(type(value), kind)
+
+
+def _is_number(value: Any) -> bool:
+    return (type(value) is int and abs(value) < 2**63) or (type(value) is float and math.isfinite(value))
 
 
 def _is_text(value: Any, limit: int) -> bool:
