@@ -52,7 +52,7 @@ def test_two_processes_share_a_folder_and_one_that_is_killed_loses_nothing_that_
         accepted += [line for line in process.stdout.read().splitlines() if len(line) == 36]
         process.wait()
     between.script = [UNAVAILABLE]
-    publisher(spool).close()
+    publisher(spool, limits=replace(QUICK, batch_events=BATCH)).close()
     assert list(spool.rglob("*.jsonl")) == []
     assert set(accepted) <= set(tables.ids())
     # Only what was under way at the kill or met the fault was sent again.
