@@ -24,7 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
@@ -168,7 +168,7 @@ def work(arguments: argparse.Namespace) -> None:
     from google.auth.credentials import AnonymousCredentials
 
     # The script's own folder is first on the path, and has no product_events: PYTHONPATH says whose.
-    from product_events.publisher import Limits, Publisher, Undelivered
+    from product_events.publisher import Limits, Publisher
 
     logging.disable(logging.CRITICAL)
     google.auth.default = lambda **_: (AnonymousCredentials(), PROJECT)  # type: ignore[assignment]
@@ -182,7 +182,6 @@ def work(arguments: argparse.Namespace) -> None:
     sys.stdout.flush()
     # As a process that is killed: to close would wait for the backlog.
     os._exit(0)
-    del Undelivered
 
 
 def block(publisher: object) -> None:
@@ -240,6 +239,11 @@ def serve(latency: float) -> None:
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
+            # A publisher's process ends as if it were killed.
+            with suppress(ConnectionError):
+                self.answer()
+
+        def answer(self) -> None:
             while first := self.rfile.readline():
                 length = 0
                 while (header := self.rfile.readline().strip().lower()) != b"":

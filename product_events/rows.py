@@ -186,7 +186,7 @@ def _describe_new(value: Any, budget: _Budget, above: list[int]) -> Any:
         return value
     if _is_a(value, dict):
         shown: dict[str, Any] = {}
-        for key, inner in dict.items(cast(dict[Any, Any], value)):
+        for key, inner in cast(Iterable[tuple[Any, Any]], dict.items(value)):  # pyright: ignore[reportUnknownMemberType]
             if budget.values <= 0:
                 break
             name = budget.cut(exact_text(key) if _is_a(key, str) else _short(key))
