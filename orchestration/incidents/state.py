@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from orchestration.incidents.model import Kind
+from orchestration.incidents.model import Kind, Recovery
 from orchestration.incidents.outbox import Waiting
 from orchestration.incidents.pacing import Pace
 from orchestration.lineage.failures import FailedUnit
@@ -109,6 +109,10 @@ class State:
     waiting: tuple[Waiting, ...] = ()
     pace: Pace = field(default_factory=Pace)
     """How many alert events incident.io was sent lately."""
+    resolved: Mapping[str, Recovery] = field(default_factory=dict[str, Recovery])
+    """The notified recoveries of the last day, by deduplication key."""
+    reconciled: float = 0.0
+    """The time of the last comparison with incident.io whose requests were carried out, in seconds since the epoch."""
 
     @property
     def looking_back(self) -> bool:

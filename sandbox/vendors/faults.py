@@ -74,6 +74,11 @@ KINDS: dict[str, Kind] = {
     "not_connection_admin": Kind(
         ("omni",), "the key's owner is no connection admin: a refresh is refused with 403", {}
     ),
+    "drops": Kind(
+        ("incident_io",),
+        "answers 202 to alert events and drops them; a target is a part of the deduplication keys, `status` firing, resolved or any",
+        {"status": "any"},
+    ),
     "job_failure": Kind(("omni",), "the refresh of the schema model fails", {}),
     "interrupted": Kind(
         ("hightouch",),

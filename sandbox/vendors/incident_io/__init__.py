@@ -3,7 +3,7 @@
 A new organisation has people, severities and a custom field, and no settings: an alert source and the rest are written through the
 API, as `dataplatform on-call apply` does, and alerts go where they say.
 
-A stand-in's own: `/_inspect/pages`, `/_inspect/events` and `/_inspect/heartbeat`, without authorisation.
+A stand-in's own: `/_inspect/pages`, `/_inspect/events`, `/_inspect/dropped` and `/_inspect/heartbeat`, without authorisation.
 
 Left out: the headers `X-RateLimit-*`, every write but the settings of `settings.py`, alert events, pings, escalations and their acknowledgement, of the optional
 fields of an incident its type, permalink and workload, and that the sync of a schedule moves people in Slack. A filter or a
@@ -112,7 +112,7 @@ def build(context: VendorContext) -> FastAPI:
         limits.take(API_REQUESTS, key=API_KEY)
 
     advance, known = Depends(move_on), Depends(authorise)
-    app.include_router(_events(alerting, settings, limits), dependencies=[advance])
+    app.include_router(_events(context, alerting, settings, limits), dependencies=[advance])
     app.include_router(_pings(heartbeats, settings), dependencies=[advance])
     app.include_router(_reads(reader, settings), dependencies=[known, advance])
     app.include_router(_escalations(alerting, reader, settings), dependencies=[known, advance])
@@ -125,6 +125,10 @@ def build(context: VendorContext) -> FastAPI:
     @app.get("/_inspect/events", dependencies=[advance])
     def events() -> list[dict[str, Any]]:
         return alerting.events()
+
+    @app.get("/_inspect/dropped", dependencies=[advance])
+    def dropped() -> list[dict[str, Any]]:
+        return alerting.dropped()
 
     @app.get("/_inspect/heartbeat", dependencies=[advance])
     def beats() -> list[dict[str, Any]]:
@@ -155,7 +159,7 @@ def _pings(heartbeats: Heartbeats, settings: Settings) -> APIRouter:
     return router
 
 
-def _events(alerting: Alerting, settings: Settings, limits: RateLimits) -> APIRouter:
+def _events(context: VendorContext, alerting: Alerting, settings: Settings, limits: RateLimits) -> APIRouter:
     router = APIRouter()
 
     def authorise(source: str, request: Request, token: str | None = None) -> None:
@@ -165,13 +169,22 @@ def _events(alerting: Alerting, settings: Settings, limits: RateLimits) -> APIRo
     @router.post("/v2/alert_events/http/{source}", dependencies=[Depends(authorise)], status_code=202)
     def receive(body: AlertEvent, request: Request) -> dict[str, str]:
         key = body.deduplication_key
-        alerting.receive(
-            request.state.source,
-            Event(key, body.status == "firing", body.title, body.description, body.source_url, body.metadata),
-        )
+        event = Event(key, body.status == "firing", body.title, body.description, body.source_url, body.metadata)
+        if _is_dropped(context, event):
+            alerting.drop(event)
+        else:
+            alerting.receive(request.state.source, event)
         return {"deduplication_key": key, "message": "Event accepted for processing", "status": "success"}
 
     return router
+
+
+def _is_dropped(context: VendorContext, event: Event) -> bool:
+    for fault in context.faults.active("incident_io", kind="drops"):
+        if fault.params["status"] in {"any", event.status} and (fault.target or "") in event.deduplication_key:
+            context.faults.consume(fault)
+            return True
+    return False
 
 
 def _reads(reader: Reader, settings: Settings) -> APIRouter:

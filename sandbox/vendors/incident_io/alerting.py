@@ -30,6 +30,9 @@ create table if not exists incident_io_event (
     id integer primary key, alert integer, received_at text not null, deduplication_key text not null, status text not null,
     title text not null, description text, source_url text, metadata text not null
 );
+create table if not exists incident_io_dropped (
+    id integer primary key, received_at text not null, deduplication_key text not null, status text not null, title text not null
+);
 create table if not exists incident_io_incident (
     id integer primary key, alert integer not null, name text not null, summary text, customer_facing integer not null,
     status text not null, created_at text not null, updated_at text not null, closed_at text
@@ -73,10 +76,14 @@ class Event:
     source_url: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    @property
+    def status(self) -> str:
+        return "firing" if self.firing else "resolved"
+
     def payload(self) -> dict[str, Any]:
         """What the alert source's template reads."""
         return {
-            "title": self.title, "description": self.description, "status": "firing" if self.firing else "resolved",
+            "title": self.title, "description": self.description, "status": self.status,
             "deduplication_key": self.deduplication_key, "source_url": self.source_url, "metadata": self.metadata,
         }  # fmt: skip
 
@@ -98,9 +105,21 @@ class Alerting:
             self._store.execute(
                 "insert into incident_io_event (alert, received_at, deduplication_key, status, title, description, source_url,"
                 " metadata) values (?, ?, ?, ?, ?, ?, ?, ?)",
-                (alert, now, event.deduplication_key, "firing" if event.firing else "resolved", event.title,
+                (alert, now, event.deduplication_key, event.status, event.title,
                  event.description, event.source_url, json.dumps(event.metadata)),
             )  # fmt: skip
+
+    def drop(self, event: Event) -> None:
+        """Record an event that was accepted and is not processed (the fault `drops`)."""
+        self._store.execute(
+            "insert into incident_io_dropped (received_at, deduplication_key, status, title) values (?, ?, ?, ?)",
+            (stamp(self._clock.now()), event.deduplication_key, event.status, event.title),
+        )
+
+    def dropped(self) -> list[dict[str, Any]]:
+        """Return every event that was accepted and not processed, in the order received."""
+        rows = self._store.execute("select * from incident_io_dropped order by id")
+        return [{name: row[name] for name in ("received_at", "deduplication_key", "status", "title")} for row in rows]
 
     def declare(self, source: Setting, event: Event) -> None:
         """Apply what incident.io itself has found out: no event has arrived."""
