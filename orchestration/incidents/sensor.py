@@ -13,8 +13,20 @@ from functools import cache
 import dagster as dg
 from dagster import _check as check
 
-from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state, store, unreadable
+from orchestration.incidents import (
+    background,
+    clocks,
+    fallback,
+    mutes,
+    outbox,
+    reconciliation,
+    signals,
+    state,
+    store,
+    unreadable,
+)
 from orchestration.incidents.model import Failure, Recovery
+from orchestration.incidents.reconciliation_sensor import read_comparison
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.triage import triage
 from orchestration.lineage.asset_graph import graph_of
@@ -92,7 +104,7 @@ def judge(
     The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now = time.time()
-    before = clocks.believed(before, now)
+    before, repeated = reconciliation.carry_out(clocks.believed(before, now), read_comparison(instance), now)
     reading = signals.read(instance, before, now, settings().alert_queue_minutes)
     lost = [unreadable.of_unreadable_state(problem, now) for problem in problems]
     found = [*reading.signals, *lost]
@@ -111,6 +123,8 @@ def judge(
         after, told = replace(after, alerts=alerts), [item for item in told if item.deduplication_key in earlier]
     elif before.looking_back:
         told = _without_the_mended(after, told, earlier)
+    told = [*told, *repeated]
+    after = replace(after, resolved=reconciliation.remember_resolved(after.resolved, told, now))
     return _put(instance, after, told, known, now, earlier)
 
 
