@@ -6,12 +6,14 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.incidents.fallback import warn_of_missing_channel
 from orchestration.settings import settings
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    settings()  # raises here, with the names of what is missing, and not in the middle of a run
+    values = settings()  # raises here, with the names of what is missing, and not in the middle of a run
+    warn_of_missing_channel(values)
     # One process a run: most steps wait for a vendor or for BigQuery, and a process each takes seconds to start.
     return dg.Definitions.merge(
         dg.load_from_defs_folder(path_within_project=Path(__file__).parent),

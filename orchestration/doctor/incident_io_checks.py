@@ -20,6 +20,7 @@ from orchestration.on_call.plan import Change, Refused
 from orchestration.settings import Settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io import IncidentIo
+from orchestration.vendors.incident_io_alerts import AlertList
 from orchestration.vendors.incident_io_presence import Schedules
 from orchestration.vendors.incident_io_settings import Json, Kind, OnCallSettings
 
@@ -36,6 +37,7 @@ PARTS: dict[str, tuple[tuple[Kind, ...], tuple[str, ...]]] = {
 }
 """The kinds of settings that one line is about, and the lines of those that they refer to."""
 SOURCES = "on-call: alert sources"
+RECONCILIATION = "incident.io: reconciliation"
 SOURCE, HEARTBEAT = "incident.io: alert source", "incident.io: heartbeat"
 
 
@@ -47,6 +49,12 @@ def checks(values: Settings) -> Iterator[Check]:
     sources = Once(lambda: api().all("alert_source"))
     yield Check(KEY, _read(lambda: f"accepted; {len(api().severities())} severities"), needs=ACCESS.needs)
     yield Check("incident.io: history", _read(lambda: _history(values)), after=(KEY,))
+    yield Check(
+        RECONCILIATION,
+        _read(lambda: _firing(values)),
+        needs=("incident_io_alert_source_id",),
+        after=(KEY, SOURCE),
+    )
     yield Check(FILE_CHECK, lambda: _planned(planned), after=(KEY,))
     for part, (kinds, referred) in PARTS.items():
         yield Check(
@@ -135,6 +143,13 @@ def _history(values: Settings) -> str:
     if values.incident_io_alert_source_id:
         client.alerts(values.incident_io_alert_source_id, now)
     return "alerts, incidents and escalations can be read"
+
+
+def _firing(values: Settings) -> str:
+    """Read one page of what the sensor `alert_reconciliation` reads."""
+    key, source = values.incident_io_api_key.get_secret_value(), values.incident_io_alert_source_id
+    firing = AlertList(str(values.incident_io_api_url), key, source).read_firing_keys(1, 0)
+    return f"the source's alerts can be listed; {len(firing.keys)}{'' if firing.complete else ' or more'} of them fire"
 
 
 def _schedule(values: Settings) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
+from orchestration.incidents import fallback
 from orchestration.settings import Settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.mail import MailServer
@@ -18,6 +19,11 @@ LOOKING = ("channels:read",)
 """Only for the look at channels: without it the platform works, and the doctor sees less."""
 REACH = "See SLACK_API_URL, and whether this machine may connect there"
 NEEDS = ("slack_api_url",)
+SECOND_CHANNEL = "alerts: second channel"
+CHANNEL_SETTINGS = (
+    "slack_api_url", "slack_bot_token", "slack_alerts_channel",
+    "smtp_host", "smtp_port", "smtp_security", "smtp_user", "smtp_password", "alert_mail_from", "alert_mail_to",
+)  # fmt: skip
 
 
 def checks(values: Settings) -> Iterator[Check]:
@@ -45,6 +51,7 @@ def checks(values: Settings) -> Iterator[Check]:
         # Only a reminder: no method of Slack's API shows who may edit user groups.
         return ok(f"@{values.slack_responder_group} exists{permission}")
 
+    yield Check(SECOND_CHANNEL, lambda: find_second_channel(values), needs=CHANNEL_SETTINGS)
     wants = ("slack_bot_token",)
     yield Check(TOKEN, _explained(token), needs=NEEDS, wants=wants)
     yield Check(SCOPES, lambda: allowed(identity(), rota=values.rota_sync), wants=wants, after=(TOKEN,))
@@ -58,6 +65,13 @@ def checks(values: Settings) -> Iterator[Check]:
         needs=("smtp_port", "smtp_security", "smtp_user", "smtp_password"),
         wants=("smtp_host",),
     )
+
+
+def find_second_channel(values: Settings) -> Outcome:
+    """Return whether alerts have a way to people besides incident.io, and which."""
+    if why := fallback.explain_missing_channel(values):
+        return warning(why, fallback.SECOND_CHANNEL_REMEDY)
+    return ok(" and ".join(carrier.name for carrier in fallback.configured(values)))
 
 
 def allowed(known: Identity, *, rota: bool) -> Outcome:

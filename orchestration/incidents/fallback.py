@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from orchestration.core.channel_text import escape_markdown, markdown_to_mrkdwn, markdown_to_plain
@@ -18,6 +19,10 @@ LENGTHS = (3000, 1500, 500)
 
 Slack advises 4,000 in all (https://docs.slack.dev/reference/methods/chat.postMessage).
 """
+
+NO_SECOND_CHANNEL = "Alerts have no second channel: when incident.io accepts none, no one is notified of a failure"
+SECOND_CHANNEL_REMEDY = "Set SLACK_BOT_TOKEN and SLACK_ALERTS_CHANNEL, or SMTP_HOST, ALERT_MAIL_FROM and ALERT_MAIL_TO (docs/reference/settings.md)"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,32 @@ def configured(values: Settings | None = None) -> tuple[Carrier, ...]:
     """The carriers that the settings allow, in the order in which they are tried."""
     values = values or settings()
     carriers: list[Carrier] = []
-    if (slack := client(values)) and values.slack_alerts_channel:
+    if _has_slack(values) and (slack := client(values)) and values.slack_alerts_channel:
         carriers.append(SlackCarrier(slack, values.slack_alerts_channel))
-    if values.smtp_host and values.alert_mail_from:
+    if _has_mail(values) and values.smtp_host and values.alert_mail_from:
         password = values.smtp_password.get_secret_value() if values.smtp_password else None
         server = MailServer(values.smtp_host, values.smtp_port, values.smtp_security, values.smtp_user, password)
         carriers.append(MailCarrier(server, values.alert_mail_from, values.alert_mail_receivers))
     return tuple(carriers)
+
+
+def explain_missing_channel(values: Settings) -> str | None:
+    """Return what is wrong where alerts have no second channel; None where the settings have one."""
+    return None if _has_slack(values) or _has_mail(values) else NO_SECOND_CHANNEL
+
+
+def warn_of_missing_channel(values: Settings) -> None:
+    """Log one warning where alerts have no second channel."""
+    if why := explain_missing_channel(values):
+        log.warning("%s. %s.", why, SECOND_CHANNEL_REMEDY)
+
+
+def _has_slack(values: Settings) -> bool:
+    return bool(values.slack_bot_token and values.slack_alerts_channel)
+
+
+def _has_mail(values: Settings) -> bool:
+    return bool(values.smtp_host and values.alert_mail_from and values.alert_mail_to)
 
 
 def words(event: AlertEvent, why: str, length: int = LENGTHS[0]) -> str:

@@ -98,6 +98,7 @@ def test_schedule_and_sensors_are_switched_on(platform: Platform) -> None:
         "hourly_export_history": True,
         "downstream": True,
         "incident_alerts": True,
+        "alert_reconciliation": True,
         "data_responder_rota": True,
         "heartbeat": True,
         "daily_warnings_digest": True,

@@ -160,3 +160,24 @@ def test_a_missing_variable_stops_the_command_and_the_code_location_by_name(comm
         assert result.returncode == 1
         assert "HIGHTOUCH_API_KEY is malformed" in result.stderr
         assert "Hightouch: Settings, API keys" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("left_out", "warned"),
+    [
+        ((), 0),
+        (("SLACK_BOT_TOKEN", "SLACK_ALERTS_CHANNEL", "SLACK_DIGEST_CHANNEL", "ROTA_SYNC"), 1),
+        (("SLACK_ALERTS_CHANNEL",), 1),
+    ],
+    ids=["Slack", "neither Slack nor mail", "Slack without a channel for alerts"],
+)
+def test_a_load_warns_once_where_alerts_have_no_second_channel(
+    commands: Commands, left_out: tuple[str, ...], warned: int
+) -> None:
+    given = Commands(commands.folder, {name: one for name, one in commands.variables.items() if name not in left_out})
+    result = given.python("-c", "from orchestration.definitions import defs; defs()")
+    assert result.returncode == 0, result.stderr
+    said = (
+        "Alerts have no second channel: when incident.io accepts none, no one is notified of a failure. Set SLACK_BOT"
+    )
+    assert result.stderr.count(said) == warned, result.stderr

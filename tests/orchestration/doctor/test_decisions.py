@@ -177,7 +177,10 @@ def test_with_nothing_set_only_what_is_not_set_is_named(only, tmp_path: Path) ->
     wrong = {name for name, status in statuses(results).items() if status in {"failed", "warning"}}
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
     # Credentials of Google's may be on the machine all the same.
-    assert wrong - {"google: credentials"} == {f"setting: {name}" for name in required} | {"state: saved"}
+    assert wrong - {"google: credentials"} == {f"setting: {name}" for name in required} | {
+        "state: saved",
+        "alerts: second channel",
+    }
 
 
 def test_a_group_of_variables_is_one_line_and_so_is_each_other_one(only, known: Settings, monkeypatch) -> None:
@@ -444,3 +447,27 @@ def test_people_read_a_line_each_with_its_remedy_below(capsys: pytest.CaptureFix
     ]
     show(results, quiet=True)
     assert capsys.readouterr().out.startswith("failed   a: key  refused [401]\n")
+
+
+MAIL = {"SMTP_HOST": "mail.example.com", "ALERT_MAIL_FROM": "a@example.com", "ALERT_MAIL_TO": "b@example.com"}
+SLACK_SETTINGS = {"SLACK_BOT_TOKEN": "local-token", "SLACK_ALERTS_CHANNEL": "C1"}
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "said"),
+    [
+        ({}, "warning", "no second channel"),
+        ({"SLACK_BOT_TOKEN": "local-token"}, "warning", "no second channel"),
+        (SLACK_SETTINGS, "ok", "slack"),
+        (MAIL, "ok", "mail"),
+        (SLACK_SETTINGS | MAIL, "ok", "slack and mail"),
+    ],
+)
+def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, status, said) -> None:
+    only(**given)
+    values, _ = examine()
+    found = message_checks.find_second_channel(values)
+    assert (found.status, said in found.found) == (status, True)
+    if status == "warning":
+        assert "SMTP_HOST" in found.remedy
+        assert "SLACK_ALERTS_CHANNEL" in found.remedy
