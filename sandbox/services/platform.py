@@ -77,7 +77,7 @@ def daemon(config: SandboxConfig) -> list[str]:
 
 def webserver(config: SandboxConfig) -> list[str]:
     return [
-        *_dagster("dagster-webserver"), "-h", HOST, "-p", str(config.port("dagster")),
+        sys.executable, "-m", "sandbox.services.webserver", "-h", HOST, "-p", str(config.port("dagster")),
         "-w", str(dagster_home(config) / "workspace.yaml"),
     ]  # fmt: skip
 
