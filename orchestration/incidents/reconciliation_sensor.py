@@ -7,12 +7,15 @@ of its own in Dagster's key-value storage, and the alert sensor carries the requ
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import dagster as dg
 from pydantic import TypeAdapter, ValidationError
 
 from orchestration.incidents import mutes, reconciliation, store
 from orchestration.incidents.reconciliation import Comparison, Listing, Situation
+from orchestration.incidents.state import Alert
 from orchestration.incidents.triage import keys_of
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
@@ -63,14 +66,16 @@ def alert_reconciliation(context: dg.SensorEvaluationContext) -> dg.SkipReason:
 
 def read_situation(instance: dg.DagsterInstance, now: float) -> Situation:
     """Return what the alert sensor has stored, as of one moment. Parts that cannot be read count as empty: it reports them itself."""
-    alerts, waiting, resolved = store.read_parts(instance, ("alerts", "waiting", "resolved"))
+    stored = store.read_parts(instance, ("alerts", "waiting", "resolved"))
+    alerts = cast("Mapping[str, Alert]", stored[0] or {})
     active = mutes.active(instance, now)
-    muted = [
-        name
-        for name, alert in (alerts or {}).items()
-        if ((keys := keys_of(alert)) and mutes.is_muted(keys, active)) or mutes.is_muted([name], active)
-    ]
-    return Situation(alerts or {}, waiting or (), resolved or {}, muted)
+    muted = [name for name, alert in alerts.items() if _is_muted(alert, active)]
+    return Situation(alerts, stored[1] or (), stored[2] or {}, muted)
+
+
+def _is_muted(alert: Alert, active: Sequence[mutes.Mute]) -> bool:
+    keys = keys_of(alert)
+    return bool((keys and mutes.is_muted(keys, active)) or mutes.is_muted([alert.name], active))
 
 
 def read_listing(alert_list: AlertList, situation: Situation, before: Comparison) -> tuple[Listing, list[str]]:

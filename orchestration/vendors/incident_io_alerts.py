@@ -110,7 +110,7 @@ class AlertList:
         fields = cast("dict[str, Any]", answer) if isinstance(answer, dict) else {}
         items, meta = fields.get("alerts"), fields.get("pagination_meta")
         if not isinstance(items, list):
-            raise VendorError(f"incident.io: GET {PATH} answered without `alerts`: {excerpt(str(fields or answer))}")
+            raise VendorError(f"incident.io: GET {PATH} answered without `alerts`: {excerpt(str(fields))}")
         following = cast("dict[str, Any]", meta).get("after") if isinstance(meta, dict) else None
         return _Page(cast("list[Any]", items), following if isinstance(following, str) else "")
 

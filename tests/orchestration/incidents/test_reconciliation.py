@@ -45,7 +45,7 @@ LATER = NOW + CONFIRM_SECONDS
 
 def alert(key: str, **more: Any) -> Alert:
     units = (FailedUnit(key, (key,), "it failed"),)
-    values = {"told": True, "since": NOW - 60, "last_seen": NOW - 60} | more
+    values: dict[str, Any] = {"told": True, "since": NOW - 60, "last_seen": NOW - 60} | more
     return Alert(name=key, kind="asset", deduplication_key=f"{key}:run", units=units, missing={key: NOW}, **values)
 
 
