@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import batched
 
 import dagster as dg
@@ -11,81 +11,219 @@ from dagster import DagsterEventType
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.event_log.base import EventLogStorage
 
+from orchestration.incidents import clock_offsets, event_gaps, event_log, made
+from orchestration.incidents.event_log import Row
 from orchestration.incidents.model import Signal
-from orchestration.incidents.run_signals import OVERLAP_SECONDS, of_check
-from orchestration.incidents.state import Position
-from orchestration.incidents.unreadable import isolated
+from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, of_check
+from orchestration.incidents.state import EndedRun, Position
+from orchestration.incidents.unreadable import isolated, unreadable_record
 from orchestration.lineage import runs
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, from_metadata
 
-OVERLAP_EVENTS = 5_000
-"""How far back what was read is read again, beside `OVERLAP_SECONDS`."""
+ROWS_A_TICK = 20_000
+"""Ids that one tick reads past, of events of all types: about 50 ms."""
 EVENTS_A_TICK = 2_000
+"""Events that one tick judges: about half a second. Those of late events and of the sweep come on top, each as many."""
+BLOCKS_A_TICK = 20
+"""Blocks that one tick of a sweep counts: 100,000 ids."""
+RUNS_WAITING = 1_000
+"""Runs that have ended and are not judged. The event log is read no further while there are so many."""
+OLD_OVERLAP_EVENTS = 5_000
+"""How far an earlier version of this code read events again."""
 KEYS_A_QUERY = 200
+FRESH = "fresh:"
+"""Begins the token of an asset that is late by its freshness policy."""
 
-EVENTS = (
-    DagsterEventType.ASSET_OBSERVATION,
-    DagsterEventType.ASSET_CHECK_EVALUATION,
-    DagsterEventType.FRESHNESS_STATE_CHANGE,
+EVENTS = frozenset(
+    kind.value
+    for kind in (
+        DagsterEventType.ASSET_OBSERVATION,
+        DagsterEventType.ASSET_CHECK_EVALUATION,
+        DagsterEventType.FRESHNESS_STATE_CHANGE,
+    )
 )
+RUN_ENDS = frozenset(
+    kind.value for kind in (DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterEventType.RUN_CANCELED)
+)
+KINDS = EVENTS | RUN_ENDS
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows that were not read before, with the times between which their events were stored; 0 where that is not known."""
+
+    rows: Sequence[Row]
+    after: float
+    until: float
+    late: bool = False
+
+
+def start_of_log(instance: dg.DagsterInstance, now: float) -> Position:
+    """Return the position of a first tick: at the end of the event log, a day before the last run.
+
+    A run whose end is among the last events may not be marked as ended yet, so that these ends are remembered.
+    """
+    storage = instance.event_log_storage
+    end = storage.get_maximum_record_id() or 0
+    recent = event_log.read_rows_of_kinds(storage, RUN_ENDS, (max(1, end - RUNS_WAITING), end)) if end else []
+    ended = {row.run_id: EndedRun(now) for row in recent}
+    return Position(now - LOOK_BACK_SECONDS, end, start=end, ended=ended)
 
 
 def of_events(
     instance: dg.DagsterInstance, position: Position, now: float, run_of: Callable[[str], dg.DagsterRun | None]
-) -> tuple[int, list[Signal]]:
-    """Signals of single events, and the id up to which they have been read."""
-    old = [id_ for at, id_ in position.marks if at <= now - OVERLAP_SECONDS]
-    oldest = max(old, default=min((id_ for _at, id_ in position.marks), default=position.event))
-    after = max(oldest, position.event - OVERLAP_EVENTS)
-    entries: dict[int, dg.EventLogEntry] = {}
-    unfinished: list[int] = []
-    for kind in EVENTS:
-        page, last = _of_kind(instance, kind, after)
-        entries |= page
-        if last is not None:
-            unfinished.append(last)
-    # Of a backlog no kind is read further than the others: the position is one for all.
-    newest = min(unfinished, default=max([position.event, *entries]))
+) -> tuple[Position, list[Signal]]:
+    """Read the events that were stored since the last tick, also those with an id below the last one.
+
+    Returns the new position, in which `ended` has the runs whose end was read, and the signals. `now` is in seconds since the epoch.
+    """
+    storage = instance.event_log_storage
+    position = _of_earlier_version(position)
+    batches: list[_Found] = []
+    # Gaps first: an id that is missing here and appears while the tick reads is found by the next tick.
+    appeared = _read_gaps(storage, position, batches)
+    rows = _read_new_rows(storage, position)
+    batches.append(_Found(rows, position.read_at, now))
+    gaps = event_gaps.fill_gaps(position.gaps, appeared) + event_gaps.find_gaps(
+        rows, position.event, position.read_at, now
+    )
+    read = [row.id for found in batches for row in found.rows if row.kind in KINDS]
+    position = replace(
+        position,
+        event=rows[-1].id if rows else position.event,
+        read_at=now,
+        gaps=event_gaps.keep_gaps(gaps, now),
+        blocks=event_gaps.keep_blocks(event_gaps.count_read(position.blocks, read, now), now),
+    )
+    position = _sweep(storage, position, now, batches)
     signals: list[Signal] = []
-    for id_, entry in sorted(entries.items()):
-        if id_ <= newest:
-            signals += isolated(
-                lambda number=id_, one=entry: _of_event(number, one, run_of),
-                f"event:{id_}",
-                entry.timestamp,
-                _described(id_, entry),
-                asset_keys=_asset_keys(entry),
-                run_id=entry.run_id or None,
-            )
-    return newest, signals
+    ended = dict(position.ended)
+    for found in batches:
+        for row in found.rows:
+            if row.kind in RUN_ENDS and row.run_id not in ended:
+                ended[row.run_id] = EndedRun(now, found.after, found.until, found.late)
+        signals += _of_batch(instance, found, now, run_of)
+    return replace(position, ended=ended), signals
 
 
-def _described(id_: int, entry: dg.EventLogEntry) -> str:
-    kind = entry.dagster_event.event_type_value if entry.dagster_event else "event"
-    assets = "".join(f" of `{key}`" for key in _asset_keys(entry))
-    run = f" in the run `{entry.run_id}`" if entry.run_id else ""
-    return f"The event {id_} ({kind}){assets}{run}"
+def _of_earlier_version(position: Position) -> Position:
+    """Return a position that knows gaps. Of one that does not, what was read in the last minutes is read again."""
+    if position.read_at:
+        return position
+    oldest = min((id_ for _at, id_ in position.marks), default=position.event)
+    event = max(0, oldest, position.event - OLD_OVERLAP_EVENTS)
+    return replace(position, event=event, start=event, marks=())
+
+
+def _read_new_rows(storage: EventLogStorage, position: Position) -> list[Row]:
+    """Return the rows after those that were read: all of them, or as many as one tick can judge."""
+    rows = event_log.read_rows_after(storage, position.event, ROWS_A_TICK)
+    events, ended = 0, len(position.ended)
+    for place, row in enumerate(rows):
+        events += row.kind in EVENTS
+        ended += row.kind in RUN_ENDS
+        if events > EVENTS_A_TICK or ended > RUNS_WAITING:
+            return rows[:place]
+    return rows
+
+
+def _read_gaps(storage: EventLogStorage, position: Position, batches: list[_Found]) -> list[int]:
+    """Add the rows that have appeared in gaps to the batches. Returns their ids."""
+    if not position.gaps:
+        return []
+    ranges = [(gap.first, gap.last) for gap in position.gaps]
+    rows = event_log.read_rows_in(storage, ranges, EVENTS_A_TICK)[:EVENTS_A_TICK]
+    for gap in position.gaps if rows else ():
+        if some := [row for row in rows if gap.first <= row.id <= gap.last]:
+            batches.append(_Found(some, gap.after, gap.since, late=True))
+    return [row.id for row in rows]
+
+
+def _sweep(storage: EventLogStorage, position: Position, now: float, batches: list[_Found]) -> Position:
+    """Compare the number of events in blocks of the last day with how many were read. A block that has others is read again.
+
+    What was judged has ids by which it counts once, for longer than a day.
+    """
+    if position.sweep is None and now - position.swept_at < event_gaps.SWEEP_SECONDS:
+        return position
+    if position.sweep is None:
+        number = min(position.blocks, default=position.event // event_gaps.BLOCK)
+        position = replace(position, swept_at=now, sweep=number, sweep_runs="")
+    number = position.sweep or 0
+    last = min(number + BLOCKS_A_TICK - 1, position.event // event_gaps.BLOCK)
+    ids = (max(number * event_gaps.BLOCK, position.start + 1), min((last + 1) * event_gaps.BLOCK - 1, position.event))
+    stored = event_log.count_rows(storage, KINDS, ids, event_gaps.BLOCK) if ids[0] <= ids[1] else {}
+    blocks, read = dict(position.blocks), 0
+    for block in sorted(stored):
+        count, at = blocks.get(block, (0, now))
+        if stored[block] == count:
+            continue
+        if read > EVENTS_A_TICK:
+            last = block - 1
+            break
+        first = max(block * event_gaps.BLOCK, ids[0])
+        rows = event_log.read_rows_of_kinds(storage, KINDS, (first, min((block + 1) * event_gaps.BLOCK - 1, ids[1])))
+        batches.append(_Found(rows, 0.0, now, late=True))
+        position = replace(position, gaps=tuple(event_gaps.fill_gaps(position.gaps, (row.id for row in rows))))
+        blocks[block] = (len(rows), at)
+        read += len(rows)
+    done = last >= position.event // event_gaps.BLOCK
+    return replace(position, sweep=None if done else last + 1, blocks=blocks)
+
+
+def _of_batch(
+    instance: dg.DagsterInstance, found: _Found, now: float, run_of: Callable[[str], dg.DagsterRun | None]
+) -> list[Signal]:
+    rows = {row.id: row for row in found.rows if row.kind in EVENTS}
+    signals: list[Signal] = []
+    for id_, entry in event_log.read_entries(instance.event_log_storage, rows).items():
+        what = _described(rows[id_], entry)
+        if isinstance(entry, Exception):
+            signals.append(unreadable_record(f"event:{id_}", now, what, entry, run_id=rows[id_].run_id or None))
+            continue
+        read = isolated(
+            lambda number=id_, one=entry: _of_event(number, one, run_of),
+            f"event:{id_}",
+            entry.timestamp,
+            what,
+            asset_keys=_asset_keys(entry),
+            run_id=entry.run_id or None,
+        )
+        offset = clock_offsets.offset_of(entry.timestamp, found.after, found.until)
+        read = [clock_offsets.shift_signal(signal, offset) for signal in read]
+        signals += [_still_missing(instance, signal, now) for signal in read] if found.late else read
+    return signals
+
+
+def _still_missing(instance: dg.DagsterInstance, signal: Signal, now: float) -> Signal:
+    """Return a failure that appeared late without what has recovered since, which was read before it and does not come again."""
+    failed: list[FailedUnit] = []
+    for unit in signal.failed:
+        tokens = signal.awaited(unit)
+        fresh = [token for token in tokens if token.startswith(FRESH) and not _is_late(instance, token)]
+        missing = [one for one in made.left(instance, tokens, signal.at, now, signal.run_id) if one not in fresh]
+        if missing:
+            failed.append(unit if len(missing) == len(tokens) else replace(unit, awaits=tuple(missing)))
+    return replace(signal, failed=tuple(failed))
+
+
+def _is_late(instance: dg.DagsterInstance, token: str) -> bool:
+    key = dg.AssetKey.from_user_string(token.removeprefix(FRESH))
+    record = instance.event_log_storage.get_freshness_state_records([key]).get(key)
+    return record is not None and record.freshness_state == FreshnessState.FAIL
+
+
+def _described(row: Row, entry: dg.EventLogEntry | Exception) -> str:
+    assets = "" if isinstance(entry, Exception) else "".join(f" of `{key}`" for key in _asset_keys(entry))
+    run = f" in the run `{row.run_id}`" if row.run_id else ""
+    return f"The event {row.id} ({row.kind}){assets}{run}"
 
 
 def _asset_keys(entry: dg.EventLogEntry) -> tuple[str, ...]:
     key = entry.dagster_event.asset_key if entry.dagster_event else None
     return (key.to_user_string(),) if key else ()
-
-
-def _of_kind(
-    instance: dg.DagsterInstance, kind: DagsterEventType, after: int
-) -> tuple[dict[int, dg.EventLogEntry], int | None]:
-    """The events of a kind after an id, and the last of them where there may be more. Dagster wants to be asked for one kind at a time."""
-    found: dict[int, dg.EventLogEntry] = {}
-    for _page in range(1 + OVERLAP_EVENTS // EVENTS_A_TICK):
-        entries = instance.event_log_storage.get_logs_for_all_runs_by_log_id(
-            after_cursor=max([after, *found]), dagster_event_type=kind, limit=EVENTS_A_TICK
-        )
-        found |= entries
-        if len(entries) < EVENTS_A_TICK:
-            return found, None
-    return found, max(found)
 
 
 def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.DagsterRun | None]) -> list[Signal]:
@@ -101,7 +239,7 @@ def _of_event(id_: int, entry: dg.EventLogEntry, run_of: Callable[[str], dg.Dags
 
 def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal:
     change = event.asset_freshness_state_change_data
-    key, token, at = change.key.to_user_string(), f"fresh:{change.key.to_user_string()}", change.state_change_timestamp
+    key, token, at = change.key.to_user_string(), f"{FRESH}{change.key.to_user_string()}", change.state_change_timestamp
     if change.new_state != FreshnessState.FAIL:
         # Also where it has no policy any more: nobody waits for it then.
         return Signal(id=f"event:{id_}", at=at, well={token: at})
@@ -110,8 +248,8 @@ def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal:
 
 def _too_late(key: str, at: float) -> Signal:
     text = "It was not made in time, by its freshness policy."
-    unit = FailedUnit(f"freshness/{key}", (key,), text, awaits=(f"fresh:{key}",))
-    return Signal(id=f"fresh:{key}:{at}", at=at, failed=(unit,), kind="freshness", lateness=True)
+    unit = FailedUnit(f"freshness/{key}", (key,), text, awaits=(f"{FRESH}{key}",))
+    return Signal(id=f"{FRESH}{key}:{at}", at=at, failed=(unit,), kind="freshness", lateness=True)
 
 
 def late(instance: dg.DagsterInstance) -> list[Signal]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import batched
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
-from orchestration.incidents import made
+from orchestration.incidents import clock_offsets, made
 from orchestration.incidents.model import Signal
-from orchestration.incidents.state import Position, State
+from orchestration.incidents.state import EndedRun, Position, State
 from orchestration.incidents.triage import RetryState
 from orchestration.incidents.unreadable import isolated
 from orchestration.lineage import runs
@@ -22,64 +23,153 @@ from orchestration.lineage.failures import FailedUnit
 LOOK_BACK_SECONDS = 24 * 3600.0
 """A sensor without a cursor is new or renamed: it reads what ended within this time."""
 OVERLAP_SECONDS = 120.0
-"""How far back what was read is read again."""
+"""How far back the first look back begins before the time that it has reached."""
 UNDECIDED_SECONDS = 60.0
 """Dagster decides about a retry just after it has stored a failure; a process that dies in between never does."""
 RUNS_A_TICK = 100
+RUNS_A_QUERY = 500
 RECORDS_A_TICK = 1_000
 """Of runs that have changed, most of which were judged before."""
+UNENDED_SECONDS = 3600.0
+"""Dagster stores a run's last event before it marks the run as ended. If that takes longer, the run is not waited for."""
 READ_SECONDS = 15.0
 """A tick has 60 s, and one run takes at most a few to read."""
 
 ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
+@dataclass(frozen=True)
+class EndedRuns:
+    """The runs that one tick has judged, and those that are left."""
+
+    signals: list[Signal]
+    left: Mapping[str, EndedRun]
+    """Runs that have ended and are to be judged by the next ticks."""
+    runs_until: float
+    """Until when the first look back has read runs, by the time at which they changed."""
+    looked_back: bool
+    """The first look back is over."""
+    sweep_runs: str | None
+
+
 def of_runs(
-    instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float
-) -> tuple[float, bool, list[Signal]]:
-    """Signals of the runs that have ended, until when runs have been read, and whether that is all of them."""
-    began, since = time.monotonic(), position.runs_until
-    oldest = min(now - LOOK_BACK_SECONDS, since - OVERLAP_SECONDS)
-    found: list[Signal] = []
-    read = 0
-    records = _changed(instance, datetime.fromtimestamp(since - OVERLAP_SECONDS, UTC))
-    for record in records:
-        run, changed = record.dagster_run, _changed_at(record)
-        ended_at = record.end_time or changed
-        if f"run:{run.run_id}" in handled or f"ok:{run.run_id}" in handled:
-            continue
-        # A failure that is older was only touched lately, by a tag.
-        if ended_at < oldest:
-            continue
-        if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
-            return max(since, changed), False, found
-        read += 1
-        found += isolated(
-            lambda ended=run, at=ended_at: _of_ended(instance, ended, at, now),
-            f"run:{run.run_id}",
-            ended_at,
-            f"The run `{run.run_id}` of the job `{run.job_name}`",
-            run_id=run.run_id,
-            root_run_id=run.root_run_id or run.run_id,
-            job=f"job:{run.job_name}",
-        )
-    if len(records) == RECORDS_A_TICK:
-        return max(since, _changed_at(records[-1])), False, found
-    return max(since, now), True, found
+    instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float, *, look_back: bool
+) -> EndedRuns:
+    """Judge runs that have ended: those of which `position.ended` knows from the event log, and those that it may have missed.
+
+    The event log is read by id, so that clocks do not matter. Runs that ended before the sensor began are found by the time at which
+    they changed. Every few minutes all runs of the last day that have ended are compared with what was judged.
+    """
+    ended, oldest = dict(position.ended), now - LOOK_BACK_SECONDS
+    runs_until, looked_back = now, True
+    if look_back:
+        oldest = min(oldest, position.runs_until - OVERLAP_SECONDS)
+        records = _changed(instance, datetime.fromtimestamp(position.runs_until - OVERLAP_SECONDS, UTC))
+        ended |= {run: EndedRun(now) for record in records if (run := record.dagster_run.run_id) not in ended}
+        if len(records) == RECORDS_A_TICK:
+            # One that is ahead would hide those that follow.
+            runs_until, looked_back = min(now, max(position.runs_until, _changed_at(records[-1]))), False
+    sweep_runs = position.sweep_runs
+    if sweep_runs is not None and not look_back:
+        records = _of_last_day(instance, sweep_runs, now)
+        ended |= {
+            run: EndedRun(now, late=True) for record in records if (run := record.dagster_run.run_id) not in ended
+        }
+        sweep_runs = records[-1].dagster_run.run_id if len(records) == RECORDS_A_TICK else None
+    signals, left = _judge(instance, ended, handled, oldest, now)
+    return EndedRuns(signals, left, runs_until, looked_back and not (look_back and left), sweep_runs)
 
 
-def _of_ended(instance: dg.DagsterInstance, run: dg.DagsterRun, ended_at: float, now: float) -> list[Signal]:
-    outcome = runs.outcome(runs.read(instance, run.run_id, ended_at))
+def _judge(
+    instance: dg.DagsterInstance,
+    ended: Mapping[str, EndedRun],
+    handled: Mapping[str, float],
+    oldest: float,
+    now: float,
+) -> tuple[list[Signal], dict[str, EndedRun]]:
+    """Return the signals of as many runs as there is time for, and the runs that are left. `oldest` is for runs of an unknown time."""
+    began, read, signals = time.monotonic(), 0, list[Signal]()
+    left = {run: known for run, known in ended.items() if f"run:{run}" not in handled and f"ok:{run}" not in handled}
+    for run_ids in batched(list(left), RUNS_A_QUERY, strict=False):
+        found = instance.get_run_records(RunsFilter(run_ids=run_ids))
+        records = {record.dagster_run.run_id: record for record in found}
+        for run_id in run_ids:
+            known, record = left[run_id], records.get(run_id)
+            if record is None or now - known.noticed_at > UNENDED_SECONDS:
+                # Somebody has deleted it, or the process that stored the event died before it could mark the run as ended.
+                del left[run_id]
+                continue
+            if record.dagster_run.status not in ENDED:
+                continue
+            at = _ended_at(record)
+            if not known.until and at + _offset(record, known, now) < oldest:
+                del left[run_id]
+                continue
+            if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
+                return signals, left
+            read += 1
+            if (of_run := _of_record(instance, record, known, now)) is not None:
+                signals += of_run
+                del left[run_id]
+    return signals, left
+
+
+def _of_record(instance: dg.DagsterInstance, record: dg.RunRecord, known: EndedRun, now: float) -> list[Signal] | None:
+    """Return the signals of a run; None where Dagster has not decided yet whether it is tried again."""
+    run, at, undecided = record.dagster_run, _ended_at(record), False
+
+    def read() -> list[Signal]:
+        nonlocal undecided
+        found = _of_ended(instance, run, at, _offset(record, known, now), now, late=known.late)
+        undecided = found is None
+        return found or []
+
+    found = isolated(
+        read,
+        f"run:{run.run_id}",
+        at,
+        f"The run `{run.run_id}` of the job `{run.job_name}`",
+        run_id=run.run_id,
+        root_run_id=run.root_run_id or run.run_id,
+        job=f"job:{run.job_name}",
+    )
+    return None if undecided else found
+
+
+def _of_ended(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, at: float, offset: float, now: float, *, late: bool
+) -> list[Signal] | None:
+    outcome = runs.outcome(runs.read(instance, run.run_id, at))
+    ended_at = at + offset
     if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
-        # The next tick finds it again.
-        return []
-    return _of_run(made.still_failed(instance, outcome), ended_at)
+        return None
+    outcome = clock_offsets.shift_failures(outcome, offset)
+    # What another run has made since a failure that appears late was read before it, and does not come again.
+    until = now if late else ended_at
+    outcome = made.still_failed(instance, replace(outcome, ended_at=datetime.fromtimestamp(until, UTC)))
+    return _of_run(outcome, ended_at, offset)
+
+
+def _ended_at(record: dg.RunRecord) -> float:
+    """Return when a run ended, by the clock of the machine that ran it."""
+    return record.end_time or _changed_at(record)
+
+
+def _offset(record: dg.RunRecord, known: EndedRun, now: float) -> float:
+    created_at = record.create_timestamp.replace(tzinfo=UTC).timestamp()
+    return clock_offsets.offset_of_run(created_at, record.start_time, _ended_at(record), known.after, known.until, now)
 
 
 def _changed(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRecord]:
     """The runs that have ended, in the order in which they changed."""
     filters = RunsFilter(statuses=ENDED, updated_after=after)
     return instance.get_run_records(filters, limit=RECORDS_A_TICK, order_by="update_timestamp", ascending=True)
+
+
+def _of_last_day(instance: dg.DagsterInstance, after_run: str, now: float) -> Sequence[dg.RunRecord]:
+    """The runs that were created in the last day and have ended, in the order of their creation, after one of them."""
+    filters = RunsFilter(statuses=ENDED, created_after=datetime.fromtimestamp(now - LOOK_BACK_SECONDS, UTC))
+    return instance.get_run_records(filters, limit=RECORDS_A_TICK, cursor=after_run or None, ascending=True)
 
 
 def _changed_at(record: dg.RunRecord) -> float:
@@ -91,7 +181,7 @@ def _permanent(outcome: runs.Outcome) -> bool:
     return bool(outcome.failed) and outcome.interruption is None and all(unit.permanent for unit in outcome.failed)
 
 
-def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
+def _of_run(outcome: runs.Outcome, ended_at: float, offset: float = 0.0) -> list[Signal]:
     bad = bool(outcome.failed) or outcome.job not in outcome.succeeded
     whole = Signal(
         id=f"{'run' if bad else 'ok'}:{outcome.run_id}",
@@ -101,7 +191,7 @@ def _of_run(outcome: runs.Outcome, ended_at: float) -> list[Signal]:
         job=outcome.job,
         retried=outcome.retry == "coming",
     )
-    checks = [of_check(whole, check) for check in outcome.checks_failed]
+    checks = [clock_offsets.shift_signal(of_check(whole, check), offset) for check in outcome.checks_failed]
     told = {check.unit.unit for check in outcome.checks_failed}
     failed = tuple(unit for unit in outcome.failed if unit.unit not in told)
     # One time for all of them: the last.

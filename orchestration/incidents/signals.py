@@ -1,7 +1,8 @@
-"""Reads Dagster's storage for signs that data does not arrive: exactly, in bounded batches, and again over the last minutes.
+"""Reads Dagster's storage for signs that data does not arrive: exactly, in bounded batches, and again over the last day.
 
-Runs are read by the time at which they changed, events by their ids. On PostgreSQL ids are given before the commit, so that an event
-can appear below one that was read: what was read in the last minutes is read again, and each signal has an id by which it counts once.
+Events are read by their ids, and so are the ends of runs, whose times depend on the clocks of many machines. PostgreSQL assigns an id
+before the commit, so that an event can appear below one that was read. Ids that were skipped are looked for at every tick for an hour,
+and every few minutes the last day is compared with what was read. Each signal has an id by which it counts once.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from functools import cache
 
 import dagster as dg
 
-from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand
+from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand, start_of_log
 from orchestration.incidents.instigator_signals import of_backfills, of_ticks
 from orchestration.incidents.model import Signal
 from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS, of_queue, of_runs, retries
-from orchestration.incidents.state import Position, State
+from orchestration.incidents.state import State
 from orchestration.incidents.triage import RetryState
 from orchestration.incidents.unreadable import expired_notices
 
-KEEP_SECONDS = 900.0
-"""So long a run that ended well is remembered as judged: beyond the overlap."""
+HANDLED_SECONDS = 48 * 3600.0
+"""How long a failure is remembered as judged: longer than any sweep reads back, also by a clock that is a day ahead."""
+OK_SECONDS = 26 * 3600.0
+"""How long a run that ended well is remembered: longer than the sweep reads back. To judge it twice would only cost time."""
 
 
 @dataclass(frozen=True)
@@ -37,34 +40,34 @@ class Reading:
 
 def read(instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float) -> Reading:
     """Return everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch."""
-    position = before.position or _first(instance, now)
+    position = before.position or start_of_log(instance, now)
     run_of = cache(instance.get_run_by_id)
-    runs_until, all_runs, found = of_runs(instance, position, before.handled, now)
-    found += of_backfills(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)
-    event, from_events = of_events(instance, position, now, run_of)
+    read, found = of_events(instance, position, now, run_of)
+    ended = of_runs(instance, read, before.handled, now, look_back=before.looking_back)
+    found += [*ended.signals, *of_backfills(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)]
     ticks, from_ticks = of_ticks(instance, position.ticks, now)
-    found += [*from_events, *from_ticks, *of_queue(instance, now, queue_minutes, before.handled)]
+    found += [*from_ticks, *of_queue(instance, now, queue_minutes, before.handled)]
     if before.position is None:
         found += late(instance)
     awaited = _awaited(before, found)
     found += [*reported_by_hand(instance, awaited), *passed_checks(instance, awaited), *expired_notices(before, now)]
-    marks = (*((at, id_) for at, id_ in position.marks if at > now - 2 * OVERLAP_SECONDS), (now, event))
-    # In a long backlog what was read lately is long past.
-    reached = min(now, position.runs_until)
-    handled = {id_: at for id_, at in before.handled.items() if at > reached - _kept(id_)}
-    looking_back = before.looking_back and not all_runs
-    after = replace(before, position=Position(runs_until, event, marks, ticks, looking_back), handled=handled)
+    handled = {id_: at for id_, at in before.handled.items() if at > now - _kept(id_)}
+    position = replace(
+        read,
+        runs_until=ended.runs_until,
+        ticks=ticks,
+        looking_back=before.looking_back and not ended.looked_back,
+        ended=ended.left,
+        sweep_runs=ended.sweep_runs,
+    )
+    after = replace(before, position=position, handled=handled)
     # A recovery that no alert awaits changes nothing.
     relevant = (one for one in found if one.failed or one.ended or awaited & one.well.keys())
     return Reading(after, sorted(relevant, key=lambda one: (one.at, one.ended)), retries(instance, before, now))
 
 
-def _first(instance: dg.DagsterInstance, now: float) -> Position:
-    return Position(now - LOOK_BACK_SECONDS, instance.event_log_storage.get_maximum_record_id() or 0)
-
-
 def _kept(id_: str) -> float:
-    return KEEP_SECONDS if id_.startswith("ok:") else LOOK_BACK_SECONDS
+    return OK_SECONDS if id_.startswith("ok:") else HANDLED_SECONDS
 
 
 def _awaited(before: State, signals: Iterable[Signal]) -> set[str]:

@@ -17,19 +17,64 @@ MANY_UNITS, SHORT_ERROR = 20, 200
 
 
 @dataclass(frozen=True)
+class Gap:
+    """A range of event ids that did not exist when the log was read past them. Times are in seconds since the epoch.
+
+    PostgreSQL assigns an id before the commit: its event may appear later, or never, if the transaction was rolled back.
+    """
+
+    first: int
+    last: int
+    """Included, as is `first`."""
+    after: float
+    """When the log was read before: the ids were assigned after that. 0 if that is not known."""
+    since: float
+    """When the log was read past them: the ids were assigned before that."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run of which the event log says that it has ended, and which is not judged yet. Times are in seconds since the epoch."""
+
+    noticed_at: float
+    after: float = 0.0
+    """The event was stored after this; 0 if that is not known."""
+    until: float = 0.0
+    """The event was stored before this; 0 if that is not known."""
+    late: bool = False
+    """The event appeared below events that had been read."""
+
+
+@dataclass(frozen=True)
 class Position:
-    """How far storage has been read. Times are in seconds since the epoch."""
+    """How far storage has been read. Times are in seconds since the epoch, by the clock of the machine of the sensor."""
 
     runs_until: float
-    """Runs that changed before this have been judged."""
+    """Until when backfills have been judged, and in the first look back runs, too."""
     event: int
-    """The id of the last event that was read."""
+    """The id up to which the event log has been read, but for `gaps`."""
     marks: tuple[tuple[float, int], ...] = ()
-    """Of the last minutes, when the log had been read up to which id: from the oldest of them it is read again."""
+    """Written by an earlier version: when the log had been read up to which id, in the last minutes."""
     ticks: Mapping[str, float] = field(default_factory=dict[str, float])
     """Of each sensor and schedule, the time of the last tick that was judged."""
     looking_back: bool = False
     """It was the first tick, or the next ones while what was before it is read: nobody is told of what is mended by now."""
+    read_at: float = 0.0
+    """When the event log was read last; 0 before the first time."""
+    start: int = 0
+    """Events up to this id are not read: the sensor began here."""
+    gaps: tuple[Gap, ...] = ()
+    """Those of the last hour, in the order of their ids."""
+    blocks: Mapping[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
+    """Of each block of ids of the last day, by its number: how many events were read, and when the last of them."""
+    swept_at: float = 0.0
+    """When the last sweep of the event log and of the runs began."""
+    sweep: int | None = None
+    """The block from which the sweep of the event log goes on; None if none is under way."""
+    sweep_runs: str | None = None
+    """The run after which the sweep of the runs goes on, empty for its beginning; None if none is under way."""
+    ended: Mapping[str, EndedRun] = field(default_factory=dict[str, EndedRun])
+    """By run id, in the order of the events."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +145,7 @@ class State:
     position: Position | None = None
     """None before the first tick."""
     handled: Mapping[str, float] = field(default_factory=dict[str, float])
-    """What was judged lately (runs and events, by id), with its times: it may be met twice, and counts once."""
+    """What was judged lately (runs and events, by id), and when: it may be read twice, and counts once."""
     alerts: Mapping[str, Alert] = field(default_factory=dict[str, Alert])
     pending: Mapping[str, Pending] = field(default_factory=dict[str, Pending])
     """By the first run of a chain of retries, or by `tick/<name>`."""

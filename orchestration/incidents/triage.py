@@ -110,7 +110,7 @@ class Triage:
         if signal.id in self._handled:
             return
         if signal.failed or signal.ended:
-            self._handled[signal.id] = signal.at
+            self._handled[signal.id] = self._now
         self._mend(signal)
         entries = [Entry(self._parted(unit, signal), signal, signal.at) for unit in self._with_unmade(signal)]
         if signal.ended:
