@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestration.incidents.signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS
-from orchestration.incidents.state import Alert, Pending, Position, State
+from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS
+from orchestration.incidents.state import Alert, EndedRun, Pending, Position, State
 from orchestration.incidents.triage import RETRY_SECONDS
 
 
@@ -29,6 +29,9 @@ def believed(before: State, now: float) -> State:
             runs_until=back,
             ticks={name: at if at <= now else back for name, at in position.ticks.items()},
             looking_back=True,
+            gaps=tuple(replace(gap, since=min(gap.since, now), after=min(gap.after, now)) for gap in position.gaps),
+            blocks=tuple(replace(block, since=min(block.since, now)) for block in position.blocks),
+            ended={run: _of_ended(known, now) for run, known in position.ended.items()},
         ),
         alerts={name: _of_alert(alert, now) for name, alert in before.alerts.items()},
         pending={name: _of_pending(known, now) for name, known in before.pending.items()},
@@ -50,6 +53,10 @@ def _of_alert(alert: Alert, now: float) -> Alert:
         well_since=alert.well_since and min(alert.well_since, now),
         updated=min(alert.updated, now),
     )
+
+
+def _of_ended(known: EndedRun, now: float) -> EndedRun:
+    return EndedRun(min(known.noticed_at, now), min(known.after, now), min(known.until, now), known.late)
 
 
 def _of_pending(known: Pending, now: float) -> Pending:

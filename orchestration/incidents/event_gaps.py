@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from orchestration.incidents.event_log import Row
-from orchestration.incidents.state import Gap
+from orchestration.incidents.state import Block, Gap
 
 GAP_SECONDS = 3600.0
 """How long a skipped id is looked for at every tick. Until it is a day old, the sweep would still find it."""
@@ -16,13 +15,10 @@ MOST_GAPS = 500
 SWEEP_SECONDS = 300.0
 """How often the events and the runs of the last day are compared with what was read."""
 SWEPT_SECONDS = 24 * 3600.0
-"""How far back they are compared. What was judged is remembered for longer: see `signals.HANDLED_SECONDS`."""
-BLOCK = 5_000
-"""Ids of one block: about 100 blocks of a day with 500,000 events."""
+"""How far back they are compared, from the beginning of a block. What was judged is remembered for longer: `signals.HANDLED_SECONDS`."""
+BLOCK_IDS, BLOCK_SECONDS = 10_000, 3600.0
+"""A block of ids ends when it has so many or has begun so long ago. A day with 500,000 events has about 75."""
 MOST_BLOCKS = 1_000
-
-Blocks = Mapping[int, tuple[int, float]]
-"""By a block's number: the number of its events that were read, and when the last of them was."""
 
 
 def find_gaps(rows: Sequence[Row], after: int, read_at: float, now: float) -> list[Gap]:
@@ -52,15 +48,26 @@ def keep_gaps(gaps: Sequence[Gap], now: float) -> tuple[Gap, ...]:
     return tuple(gap for gap in gaps if gap.since > now - GAP_SECONDS)[-MOST_GAPS:]
 
 
-def count_read(blocks: Blocks, ids: Iterable[int], now: float) -> Blocks:
-    """Return the blocks with these events counted as read now."""
-    counted = dict(blocks)
-    for number, count in Counter(id_ // BLOCK for id_ in ids).items():
-        counted[number] = (counted.get(number, (0, now))[0] + count, now)
-    return counted
+def extend_blocks(blocks: Sequence[Block], rows: Sequence[Row], events: int, after: int, now: float) -> list[Block]:
+    """Return the blocks with all ids above `after` up to the last of the rows, among which were so many events."""
+    if not rows:
+        return list(blocks)
+    last = blocks[-1] if blocks else None
+    if last and last.last == after and last.last - last.first < BLOCK_IDS and now - BLOCK_SECONDS < last.since <= now:
+        return [*blocks[:-1], replace(last, last=rows[-1].id, events=last.events + events)]
+    return [*blocks, Block(after + 1, rows[-1].id, events, now)]
 
 
-def keep_blocks(blocks: Blocks, now: float) -> Blocks:
-    """Return the blocks of the last day, at most `MOST_BLOCKS`."""
-    young = sorted(number for number, (_count, at) in blocks.items() if at > now - SWEPT_SECONDS)
-    return {number: blocks[number] for number in young[-MOST_BLOCKS:]}
+def count_late(blocks: Sequence[Block], ids: Iterable[int]) -> list[Block]:
+    """Return the blocks with these events counted, which appeared in them late."""
+    ids = tuple(ids)
+    if not ids:
+        return list(blocks)
+    return [
+        replace(block, events=block.events + sum(block.first <= id_ <= block.last for id_ in ids)) for block in blocks
+    ]
+
+
+def keep_blocks(blocks: Sequence[Block], now: float) -> tuple[Block, ...]:
+    """Return the blocks that have begun in the last day, at most `MOST_BLOCKS`."""
+    return tuple(block for block in blocks if block.since > now - SWEPT_SECONDS)[-MOST_BLOCKS:]

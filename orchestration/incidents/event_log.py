@@ -7,10 +7,10 @@ and MySQL are all `SqlEventLogStorage`, so the table is read directly. Another s
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import batched
+from typing import Any
 
 import sqlalchemy as db
 from dagster._core.events.log import EventLogEntry
@@ -65,21 +65,22 @@ def read_rows_of_kinds(storage: EventLogStorage, kinds: Collection[str], ids: Id
     return _rows_of(storage, query)
 
 
-def count_rows(storage: EventLogStorage, kinds: Collection[str], ids: IdRange, block: int) -> Mapping[int, int]:
-    """Return the number of rows of these types in each block of `block` ids, by the block's number. Blocks without any are left out.
+def count_rows(storage: EventLogStorage, kinds: Collection[str], ranges: Sequence[IdRange]) -> list[int]:
+    """Return the number of rows of these types in each of a few ranges.
 
     Dagster's index over type and id (`idx_event_type`) answers it without the rows.
     """
     if not isinstance(storage, SqlEventLogStorage):
-        return Counter(row.id // block for row in read_rows_of_kinds(storage, kinds, ids))
-    number = (TABLE.id // db.literal_column(str(block))).label("number")
-    query = (
-        db.select(number, db.func.count())
+        return [len(read_rows_of_kinds(storage, kinds, ids)) for ids in ranges]
+    counts = [
+        db.select(db.func.count())
         .where(TABLE.dagster_event_type.in_(kinds), TABLE.id.between(*ids))
-        .group_by(number)
-    )
+        .scalar_subquery()
+        .label(f"range_{number}")
+        for number, ids in enumerate(ranges)
+    ]
     with storage.index_connection() as connection:
-        return {int(found): int(count) for found, count in connection.execute(query)}
+        return [int(count) for count in connection.execute(db.select(*counts)).one()] if counts else []
 
 
 def read_entries(storage: EventLogStorage, ids: Iterable[int]) -> dict[int, EventLogEntry | Exception]:
@@ -93,7 +94,7 @@ def read_entries(storage: EventLogStorage, ids: Iterable[int]) -> dict[int, Even
     for some in batched(ids, IDS_A_QUERY, strict=False):
         query = db.select(TABLE.id, TABLE.event).where(TABLE.id.in_(some)).order_by(TABLE.id)
         with storage.index_connection() as connection:
-            texts = list(connection.execute(query))
+            texts = [(int(row[0]), str(row[1])) for row in connection.execute(query)]
         for id_, text in texts:
             try:
                 found[id_] = deserialize_value(text, EventLogEntry)
@@ -103,13 +104,13 @@ def read_entries(storage: EventLogStorage, ids: Iterable[int]) -> dict[int, Even
     return found
 
 
-def _select_rows() -> db.Select[tuple[int, str | None, str | None]]:
+def _select_rows() -> db.Select[Any, Any, Any]:
     return db.select(TABLE.id, TABLE.dagster_event_type, TABLE.run_id)
 
 
-def _rows_of(storage: SqlEventLogStorage, query: db.Select[tuple[int, str | None, str | None]]) -> list[Row]:
+def _rows_of(storage: SqlEventLogStorage, query: db.Select[Any, Any, Any]) -> list[Row]:
     with storage.index_connection() as connection:
-        return [Row(int(id_), kind, run_id or "") for id_, kind, run_id in connection.execute(query)]
+        return [Row(int(row[0]), row[1], row[2] or "") for row in connection.execute(query)]
 
 
 def _read_public_rows(storage: EventLogStorage, after: int, last: int | None, limit: int | None) -> list[Row]:

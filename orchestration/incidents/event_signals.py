@@ -13,8 +13,9 @@ from dagster._core.instance import RUNLESS_RUN_ID
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log.base import EventLogStorage
 
-from orchestration.incidents import clock_offsets, event_gaps, event_log, made
+from orchestration.incidents import clock_offsets, event_gaps, event_log, late_failures
 from orchestration.incidents.event_log import Row
+from orchestration.incidents.late_failures import FRESH
 from orchestration.incidents.model import Signal
 from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, of_check
 from orchestration.incidents.state import EndedRun, Position
@@ -33,8 +34,6 @@ RUNS_WAITING = 1_000
 OLD_OVERLAP_EVENTS = 5_000
 """How far an earlier version of this code read events again."""
 KEYS_A_QUERY = 200
-FRESH = "fresh:"
-"""Begins the token of an asset that is late by its freshness policy."""
 
 EVENTS = frozenset(
     kind.value
@@ -61,15 +60,8 @@ class _Found:
 
 
 def start_of_log(instance: dg.DagsterInstance, now: float) -> Position:
-    """Return the position of a first tick: at the end of the event log, a day before the last run.
-
-    A run whose end is among the last events may not be marked as ended yet, so that these ends are remembered.
-    """
-    storage = instance.event_log_storage
-    end = storage.get_maximum_record_id() or 0
-    recent = event_log.read_rows_of_kinds(storage, RUN_ENDS, (max(1, end - RUNS_WAITING), end)) if end else []
-    ended = {row.run_id: EndedRun(now) for row in recent}
-    return Position(now - LOOK_BACK_SECONDS, end, start=end, ended=ended)
+    """Return the position of a first tick: at the end of the event log, and a day ago in the runs."""
+    return Position(now - LOOK_BACK_SECONDS, instance.event_log_storage.get_maximum_record_id() or 0)
 
 
 def of_events(
@@ -80,22 +72,25 @@ def of_events(
     Returns the new position, in which `ended` has the runs whose end was read, and the signals. `now` is in seconds since the epoch.
     """
     storage = instance.event_log_storage
+    # A time that is yet to come was written while this machine's clock was ahead.
+    position = replace(position, read_at=min(position.read_at, now), swept_at=min(position.swept_at, now))
     position = _of_earlier_version(position)
-    batches: list[_Found] = []
     # Gaps first: an id that is missing here and appears while the tick reads is found by the next tick.
-    appeared = _read_gaps(storage, position, batches)
-    rows = _read_new_rows(storage, position)
+    batches = _read_gaps(storage, position)
+    appeared = [row for found in batches for row in found.rows]
+    rows, at_end = _read_new_rows(storage, position)
     batches.append(_Found(rows, position.read_at, now))
-    gaps = event_gaps.fill_gaps(position.gaps, appeared) + event_gaps.find_gaps(
-        rows, position.event, position.read_at, now
-    )
-    read = [row.id for found in batches for row in found.rows if row.kind in KINDS]
+    gaps = event_gaps.fill_gaps(position.gaps, (row.id for row in appeared))
+    gaps += event_gaps.find_gaps(rows, position.event, position.read_at, now)
+    blocks = event_gaps.count_late(position.blocks, (row.id for row in appeared if row.kind in KINDS))
+    events = sum(row.kind in KINDS for row in rows)
     position = replace(
         position,
         event=rows[-1].id if rows else position.event,
-        read_at=now,
+        # Of a backlog, what is read next may have been stored long ago.
+        read_at=now if at_end else position.read_at,
         gaps=event_gaps.keep_gaps(gaps, now),
-        blocks=event_gaps.keep_blocks(event_gaps.count_read(position.blocks, read, now), now),
+        blocks=event_gaps.keep_blocks(event_gaps.extend_blocks(blocks, rows, events, position.event, now), now),
     )
     position = _sweep(storage, position, now, batches)
     signals: list[Signal] = []
@@ -110,67 +105,62 @@ def of_events(
 
 def _of_earlier_version(position: Position) -> Position:
     """Return a position that knows gaps. Of one that does not, what was read in the last minutes is read again."""
-    if position.read_at:
+    if not position.marks:
         return position
-    oldest = min((id_ for _at, id_ in position.marks), default=position.event)
-    event = max(0, oldest, position.event - OLD_OVERLAP_EVENTS)
-    return replace(position, event=event, start=event, marks=())
+    oldest = min(id_ for _at, id_ in position.marks)
+    return replace(position, event=max(0, oldest, position.event - OLD_OVERLAP_EVENTS), marks=())
 
 
-def _read_new_rows(storage: EventLogStorage, position: Position) -> list[Row]:
-    """Return the rows after those that were read: all of them, or as many as one tick can judge."""
+def _read_new_rows(storage: EventLogStorage, position: Position) -> tuple[list[Row], bool]:
+    """Return the rows after those that were read, as many as one tick can judge, and whether these are all."""
     rows = event_log.read_rows_after(storage, position.event, ROWS_A_TICK)
     events, ended = 0, len(position.ended)
     for place, row in enumerate(rows):
         events += row.kind in EVENTS
         ended += row.kind in RUN_ENDS
         if events > EVENTS_A_TICK or ended > RUNS_WAITING:
-            return rows[:place]
-    return rows
+            return rows[:place], False
+    return rows, len(rows) < ROWS_A_TICK
 
 
-def _read_gaps(storage: EventLogStorage, position: Position, batches: list[_Found]) -> list[int]:
-    """Add the rows that have appeared in gaps to the batches. Returns their ids."""
+def _read_gaps(storage: EventLogStorage, position: Position) -> list[_Found]:
+    """Return the rows that have appeared in gaps."""
     if not position.gaps:
         return []
     ranges = [(gap.first, gap.last) for gap in position.gaps]
     rows = event_log.read_rows_in(storage, ranges, EVENTS_A_TICK)[:EVENTS_A_TICK]
-    for gap in position.gaps if rows else ():
-        if some := [row for row in rows if gap.first <= row.id <= gap.last]:
-            batches.append(_Found(some, gap.after, gap.since, late=True))
-    return [row.id for row in rows]
+    within = [(gap, [row for row in rows if gap.first <= row.id <= gap.last]) for gap in position.gaps if rows]
+    return [_Found(some, gap.after, gap.since, late=True) for gap, some in within if some]
 
 
 def _sweep(storage: EventLogStorage, position: Position, now: float, batches: list[_Found]) -> Position:
-    """Compare the number of events in blocks of the last day with how many were read. A block that has others is read again.
+    """Compare the number of events in each block of the last day with how many were read, and read a block that has others again.
 
-    What was judged has ids by which it counts once, for longer than a day.
+    Adds the rows of such a block to the batches. What was judged has ids by which it counts once, for longer than a day.
     """
-    if position.sweep is None and now - position.swept_at < event_gaps.SWEEP_SECONDS:
-        return position
     if position.sweep is None:
-        number = min(position.blocks, default=position.event // event_gaps.BLOCK)
-        position = replace(position, swept_at=now, sweep=number, sweep_runs="")
-    number = position.sweep or 0
-    last = min(number + BLOCKS_A_TICK - 1, position.event // event_gaps.BLOCK)
-    ids = (max(number * event_gaps.BLOCK, position.start + 1), min((last + 1) * event_gaps.BLOCK - 1, position.event))
-    stored = event_log.count_rows(storage, KINDS, ids, event_gaps.BLOCK) if ids[0] <= ids[1] else {}
-    blocks, read = dict(position.blocks), 0
-    for block in sorted(stored):
-        count, at = blocks.get(block, (0, now))
-        if stored[block] == count:
-            continue
+        if now - position.swept_at < event_gaps.SWEEP_SECONDS:
+            return position
+        position = replace(position, swept_at=now, sweep=0, sweep_runs="")
+    first = position.sweep or 0
+    places = [place for place, block in enumerate(position.blocks) if block.first >= first][:BLOCKS_A_TICK]
+    blocks, gaps, read, following = list(position.blocks), list(position.gaps), 0, None
+    counts = event_log.count_rows(storage, KINDS, [(blocks[place].first, blocks[place].last) for place in places])
+    for place, count in zip(places, counts, strict=True):
+        block = blocks[place]
         if read > EVENTS_A_TICK:
-            last = block - 1
+            following = block.first
             break
-        first = max(block * event_gaps.BLOCK, ids[0])
-        rows = event_log.read_rows_of_kinds(storage, KINDS, (first, min((block + 1) * event_gaps.BLOCK - 1, ids[1])))
-        batches.append(_Found(rows, 0.0, now, late=True))
-        position = replace(position, gaps=tuple(event_gaps.fill_gaps(position.gaps, (row.id for row in rows))))
-        blocks[block] = (len(rows), at)
-        read += len(rows)
-    done = last >= position.event // event_gaps.BLOCK
-    return replace(position, sweep=None if done else last + 1, blocks=blocks)
+        if count != block.events:
+            rows = event_log.read_rows_of_kinds(storage, KINDS, (block.first, block.last))
+            batches.append(_Found(rows, 0.0, now, late=True))
+            gaps = event_gaps.fill_gaps(gaps, (row.id for row in rows))
+            blocks[place] = replace(block, events=len(rows))
+            read += len(rows)
+    else:
+        if places and places[-1] + 1 < len(blocks):
+            following = blocks[places[-1] + 1].first
+    return replace(position, sweep=following, blocks=tuple(blocks), gaps=tuple(gaps))
 
 
 def _of_batch(
@@ -193,26 +183,8 @@ def _of_batch(
         )
         offset = clock_offsets.offset_of(entry.timestamp, found.after, found.until)
         read = [clock_offsets.shift_signal(signal, offset) for signal in read]
-        signals += [_still_missing(instance, signal, now) for signal in read] if found.late else read
+        signals += [late_failures.without_recovered(instance, signal, now) for signal in read] if found.late else read
     return signals
-
-
-def _still_missing(instance: dg.DagsterInstance, signal: Signal, now: float) -> Signal:
-    """Return a failure that appeared late without what has recovered since, which was read before it and does not come again."""
-    failed: list[FailedUnit] = []
-    for unit in signal.failed:
-        tokens = signal.awaited(unit)
-        fresh = [token for token in tokens if token.startswith(FRESH) and not _is_late(instance, token)]
-        missing = [one for one in made.left(instance, tokens, signal.at, now, signal.run_id) if one not in fresh]
-        if missing:
-            failed.append(unit if len(missing) == len(tokens) else replace(unit, awaits=tuple(missing)))
-    return replace(signal, failed=tuple(failed))
-
-
-def _is_late(instance: dg.DagsterInstance, token: str) -> bool:
-    key = dg.AssetKey.from_user_string(token.removeprefix(FRESH))
-    record = instance.event_log_storage.get_freshness_state_records([key]).get(key)
-    return record is not None and record.freshness_state == FreshnessState.FAIL
 
 
 def _described(row: Row, entry: dg.EventLogEntry | Exception) -> str:

@@ -12,7 +12,7 @@ from itertools import batched
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
-from orchestration.incidents import clock_offsets, made
+from orchestration.incidents import clock_offsets, late_failures, made
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import EndedRun, Position, State
 from orchestration.incidents.triage import RetryState
@@ -23,7 +23,9 @@ from orchestration.lineage.failures import FailedUnit
 LOOK_BACK_SECONDS = 24 * 3600.0
 """A sensor without a cursor is new or renamed: it reads what ended within this time."""
 OVERLAP_SECONDS = 120.0
-"""How far back the first look back begins before the time that it has reached."""
+"""By how much a time may be off before a clock counts as wrong, and how long what has just ended may take to be read."""
+LOOK_BACK_OVERLAP_SECONDS = 1.0
+"""Runs that changed at the same time may be on two pages."""
 UNDECIDED_SECONDS = 60.0
 """Dagster decides about a retry just after it has stored a failure; a process that dies in between never does."""
 RUNS_A_TICK = 100
@@ -61,23 +63,23 @@ def of_runs(
     they changed. Every few minutes all runs of the last day that have ended are compared with what was judged.
     """
     ended, oldest = dict(position.ended), now - LOOK_BACK_SECONDS
-    runs_until, looked_back = now, True
+    runs_until, reached_end, sweep_runs = now, True, position.sweep_runs
     if look_back:
-        oldest = min(oldest, position.runs_until - OVERLAP_SECONDS)
-        records = _changed(instance, datetime.fromtimestamp(position.runs_until - OVERLAP_SECONDS, UTC))
-        ended |= {run: EndedRun(now) for record in records if (run := record.dagster_run.run_id) not in ended}
-        if len(records) == RECORDS_A_TICK:
-            # One that is ahead would hide those that follow.
-            runs_until, looked_back = min(now, max(position.runs_until, _changed_at(records[-1]))), False
-    sweep_runs = position.sweep_runs
-    if sweep_runs is not None and not look_back:
+        oldest, runs_until, reached_end = min(oldest, position.runs_until), position.runs_until, False
+        # In the order in which they ended, so that a page waits until the one before it is judged.
+        if len(ended) < RUNS_A_TICK:
+            records = _changed(instance, datetime.fromtimestamp(runs_until - LOOK_BACK_OVERLAP_SECONDS, UTC))
+            ended |= {run: EndedRun(now) for record in records if (run := record.dagster_run.run_id) not in ended}
+            reached_end = len(records) < RECORDS_A_TICK
+            runs_until = now if reached_end else min(now, max(runs_until, _changed_at(records[-1])))
+    elif sweep_runs is not None and len(ended) < RUNS_A_TICK:
         records = _of_last_day(instance, sweep_runs, now)
         ended |= {
             run: EndedRun(now, late=True) for record in records if (run := record.dagster_run.run_id) not in ended
         }
         sweep_runs = records[-1].dagster_run.run_id if len(records) == RECORDS_A_TICK else None
-    signals, left = _judge(instance, ended, handled, oldest, now)
-    return EndedRuns(signals, left, runs_until, looked_back and not (look_back and left), sweep_runs)
+    signals, left, all_judged = _judge(instance, ended, handled, oldest, now)
+    return EndedRuns(signals, left, runs_until, reached_end and all_judged, sweep_runs)
 
 
 def _judge(
@@ -86,8 +88,11 @@ def _judge(
     handled: Mapping[str, float],
     oldest: float,
     now: float,
-) -> tuple[list[Signal], dict[str, EndedRun]]:
-    """Return the signals of as many runs as there is time for, and the runs that are left. `oldest` is for runs of an unknown time."""
+) -> tuple[list[Signal], dict[str, EndedRun], bool]:
+    """Return the signals of as many runs as there is time for, the runs that are left, and whether there was time for all.
+
+    Runs that ended before `oldest` are dropped where the event log does not say when they did.
+    """
     began, read, signals = time.monotonic(), 0, list[Signal]()
     left = {run: known for run, known in ended.items() if f"run:{run}" not in handled and f"ok:{run}" not in handled}
     for run_ids in batched(list(left), RUNS_A_QUERY, strict=False):
@@ -106,12 +111,12 @@ def _judge(
                 del left[run_id]
                 continue
             if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
-                return signals, left
+                return signals, left, False
             read += 1
             if (of_run := _of_record(instance, record, known, now)) is not None:
                 signals += of_run
                 del left[run_id]
-    return signals, left
+    return signals, left, True
 
 
 def _of_record(instance: dg.DagsterInstance, record: dg.RunRecord, known: EndedRun, now: float) -> list[Signal] | None:
@@ -147,7 +152,8 @@ def _of_ended(
     # What another run has made since a failure that appears late was read before it, and does not come again.
     until = now if late else ended_at
     outcome = made.still_failed(instance, replace(outcome, ended_at=datetime.fromtimestamp(until, UTC)))
-    return _of_run(outcome, ended_at, offset)
+    signals = _of_run(outcome, ended_at, offset)
+    return [late_failures.without_recovered(instance, one, now) for one in signals] if late else signals
 
 
 def _ended_at(record: dg.RunRecord) -> float:

@@ -16,7 +16,7 @@ import dagster as dg
 from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand, start_of_log
 from orchestration.incidents.instigator_signals import of_backfills, of_ticks
 from orchestration.incidents.model import Signal
-from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, OVERLAP_SECONDS, of_queue, of_runs, retries
+from orchestration.incidents.run_signals import OVERLAP_SECONDS, of_queue, of_runs, retries
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import RetryState
 from orchestration.incidents.unreadable import expired_notices

@@ -33,6 +33,19 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A range of event ids that were read. Times are in seconds since the epoch."""
+
+    first: int
+    last: int
+    """Included, as is `first`."""
+    events: int
+    """How many events in it were read, of the types that matter here."""
+    since: float
+    """When the first of them was read."""
+
+
+@dataclass(frozen=True)
 class EndedRun:
     """A run of which the event log says that it has ended, and which is not judged yet. Times are in seconds since the epoch."""
 
@@ -60,17 +73,15 @@ class Position:
     looking_back: bool = False
     """It was the first tick, or the next ones while what was before it is read: nobody is told of what is mended by now."""
     read_at: float = 0.0
-    """When the event log was read last; 0 before the first time."""
-    start: int = 0
-    """Events up to this id are not read: the sensor began here."""
+    """When the event log was read to its end last; 0 before the first time."""
     gaps: tuple[Gap, ...] = ()
     """Those of the last hour, in the order of their ids."""
-    blocks: Mapping[int, tuple[int, float]] = field(default_factory=dict[int, tuple[int, float]])
-    """Of each block of ids of the last day, by its number: how many events were read, and when the last of them."""
+    blocks: tuple[Block, ...] = ()
+    """All ids that were read in the last day, in their order."""
     swept_at: float = 0.0
     """When the last sweep of the event log and of the runs began."""
     sweep: int | None = None
-    """The block from which the sweep of the event log goes on; None if none is under way."""
+    """The id from which the sweep of the event log goes on; None if none is under way."""
     sweep_runs: str | None = None
     """The run after which the sweep of the runs goes on, empty for its beginning; None if none is under way."""
     ended: Mapping[str, EndedRun] = field(default_factory=dict[str, EndedRun])
