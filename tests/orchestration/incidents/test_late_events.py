@@ -114,6 +114,15 @@ def insert(instance: dg.DagsterInstance, entry: EventLogEntry, id_: int, **value
     statement = storage_of(instance).prepare_insert_event(entry).values(id=id_, **values)
     with storage_of(instance).index_connection() as connection:
         connection.execute(statement)
+        move_sequence(connection)
+
+
+def move_sequence(connection: db.Connection) -> None:
+    """Have PostgreSQL assign ids after those that were inserted with theirs."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            db.text("select setval(pg_get_serial_sequence('event_logs', 'id'), (select max(id) from event_logs))")
+        )
 
 
 def insert_others(instance: dg.DagsterInstance, count: int, first: int | None = None, kind: str = "STEP_START") -> None:
@@ -122,6 +131,7 @@ def insert_others(instance: dg.DagsterInstance, count: int, first: int | None = 
     rows = [other if first is None else {**other, "id": first + number} for number in range(count)]
     with storage_of(instance).index_connection() as connection:
         connection.execute(SqlEventLogStorageTable.insert(), rows)
+        move_sequence(connection)
 
 
 def last_id(instance: dg.DagsterInstance) -> int:
