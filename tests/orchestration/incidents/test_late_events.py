@@ -164,7 +164,8 @@ def test_an_event_that_is_committed_late_under_thousands_of_others_is_read_once(
     assert reader.tick() == [("firing", "vendor/a")]
     reader.restart()
     assert [reader.tick() for _ in range(3)] == [[], [], []]
-    assert reader.state.position and reader.state.position.gaps == ()
+    assert reader.state.position
+    assert reader.state.position.gaps == ()
 
 
 def test_two_transactions_at_once_and_one_that_is_rolled_back(on_postgres: dg.DagsterInstance) -> None:
@@ -179,7 +180,8 @@ def test_two_transactions_at_once_and_one_that_is_rolled_back(on_postgres: dg.Da
     reader.restart()
     first[1].commit()
     assert reader.tick(200) == [("firing", "vendor/a")]
-    assert reader.state.position and len(reader.state.position.gaps) == 1
+    assert reader.state.position
+    assert len(reader.state.position.gaps) == 1
     reader.tick(event_gaps.GAP_SECONDS)
     assert reader.state.position.gaps == ()
     for connection, _transaction in (first, lost, second):
@@ -246,7 +248,8 @@ def test_a_sweep_judges_nothing_twice_however_long_ago_it_was_judged(instance: d
         for _ in range(2):
             reader.tick(1)
     assert reader.notified == [("firing", "vendor/a")]
-    assert reader.state.position and len(reader.state.position.blocks) <= 26
+    assert reader.state.position
+    assert len(reader.state.position.blocks) <= 26
 
 
 def test_a_failure_that_appears_after_its_recovery_was_read_is_history(instance: dg.DagsterInstance) -> None:
@@ -403,5 +406,6 @@ def test_another_storage_is_read_by_the_public_call(instance: dg.DagsterInstance
         ] == [2, 9]
         assert event_log.count_rows(storage, event_signals.KINDS, [(end + 1, end + 5), (end + 6, end + 8)]) == [2, 0]
         [entry] = event_log.read_entries(storage, [end + 5]).values()
-        assert isinstance(entry, EventLogEntry) and entry.dagster_event
+        assert isinstance(entry, EventLogEntry)
+        assert entry.dagster_event
         assert METADATA_KEY in entry.dagster_event.asset_observation_data.asset_observation.metadata
