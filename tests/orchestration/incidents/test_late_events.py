@@ -365,7 +365,8 @@ def test_a_run_whose_event_was_never_read_is_found_by_the_sweep(instance: dg.Dag
 def test_a_run_that_is_marked_as_ended_long_after_its_event_is_read_then(instance: dg.DagsterInstance) -> None:
     reader = Reader(instance, time.time())
     run = instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
-    event = DagsterEvent("PIPELINE_FAILURE", run.job_name, event_specific_data=JobFailureData(None, None))
+    data = JobFailureData(None, RunFailureReason.UNKNOWN)
+    event = DagsterEvent("PIPELINE_FAILURE", run.job_name, message="It was killed.", event_specific_data=data)
     entry = EventLogEntry(None, "debug", "", run.run_id, reader.now, None, run.job_name, event)
     instance.event_log_storage.store_event(entry)
     assert reader.tick() == []
