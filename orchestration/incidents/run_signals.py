@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
 from orchestration.incidents import made
+from orchestration.incidents.deadline import Deadline
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import Position, State
 from orchestration.incidents.triage import RetryState
@@ -35,10 +35,15 @@ ENDED = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CA
 
 
 def of_runs(
-    instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float
+    instance: dg.DagsterInstance,
+    position: Position,
+    handled: Mapping[str, float],
+    now: float,
+    deadline: Deadline | None = None,
 ) -> tuple[float, bool, list[Signal]]:
     """Signals of the runs that have ended, until when runs have been read, and whether that is all of them."""
-    began, since = time.monotonic(), position.runs_until
+    limit = deadline.share(READ_SECONDS) if deadline else Deadline.within(READ_SECONDS)
+    since = position.runs_until
     oldest = min(now - LOOK_BACK_SECONDS, since - OVERLAP_SECONDS)
     found: list[Signal] = []
     read = 0
@@ -51,7 +56,7 @@ def of_runs(
         # A failure that is older was only touched lately, by a tag.
         if ended_at < oldest:
             continue
-        if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
+        if read >= RUNS_A_TICK or (read and limit.passed()):
             return max(since, changed), False, found
         read += 1
         found += isolated(

@@ -39,7 +39,7 @@ class Settling:
                 self._alerts.put(replace(alert, left=tuple(sorted(alert.missing))))
         self._end()
         new, changed = list[Alert](), list[Alert]()
-        for _name, alert in self._alerts.items():
+        for alert in list(self._alerts.values()):
             if alert.told:
                 if alert.changed and self._book.why_muted(alert) is None:
                     changed.append(alert)

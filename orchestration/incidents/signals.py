@@ -12,6 +12,7 @@ from functools import cache
 
 import dagster as dg
 
+from orchestration.incidents.deadline import Deadline
 from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand
 from orchestration.incidents.instigator_signals import of_backfills, of_ticks
 from orchestration.incidents.model import Signal
@@ -35,11 +36,16 @@ class Reading:
     """Of what waits for a retry, by its name in the state: whether it is under way."""
 
 
-def read(instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float) -> Reading:
-    """Return everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch."""
+def read(
+    instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float, deadline: Deadline | None = None
+) -> Reading:
+    """Return everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch.
+
+    After the `deadline`, no further run is read: the next tick goes on with them.
+    """
     position = before.position or _first(instance, now)
     run_of = cache(instance.get_run_by_id)
-    runs_until, all_runs, found = of_runs(instance, position, before.handled, now)
+    runs_until, all_runs, found = of_runs(instance, position, before.handled, now, deadline)
     found += of_backfills(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)
     event, from_events = of_events(instance, position, now, run_of)
     ticks, from_ticks = of_ticks(instance, position.ticks, now)
