@@ -327,6 +327,7 @@ class Triage:
             not_before=book.now + YOUNG_SECONDS if kind == "freshness" else 0.0,
         )
         self._alerts.put(alert, alert.missing, alert.units)
+        self._book.partly_recovered.discard(name)
         return alert
 
     # What has recovered, or is removed
