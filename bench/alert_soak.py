@@ -27,6 +27,7 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickData, TickSt
 
 from orchestration.incidents import store
 from orchestration.incidents.sensor import incident_alerts
+from orchestration.incidents.state import Alert
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.settings import settings
 from sandbox.env_file import environment
@@ -75,7 +76,7 @@ class Soak:
         context = dg.build_sensor_context(self.instance, cursor=self.cursor, definitions=DEFS)
         with context:
             # `build_sensor_context` has no parameter for it; the daemon's context has (`SensorEvaluationContext.log_key`).
-            context._log_key = key
+            context._log_key = key  # pyright: ignore[reportPrivateUsage]
             result = incident_alerts.evaluate_tick(context)
             logged = context.has_captured_logs()
         self.cursor = result.cursor
@@ -91,7 +92,7 @@ class Soak:
 
     def _bytes_of_row(self, tick: InstigatorTick) -> int:
         [found] = self._query("select length(tick_body) from job_ticks where id = ?", (tick.tick_id,))
-        return int(found[0])
+        return int(str(found[0]))
 
     def _bytes_of_log(self, key: Sequence[str]) -> int:
         folder = self.root / "storage" / "/".join(key[:-1])
@@ -130,8 +131,9 @@ def main() -> None:
         show(soak, [soak.tick() for _ in range(number)])
 
 
-def open_alerts(soak: Soak) -> list[store.State]:
-    return list((store.read_part(soak.instance, "alerts") or {}).values())
+def open_alerts(soak: Soak) -> list[Alert]:
+    found: dict[str, Alert] = store.read_part(soak.instance, "alerts") or {}
+    return list(found.values())
 
 
 def show(soak: Soak, ticks: list[Tick]) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from bench.storm_location import ONE_CAUSE, OWN_CAUSES, TABLES, THOUSAND_CAUSES
 from orchestration.incidents import store
+from orchestration.incidents.state import Alert as OpenAlert
 from tests.chaos.platform import Alert, Platform, running, wait_for
 
 IDLE_SECONDS, LOOK_SECONDS, LONGEST_SECONDS = 40.0, 1.0, 1_200.0
@@ -75,7 +76,7 @@ def measure(platform: Platform, order: str, keys: Sequence[str], alerts: int, *,
     time.sleep(10)
     storm.longest_tick = max(ticks_of(platform, OURS, began))
     for tick in platform.ticks(STOCK, began):
-        if run.run_id in tick.origin_run_ids and tick.end_timestamp:
+        if run.run_id in (tick.tick_data.origin_run_ids or ()) and tick.end_timestamp:
             storm.stock_seen, storm.stock_tick = tick.end_timestamp - ended, tick.end_timestamp - tick.timestamp
     platform.orders.withdraw(order)
     if not quick:
@@ -88,7 +89,7 @@ def look(platform: Platform, storm: Storm, before: set[str], ended: float, alert
     now = time.time() - ended
     found = [alert for alert in platform.alerts() if alert.key not in before]
     facing = [alert for alert in found if is_customer_facing(alert)]
-    open_alerts = store.read_part(platform.instance, "alerts") or {}
+    open_alerts: dict[str, OpenAlert] = store.read_part(platform.instance, "alerts") or {}
     notified = [alert for alert in open_alerts.values() if alert.told]
     if storm.first_customer is None and any(alert.pages for alert in facing):
         storm.first_customer = now

@@ -18,7 +18,7 @@ from orchestration.incidents.settling import OPENED_A_TICK
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import triage
 from orchestration.lineage.failures import FailedUnit
-from orchestration.lineage.graph import Asset, Graph
+from orchestration.lineage.graph import Asset, Audience, Graph
 from orchestration.vendors.incident_io import AlertEvent
 from tests.orchestration.incidents.test_triage import MODEL, Story
 
@@ -131,9 +131,10 @@ def test_a_customers_alert_is_opened_before_the_internal_ones_that_wait_from_ear
     assert len(story.told) == 2 * OPENED_A_TICK
 
 
+AUDIENCES: list[Audience | None] = [None, "internal", "customer"]
 ASSETS = st.integers(0, 11).map(lambda number: f"s/a{number}")
 GRAPHS = st.lists(
-    st.tuples(ASSETS, st.frozensets(ASSETS, max_size=3), st.sampled_from([None, "internal", "customer"])), max_size=12
+    st.tuples(ASSETS, st.frozensets(ASSETS, max_size=3), st.sampled_from(AUDIENCES)), max_size=12
 ).map(lambda rows: Graph({key: Asset(key, parents - {key}, audience=who) for key, parents, who in rows}))
 
 
