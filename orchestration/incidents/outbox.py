@@ -153,7 +153,7 @@ def deliver(
 ) -> Delivered:
     """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
 
-    One call is made in any case. No call is begun that would take longer than what is left, if it took as long as the slowest before it.
+    No call is begun that would take longer than what is left, if it took as long as the slowest before it.
 
     Customer-facing alerts go first, then what opens an alert before updates, then the oldest. `pace` limits how many are sent. When
     incident.io answers 429, the rest waits until the time that it names; that is no failure of an event, and no outage.
@@ -212,7 +212,7 @@ class _Tick:
         turns, slowest = deque[int]() if self.delay else self._turns(), 0.0
         while turns and not self.unreachable:
             passed = self.clock() - self.began
-            if slowest and passed + slowest > self.seconds:
+            if passed + slowest > self.seconds:
                 break
             number, moment = turns.popleft(), self.now + passed
             if (item := self.items[number]) is None:

@@ -44,8 +44,8 @@ incident.io up to 15 s, a message of each other channel up to 12 (`vendors/slack
 READING_SECONDS = 10.0
 BACKGROUND_SECONDS, ONE_BACKGROUND_SECONDS = 3.0, 1.0
 """Of a tick, and of one alert: what a responder wants to know beside the error must not delay the page."""
-DELIVERY_SECONDS = 10.0
-"""Short, since what fails in the meantime is seen by the next tick only."""
+DELIVERY_SECONDS, LEAST_DELIVERY_SECONDS = 10.0, 2.0
+"""Short, since what fails in the meantime is seen by the next tick only; and at least enough for one call, however long reading took."""
 MOST_LINES = 20
 """Of a tick's log, and of the problems that its summary names."""
 LONGEST_SUMMARY = 1_000
@@ -79,7 +79,7 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         judged.waiting,
         source.send,
         fallback.configured(values),
-        deadline.share(DELIVERY_SECONDS).remaining(),
+        max(LEAST_DELIVERY_SECONDS, deadline.share(DELIVERY_SECONDS).remaining()),
         time.time(),
         fallback_seconds=values.incident_io_fallback_minutes * 60,
         pace=judged.pace,

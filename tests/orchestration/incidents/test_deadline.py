@@ -70,13 +70,6 @@ def test_a_slow_incident_io_gets_no_call_that_would_end_after_the_deadline() -> 
     assert [item.key for item in done.waiting] == ["a1", "a2", "a3", "a4"]
 
 
-def test_one_call_is_made_where_no_time_is_left() -> None:
-    calls: list[str] = []
-    waiting = (Waiting(event("a"), 1.0), Waiting(event("b"), 1.0))
-    outbox.deliver(waiting, lambda one: calls.append(one.deduplication_key), (), 0, 1000.0, Deadline.within(0).clock)
-    assert calls[0] == "a"
-
-
 def judged_in_seconds(state: State, signals: Sequence[Signal], graph: Graph) -> tuple[State, float]:
     began = time.process_time()
     after, _told = triage(state, signals, graph, signals[0].at + 10, lambda _keys: None, {})
@@ -133,9 +126,9 @@ def test_a_customers_alert_is_opened_before_the_internal_ones_that_wait_from_ear
 
 AUDIENCES: list[Audience | None] = [None, "internal", "customer"]
 ASSETS = st.integers(0, 11).map(lambda number: f"s/a{number}")
-GRAPHS = st.lists(
-    st.tuples(ASSETS, st.frozensets(ASSETS, max_size=3), st.sampled_from(AUDIENCES)), max_size=12
-).map(lambda rows: Graph({key: Asset(key, parents - {key}, audience=who) for key, parents, who in rows}))
+GRAPHS = st.lists(st.tuples(ASSETS, st.frozensets(ASSETS, max_size=3), st.sampled_from(AUDIENCES)), max_size=12).map(
+    lambda rows: Graph({key: Asset(key, parents - {key}, audience=who) for key, parents, who in rows})
+)
 
 
 @given(GRAPHS, st.lists(ASSETS, max_size=4))
