@@ -120,6 +120,27 @@ def put(
     return (*waiting[:last], replace(before, event=event, reduced=0), *waiting[last + 1 :])
 
 
+class Queue:
+    """Puts many events into what waits, as `put` does one, without a look at all of it for each."""
+
+    def __init__(self, waiting: tuple[Waiting, ...]) -> None:
+        self._by_key = dict[str, tuple[Waiting, ...]]()
+        for item in waiting:
+            self._by_key[item.key] = (*self._by_key.get(item.key, ()), item)
+        self._before, self._changed = waiting, False
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """What waits. The events of one alert stand together, in their order."""
+        return tuple(item for items in self._by_key.values() for item in items) if self._changed else self._before
+
+    def put(self, event: AlertEvent, now: float, *, customer_facing: bool = False, update: bool = False) -> None:
+        """Put one event, as the function of this name does."""
+        key, self._changed = bounded(event).deduplication_key, True
+        items = self._by_key.get(key, ())
+        self._by_key[key] = put(items, event, now, customer_facing=customer_facing, update=update)
+
+
 def deliver(
     waiting: tuple[Waiting, ...],
     send: Callable[[AlertEvent], None],
@@ -131,6 +152,8 @@ def deliver(
     pace: Pace | None = None,
 ) -> Delivered:
     """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
+
+    No call is begun that would take longer than what is left, if it took as long as the slowest before it.
 
     Customer-facing alerts go first, then what opens an alert before updates, then the oldest. `pace` limits how many are sent. When
     incident.io answers 429, the rest waits until the time that it names; that is no failure of an event, and no outage.
@@ -186,9 +209,10 @@ class _Tick:
     def send(self, send: Callable[[AlertEvent], None]) -> None:
         self.unreachable = any(self._is_ahead(item.asked_until) for item in self.items if item)
         self.delay = self.pace.asked_to_wait(self.now)
-        turns = deque[int]() if self.delay else self._turns()
+        turns, slowest = deque[int]() if self.delay else self._turns(), 0.0
         while turns and not self.unreachable:
-            if (passed := self.clock() - self.began) > self.seconds:
+            passed = self.clock() - self.began
+            if passed + slowest > self.seconds:
                 break
             number, moment = turns.popleft(), self.now + passed
             if (item := self.items[number]) is None:
@@ -197,7 +221,10 @@ class _Tick:
                 self.delay = held
                 continue
             try:
-                send(reduced(item.event, item.reduced))
+                try:
+                    send(reduced(item.event, item.reduced))
+                finally:
+                    slowest = max(slowest, self.clock() - self.began - passed)
             except VendorError as error:
                 if error.status == TOO_MANY:
                     self._slow_down(error)

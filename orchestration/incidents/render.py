@@ -40,13 +40,18 @@ def resolved(recovery: Recovery, dagster_url: str) -> AlertEvent:
     run_url = f"{dagster_url}/runs/{recovery.run_id}" if recovery.run_id else dagster_url
     link = f" The last of it was mended in [this run]({run_url})." if recovery.run_id else ""
     after = age(recovery.at - recovery.since)
-    text = f"An automatic retry succeeded after {after}: nobody has to do anything." if recovery.transient else (
-        f"Well again after {after}.{link}"
-    )  # fmt: skip
+    reason = escape_markdown(shortened(remove_links(redact_line(recovery.reason)), LINE_LENGTH))
+    if reason:
+        text = f"Closed after {after}, not recovered: {reason}."
+    elif recovery.transient:
+        text = f"An automatic retry succeeded after {after}: nobody has to do anything."
+    else:
+        text = f"Well again after {after}.{link}"
+    ended = f"{recovery.name} {'is no longer watched' if reason else 'is well again'}"
     return AlertEvent(
         deduplication_key=recovery.deduplication_key,
         status="resolved",
-        title=shortened(remove_links(recovery.title or f"{recovery.name} is well again"), TITLE_LENGTH),
+        title=shortened(remove_links(recovery.title or ended), TITLE_LENGTH),
         description=text,
         source_url=run_url,
         metadata={
@@ -56,6 +61,7 @@ def resolved(recovery: Recovery, dagster_url: str) -> AlertEvent:
             "recovered_at": recovery.at.isoformat(),
             "run_id": recovery.run_id,
             "run_url": run_url,
+            **({"reason": reason} if reason else {}),
         },
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
 from orchestration.incidents import clock_offsets, late_failures, made
+from orchestration.incidents.deadline import Deadline
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import EndedRun, Position, State
 from orchestration.incidents.triage import RetryState
@@ -55,7 +55,13 @@ class EndedRuns:
 
 
 def of_runs(
-    instance: dg.DagsterInstance, position: Position, handled: Mapping[str, float], now: float, *, look_back: bool
+    instance: dg.DagsterInstance,
+    position: Position,
+    handled: Mapping[str, float],
+    now: float,
+    deadline: Deadline | None = None,
+    *,
+    look_back: bool,
 ) -> EndedRuns:
     """Judge runs that have ended: those of which `position.ended` knows from the event log, and those that it may have missed.
 
@@ -78,7 +84,7 @@ def of_runs(
             run: EndedRun(now, late=True) for record in records if (run := record.dagster_run.run_id) not in ended
         }
         sweep_runs = records[-1].dagster_run.run_id if len(records) == RECORDS_A_TICK else None
-    signals, left, all_judged = _judge(instance, ended, handled, oldest, now)
+    signals, left, all_judged = _judge(instance, ended, handled, oldest, now, deadline)
     return EndedRuns(signals, left, runs_until, reached_end and all_judged, sweep_runs)
 
 
@@ -88,12 +94,14 @@ def _judge(
     handled: Mapping[str, float],
     oldest: float,
     now: float,
+    deadline: Deadline | None,
 ) -> tuple[list[Signal], dict[str, EndedRun], bool]:
     """Return the signals of as many runs as there is time for, the runs that are left, and whether there was time for all.
 
     Runs that ended before `oldest` are dropped where the event log does not say when they did.
     """
-    began, read, signals = time.monotonic(), 0, list[Signal]()
+    limit = deadline.share(READ_SECONDS) if deadline else Deadline.within(READ_SECONDS)
+    read, signals = 0, list[Signal]()
     left = {run: known for run, known in ended.items() if f"run:{run}" not in handled and f"ok:{run}" not in handled}
     for run_ids in batched(list(left), RUNS_A_QUERY, strict=False):
         found = instance.get_run_records(RunsFilter(run_ids=run_ids))
@@ -110,7 +118,7 @@ def _judge(
             if not known.until and at + _offset(record, known, now) < oldest:
                 del left[run_id]
                 continue
-            if read >= RUNS_A_TICK or (read and time.monotonic() - began > READ_SECONDS):
+            if read >= RUNS_A_TICK or (read and limit.passed()):
                 return signals, left, False
             read += 1
             if (of_run := _of_record(instance, record, known, now)) is not None:

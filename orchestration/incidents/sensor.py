@@ -25,9 +25,11 @@ from orchestration.incidents import (
     store,
     unreadable,
 )
-from orchestration.incidents.model import Failure, Recovery
+from orchestration.incidents.deadline import Deadline
+from orchestration.incidents.model import Background, Failure, Recovery
 from orchestration.incidents.reconciliation_sensor import read_comparison
 from orchestration.incidents.render import firing, resolved
+from orchestration.incidents.sizes import shortened
 from orchestration.incidents.triage import triage
 from orchestration.lineage.asset_graph import graph_of
 from orchestration.lineage.graph import Graph
@@ -36,10 +38,18 @@ from orchestration.vendors.incident_io import AlertEvent, AlertSource
 
 INTERVAL_SECONDS = 1
 """The daemon looks every five seconds; an interval of five makes it up to ten."""
-BACKGROUND_SECONDS, ONE_BACKGROUND_SECONDS = 8.0, 2.0
+TICK_SECONDS = 25.0
+"""No stage of a tick begins more work after so long. Dagster ends a tick at 60 s, and what is under way may take longer: a call of
+incident.io up to 15 s, a message of each other channel up to 12 (`vendors/slack.py`, `vendors/mail.py`)."""
+READING_SECONDS = 10.0
+BACKGROUND_SECONDS, ONE_BACKGROUND_SECONDS = 3.0, 1.0
 """Of a tick, and of one alert: what a responder wants to know beside the error must not delay the page."""
-DELIVERY_SECONDS = 10.0
-"""A tick has 60 s; one call of the vendor takes at most 15. Short, since what fails in the meantime is seen by the next tick only."""
+DELIVERY_SECONDS, LEAST_DELIVERY_SECONDS = 10.0, 2.0
+"""Short, since what fails in the meantime is seen by the next tick only; and at least enough for one call, however long reading took."""
+MOST_LINES = 20
+"""Of a tick's log, and of the problems that its summary names."""
+LONGEST_SUMMARY = 1_000
+"""Characters: Dagster keeps the summary in the row of each tick."""
 
 
 @dg.sensor(
@@ -49,10 +59,16 @@ DELIVERY_SECONDS = 10.0
     description="Declares every way in which data fails to arrive as an incident, once, and resolves it when it is well again.",
 )
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    deadline = Deadline.within(TICK_SECONDS)
     stored = store.load(context.instance, context.cursor)
     location = check.not_none(context.repository_def)
     graph = cache(lambda: graph_of(location.asset_graph))
-    judged = judge(context.instance, stored.state, graph, stored.problems)
+    judged = judge(context.instance, stored.state, graph, stored.problems, deadline)
+    lost = list(stored.problems)
+    if judged.waiting != stored.state.waiting:
+        # Before anything is sent: a tick that dies while it sends must not judge the same again, perhaps with another result.
+        stored, more = store.save_and_continue(context.instance, stored, judged)
+        lost += more
     values = settings()
     source = AlertSource(
         str(values.incident_io_api_url),
@@ -63,21 +79,26 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         judged.waiting,
         source.send,
         fallback.configured(values),
-        DELIVERY_SECONDS,
+        max(LEAST_DELIVERY_SECONDS, deadline.share(DELIVERY_SECONDS).remaining()),
         time.time(),
         fallback_seconds=values.incident_io_fallback_minutes * 60,
         pace=judged.pace,
     )
-    for event in done.sent:
-        context.log.info(f"{event.status}: {event.title} ({event.deduplication_key})")
-    for problem in done.problems:
-        context.log.error(problem)
-    if done.delay:
-        context.log.info(f"{len(done.waiting)} alert events wait. {done.delay}")
-    cursor, lost = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))
-    for problem in (*stored.problems, *lost):
-        context.log.error(f"part of the stored state cannot be read, and was set aside: {problem}")
+    cursor, more = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))
+    _log(context, done, [*lost, *more])
     return dg.SensorResult(skip_reason=_summary(judged, done), cursor=cursor)
+
+
+def _log(context: dg.SensorEvaluationContext, done: outbox.Delivered, lost: Sequence[str]) -> None:
+    """Write a tick's log, of a limited length: Dagster keeps the log of each tick in a file of its own."""
+    for event in done.sent[:MOST_LINES]:
+        context.log.info(f"{event.status}: {event.title} ({event.deduplication_key})")
+    if len(done.sent) > MOST_LINES:
+        context.log.info(f"{len(done.sent) - MOST_LINES} more alert events were delivered.")
+    for problem in done.problems[:MOST_LINES]:
+        context.log.error(problem)
+    for problem in lost[:MOST_LINES]:
+        context.log.error(f"part of the stored state cannot be read, and was set aside: {problem}")
 
 
 def _summary(judged: state.State, done: outbox.Delivered) -> str:
@@ -88,24 +109,29 @@ def _summary(judged: state.State, done: outbox.Delivered) -> str:
     if judged.pending:
         parts.append(f"{len(judged.pending)} wait for a retry")
     if done.waiting:
-        parts.append(
-            f"{len(done.waiting)} alert events wait for delivery. {' '.join((done.delay, *done.problems)).strip()}"
-        )
-    return ", ".join(parts)
+        why = " ".join((done.delay, *done.problems[:MOST_LINES])).strip()
+        parts.append(f"{len(done.waiting)} alert events wait for delivery. {why}")
+    return shortened(", ".join(parts), LONGEST_SUMMARY)
 
 
 def judge(
-    instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph], problems: Sequence[str] = ()
+    instance: dg.DagsterInstance,
+    before: state.State,
+    graph: Callable[[], Graph],
+    problems: Sequence[str] = (),
+    deadline: Deadline | None = None,
 ) -> state.State:
     """The state after everything that has happened since, with what has to be told among what waits for delivery.
 
-    `problems` name the parts of the stored state that could not be read, each of which becomes an alert.
+    `problems` name the parts of the stored state that could not be read, each of which becomes an alert. What there is no time for
+    before the `deadline` is left for the next tick.
 
     The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
-    now = time.time()
+    now, deadline = time.time(), deadline or Deadline.within(TICK_SECONDS)
     before, repeated = reconciliation.carry_out(clocks.believed(before, now), read_comparison(instance), now)
-    reading = signals.read(instance, before, now, settings().alert_queue_minutes)
+    limit = deadline.share(READING_SECONDS)
+    reading = signals.read(instance, before, now, settings().alert_queue_minutes, limit)
     lost = [unreadable.of_unreadable_state(problem, now) for problem in problems]
     found = [*reading.signals, *lost]
     wrong = reading.state.alerts or reading.state.pending or any(signal.failed for signal in found)
@@ -125,7 +151,8 @@ def judge(
         told = _without_the_mended(after, told, earlier)
     told = [*told, *repeated]
     after = replace(after, resolved=reconciliation.remember_resolved(after.resolved, told, now))
-    return _put(instance, after, told, known, now, earlier)
+    gathered = _gather(instance, told, known, earlier, deadline.share(BACKGROUND_SECONDS))
+    return _put(after, told, gathered, now, earlier)
 
 
 def _without_the_mended(
@@ -136,26 +163,46 @@ def _without_the_mended(
     return [item for item in told if item.deduplication_key in live]
 
 
-def _put(
+def _gather(
     instance: dg.DagsterInstance,
-    after: state.State,
     told: Sequence[Failure | Recovery],
     graph: Graph,
+    earlier: Mapping[str, state.Alert],
+    deadline: Deadline,
+) -> dict[int, Background]:
+    """Return the background of each failure by its place in `told`: first of those that go out first, as long as there is time."""
+
+    def rank(place: int) -> tuple[bool, bool, bool, int]:
+        item = told[place]
+        is_internal = not (isinstance(item, Failure) and item.customer_facing)
+        return item.transient, is_internal, item.deduplication_key in earlier, place
+
+    found: dict[int, Background] = {}
+    for place in sorted(range(len(told)), key=rank):
+        item = told[place]
+        if isinstance(item, Failure):
+            seconds = min(ONE_BACKGROUND_SECONDS, deadline.remaining())
+            found[place] = background.gather(
+                instance, item.asset_keys, item.consumers, graph, seconds, since=item.since, run_id=item.run_id
+            )
+    return found
+
+
+def _put(
+    after: state.State,
+    told: Sequence[Failure | Recovery],
+    gathered: Mapping[int, Background],
     now: float,
     earlier: Mapping[str, state.Alert],
 ) -> state.State:
     """Return the state with a queued event for each notification. `earlier` are the alerts that were notified before this tick."""
-    url, deadline = settings().dagster_url, time.monotonic() + BACKGROUND_SECONDS
-    waiting, alerts = after.waiting, dict(after.alerts)
+    url, alerts = settings().dagster_url, dict(after.alerts)
     titles = {alert.deduplication_key: alert.title for alert in alerts.values()}
-    for item in told:
+    queue = outbox.Queue(after.waiting)
+    for place, item in enumerate(told):
         if isinstance(item, Failure):
-            seconds = min(ONE_BACKGROUND_SECONDS, deadline - time.monotonic())
-            known = background.gather(
-                instance, item.asset_keys, item.consumers, graph, seconds, since=item.since, run_id=item.run_id
-            )
             past = after.history.get(item.name, ())
-            known = replace(known, failures=len(past), transients=sum(one.transient for one in past))
+            known = replace(gathered[place], failures=len(past), transients=sum(one.transient for one in past))
             event: AlertEvent = firing(replace(item, background=known), url)
             titles[item.deduplication_key] = event.title
             if (
@@ -167,11 +214,10 @@ def _put(
         else:
             event = resolved(replace(item, title=item.title or titles.get(item.deduplication_key, item.name)), url)
         before = earlier.get(item.deduplication_key)
-        waiting = outbox.put(
-            waiting,
+        queue.put(
             event,
             now,
             customer_facing=before.customer_facing if before else False,
             update=before is not None,
         )
-    return replace(after, waiting=waiting, alerts=alerts)
+    return replace(after, waiting=queue.waiting, alerts=alerts)

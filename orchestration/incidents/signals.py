@@ -13,6 +13,7 @@ from functools import cache
 
 import dagster as dg
 
+from orchestration.incidents.deadline import Deadline
 from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand, start_of_log
 from orchestration.incidents.instigator_signals import of_backfills, of_ticks
 from orchestration.incidents.model import Signal
@@ -38,12 +39,17 @@ class Reading:
     """Of what waits for a retry, by its name in the state: whether it is under way."""
 
 
-def read(instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float) -> Reading:
-    """Return everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch."""
+def read(
+    instance: dg.DagsterInstance, before: State, now: float, queue_minutes: float, deadline: Deadline | None = None
+) -> Reading:
+    """Return everything that has happened since, of a long backlog a part. `now` is in seconds since the epoch.
+
+    After the `deadline`, no further run is read: the next tick goes on with them.
+    """
     position = before.position or start_of_log(instance, now)
     run_of = cache(instance.get_run_by_id)
     read, found = of_events(instance, position, now, run_of)
-    ended = of_runs(instance, read, before.handled, now, look_back=before.looking_back)
+    ended = of_runs(instance, read, before.handled, now, deadline, look_back=before.looking_back)
     found += [*ended.signals, *of_backfills(instance, position.runs_until - OVERLAP_SECONDS, now, before.handled)]
     ticks, from_ticks = of_ticks(instance, position.ticks, now)
     found += [*from_ticks, *of_queue(instance, now, queue_minutes, before.handled)]
@@ -62,7 +68,7 @@ def read(instance: dg.DagsterInstance, before: State, now: float, queue_minutes:
     )
     after = replace(before, position=position, handled=handled)
     # A recovery that no alert awaits changes nothing.
-    relevant = (one for one in found if one.failed or one.ended or awaited & one.well.keys())
+    relevant = (one for one in found if one.failed or one.ended or one.removed or awaited & one.well.keys())
     return Reading(after, sorted(relevant, key=lambda one: (one.at, one.ended)), retries(instance, before, now))
 
 

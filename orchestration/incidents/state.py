@@ -124,6 +124,8 @@ class Alert:
     left: tuple[str, ...] = ()
     """After a partial recovery: the assets and checks that are still missing."""
     title: str = ""
+    removed: str = ""
+    """Why nothing is awaited any more although nothing recovered: it is no longer part of the platform."""
 
 
 @dataclass(frozen=True)

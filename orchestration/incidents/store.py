@@ -99,6 +99,12 @@ def save(instance: dg.DagsterInstance, before: Loaded, after: State) -> tuple[st
     return f"v{version}", tuple(problems)
 
 
+def save_and_continue(instance: dg.DagsterInstance, before: Loaded, after: State) -> tuple[Loaded, tuple[str, ...]]:
+    """Store a state in the middle of a tick. Returns what the next `save` begins with, and what had to be left out."""
+    cursor, problems = save(instance, before, after)
+    return Loaded(after, int(cursor.removeprefix("v")), (), as_stored=not problems), problems
+
+
 def _key(name: str) -> str:
     return f"{PREFIX}/{name}"
 

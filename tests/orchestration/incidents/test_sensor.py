@@ -326,6 +326,27 @@ def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypat
     ]
 
 
+def test_a_tick_that_is_killed_while_it_sends_has_saved_what_it_judged(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = platform.heard
+    platform.run("product")
+
+    def die(_source: object, _event: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestration.vendors.incident_io.AlertSource.send", die)
+        with pytest.raises(SystemExit):
+            platform.tick()
+    [waiting] = platform.state.waiting
+    [alert] = platform.state.alerts.values()
+    assert (waiting.event.deduplication_key, alert.told) == (alert.deduplication_key, True)
+    platform.tick()
+    platform.tick()
+    assert platform.told(heard) == [("firing", "fivetran/product")]
+
+
 def test_a_run_that_somebody_cancelled_is_no_incident(platform: Platform) -> None:
     heard = platform.heard
     job = DEFS.resolve_implicit_global_asset_job_def()

@@ -6,17 +6,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestration.incidents import triage as module
+from orchestration.incidents import alert_book as module
 from orchestration.incidents.model import Failure, Recovery, Signal
+from orchestration.incidents.settling import AFTERMATH_SECONDS, OPENED_A_TICK, UPDATE_SECONDS, WELL_SECONDS
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import (
-    AFTERMATH_SECONDS,
-    OPENED_A_TICK,
     PATIENCE_SECONDS,
     RETRY_SECONDS,
     TICK_SECONDS,
-    UPDATE_SECONDS,
-    WELL_SECONDS,
     YOUNG_SECONDS,
     RetryState,
     triage,
