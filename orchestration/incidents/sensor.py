@@ -8,16 +8,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 
 import dagster as dg
 from dagster import _check as check
 
-from orchestration.incidents import background, clocks, fallback, mutes, outbox, signals, state, store, unreadable
+from orchestration.incidents import (
+    alerter,
+    background,
+    clocks,
+    fallback,
+    instigators,
+    mutes,
+    outbox,
+    removed,
+    signals,
+    state,
+    store,
+    unreadable,
+)
+from orchestration.incidents.instigators import Instigator
+from orchestration.incidents.locations import READER, WAIT_SECONDS, Workspace
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.triage import triage
-from orchestration.lineage.asset_graph import graph_of
 from orchestration.lineage.graph import Graph
 from orchestration.settings import settings
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
@@ -30,17 +43,37 @@ DELIVERY_SECONDS = 10.0
 """A tick has 60 s; one call of the vendor takes at most 15. Short, since what fails in the meantime is seen by the next tick only."""
 
 
+TAKEN_OVER = "v0"
+"""A cursor of a code location that has had none: the stored state is read, and not set aside."""
+
+
 @dg.sensor(
-    name="incident_alerts",
+    name=alerter.ALERTS,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Declares every way in which data fails to arrive as an incident, once, and resolves it when it is well again.",
 )
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    stored = store.load(context.instance, context.cursor)
-    location = check.not_none(context.repository_def)
-    graph = cache(lambda: graph_of(location.asset_graph))
-    judged = judge(context.instance, stored.state, graph, stored.problems)
+    own = instigators.of_context(context) or Instigator(alerter.ALERTS)
+    claim = alerter.claim(context.instance, own.label, time.time())
+    if claim.other is not None:
+        text = (
+            f"The code location {claim.other} sends the alerts, so {own.label} does not: two would page twice. "
+            f"Switch off the sensor {alerter.ALERTS} of one of them."
+        )
+        context.log.warning(text)
+        return dg.SensorResult(skip_reason=text, cursor=context.cursor)
+    # Who takes over goes on with the alerts that are open.
+    cursor = context.cursor or (TAKEN_OVER if claim.took_over else None)
+    stored = store.load(context.instance, cursor)
+    repository = check.not_none(context.repository_def)
+
+    def workspace(wait_seconds: float = WAIT_SECONDS) -> Workspace:
+        return READER.read(context.instance, repository, own.location, wait_seconds)
+
+    # Code servers are read before something fails, so that its alert need not wait for them.
+    workspace(0.0)
+    judged = judge(context.instance, stored.state, workspace, stored.problems)
     values = settings()
     source = AlertSource(
         str(values.incident_io_api_url),
@@ -83,13 +116,13 @@ def _summary(judged: state.State, done: outbox.Delivered) -> str:
 
 
 def judge(
-    instance: dg.DagsterInstance, before: state.State, graph: Callable[[], Graph], problems: Sequence[str] = ()
+    instance: dg.DagsterInstance, before: state.State, workspace: Callable[[], Workspace], problems: Sequence[str] = ()
 ) -> state.State:
     """The state after everything that has happened since, with what has to be told among what waits for delivery.
 
     `problems` name the parts of the stored state that could not be read, each of which becomes an alert.
 
-    The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
+    The workspace is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now = time.time()
     before = clocks.believed(before, now)
@@ -97,7 +130,14 @@ def judge(
     lost = [unreadable.of_unreadable_state(problem, now) for problem in problems]
     found = [*reading.signals, *lost]
     wrong = reading.state.alerts or reading.state.pending or any(signal.failed for signal in found)
-    known, muted = (graph(), mutes.active(instance, now)) if wrong else (Graph(), ())
+    platform, muted = (workspace(), mutes.active(instance, now)) if wrong else (Workspace({}), ())
+    known = platform.graph
+    found += unreadable.isolated(
+        lambda: removed.find_removed(instance, reading.state, platform, now),
+        f"removed:{now // unreadable.NOTICE_SECONDS}",
+        now,
+        "What is no longer defined",
+    )
 
     def why_muted(keys: Sequence[str]) -> str | None:
         mute = mutes.is_muted(keys, muted)
@@ -141,7 +181,12 @@ def _put(
                 instance, item.asset_keys, item.consumers, graph, seconds, since=item.since, run_id=item.run_id
             )
             past = after.history.get(item.name, ())
-            known = replace(known, failures=len(past), transients=sum(one.transient for one in past))
+            known = replace(
+                known,
+                failures=len(past),
+                transients=sum(one.transient for one in past),
+                problems=(*known.problems, *graph.problems),
+            )
             event: AlertEvent = firing(replace(item, background=known), url)
             titles[item.deduplication_key] = event.title
             if (
