@@ -202,7 +202,7 @@ class Triage:
         """What has made customers' data late for long, which is not told because of it."""
         old = (one for one in self._alerts.values() if self._now - one.since >= PATIENCE_SECONDS)
         late = [one for one in old if one.lateness and not one.told and self._why_muted(one) is None]
-        hurt = [one for one in late if self._failure(one).customer_facing]
+        hurt = [one for one in late if self._failure(one).urgent]
         return {cause for one in hurt if (cause := self._follows(one.name, keys_of(one)))}
 
     # What opens
@@ -281,7 +281,12 @@ class Triage:
             well_since=None,
             changed=True,
             left=(),
+            unknown=alert.unknown or any(self._is_unknown(entry.unit) for entry in entries),
         )
+
+    def _is_unknown(self, unit: FailedUnit) -> bool:
+        """Return whether an asset of it is in no code location's graph. A failure without assets is judged by none."""
+        return any(not self._graph.is_known(key) for key in unit.asset_keys)
 
     def _opened(self, name: str, entry: Entry) -> Alert:
         signal, at = entry.signal, entry.at
@@ -302,6 +307,7 @@ class Triage:
             flapping=len(past) + 1 >= FLAPS,
             lateness=signal.lateness,
             not_before=self._now + YOUNG_SECONDS if kind == "freshness" else 0.0,
+            unknown=self._is_unknown(entry.unit),
         )
 
     def _remember(self, name: str, opening: Opening) -> None:
@@ -345,7 +351,7 @@ class Triage:
             else:
                 new.append((self._failure(alert), alert))
         # A tick has a minute. What is left goes out with the next ticks, which incident.io's limit on events would delay anyway.
-        new.sort(key=lambda one: (not one[0].customer_facing, one[1].since))
+        new.sort(key=lambda one: (not one[0].urgent, one[1].since))
         for place, (failure, alert) in enumerate(new):
             in_turn = place < OPENED_A_TICK
             self._alerts[alert.name] = (
@@ -410,14 +416,14 @@ class Triage:
         failure = failure or self._failure(alert)
         self._told.append(failure)
         return replace(
-            alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.customer_facing
+            alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.urgent
         )
 
     def _update(self, name: str, alert: Alert) -> None:
         if not alert.changed or self._why_muted(alert) is not None:
             return
         failure = self._failure(alert)
-        if failure.customer_facing and not alert.customer_facing:
+        if failure.urgent and not alert.customer_facing:
             # incident.io decides who is paged when an alert opens, so that customers' being hurt needs one of its own.
             self._told.append(self._recovery(alert))
             self._alerts[name] = self._tell(replace(alert, deduplication_key=f"{alert.deduplication_key}:customer"))
@@ -446,6 +452,7 @@ class Triage:
             owners=tuple(self._graph.owners(keys)),
             flapping=alert.flapping,
             left=alert.left,
+            unknown=tuple(key for key in keys if not self._graph.is_known(key)) if alert.unknown else (),
             partitions=tuple(sorted({one for token in alert.missing if (one := runs.partition_of(token))})),
         )
 
