@@ -27,6 +27,7 @@ from dagster._serdes import deserialize_value
 from dagster_shared.error import SerializableErrorInfo
 
 from orchestration.core.redaction import redact_line
+from orchestration.incidents import backfills
 from orchestration.incidents.instigators import LOCATION
 from orchestration.lineage import runs
 from orchestration.lineage.asset_graph import graph_of, graph_of_snapshots
@@ -307,7 +308,7 @@ def _of_server(
             (RepositorySnap, RepositoryErrorSnap),
         )
         if isinstance(answer, RepositoryErrorSnap):
-            raise LocationError(answer.error.message if answer.error else "it does not load")
+            raise LocationError(backfills.words(answer.error))
         snapshots.append(answer)
     return found, of_snapshots(name, snapshots)
 
@@ -316,7 +317,7 @@ def _repositories(client: DagsterGrpcClient) -> Iterable[str]:
     """Return the names of a code server's repositories. A server whose code did not load answers with the error."""
     answer = deserialize_value(client.list_repositories(), (ListRepositoriesResponse, SerializableErrorInfo))
     if isinstance(answer, SerializableErrorInfo):
-        raise LocationError(answer.message)
+        raise LocationError(backfills.words(answer))
     return [symbol.repository_name for symbol in answer.repository_symbols]
 
 

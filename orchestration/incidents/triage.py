@@ -415,9 +415,7 @@ class Triage:
     def _tell(self, alert: Alert, failure: Failure | None = None) -> Alert:
         failure = failure or self._failure(alert)
         self._told.append(failure)
-        return replace(
-            alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.urgent
-        )
+        return replace(alert, told=True, held="", changed=False, updated=self._now, customer_facing=failure.urgent)
 
     def _update(self, name: str, alert: Alert) -> None:
         if not alert.changed or self._why_muted(alert) is not None:

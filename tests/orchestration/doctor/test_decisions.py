@@ -444,3 +444,17 @@ def test_people_read_a_line_each_with_its_remedy_below(capsys: pytest.CaptureFix
     ]
     show(results, quiet=True)
     assert capsys.readouterr().out.startswith("failed   a: key  refused [401]\n")
+
+
+@pytest.mark.parametrize(
+    ("places", "status"), [(["a"], "ok"), (["a", "b"], "warning"), ([], "failed")]
+)  # fmt: skip
+def test_one_code_location_has_the_alert_sensor_switched_on(places: list[str], status: str) -> None:
+    def entry(name: str, state: str) -> dict[str, Any]:
+        sensors = [{"name": "incident_alerts", "sensorState": {"status": state}}]
+        return {"name": name, "loadStatus": "LOADED", "locationOrLoadError": {"repositories": [{"sensors": sensors}]}}
+
+    entries = [*(entry(name, "RUNNING") for name in places), entry("off", "STOPPED")]
+    broken = {"name": "broken", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError"}}
+    outcome = dagster_checks.alerting({"__typename": "Workspace", "locationEntries": [*entries, broken]})
+    assert outcome.status == status

@@ -96,6 +96,7 @@ def test_a_route_deleted_by_hand_is_restored_and_a_foreign_one_is_untouched(on_c
     ]
     assert set(routes(api)) == {
         "Checkout", "Data platform: internal", "Data platform: customer-facing", "Data platform: transient",
+        "Data platform: unknown asset",
     }  # fmt: skip
     assert api.get(f"/v3/alert_routes/{routes(api)['Checkout']}").json() == before
     assert on_call.configure() == ()
