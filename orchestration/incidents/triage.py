@@ -263,6 +263,7 @@ class Triage:
 
     def _joined(self, alert: Alert, entries: Sequence[Entry]) -> Alert:
         units = {unit.unit: unit for unit in alert.units} | {entry.unit.unit: entry.unit for entry in entries}
+        known = {unit.unit for unit in alert.units}
         missing = dict(alert.missing)
         for entry in entries:
             missing |= dict.fromkeys(entry.signal.awaited(entry.unit), entry.signal.at)
@@ -281,7 +282,8 @@ class Triage:
             well_since=None,
             changed=True,
             left=(),
-            unknown=alert.unknown or any(self._is_unknown(entry.unit) for entry in entries),
+            # One that fails again was judged when it failed first, and may be removed by now.
+            unknown=alert.unknown or any(self._is_unknown(one.unit) for one in entries if one.unit.unit not in known),
         )
 
     def _is_unknown(self, unit: FailedUnit) -> bool:

@@ -25,8 +25,10 @@ from dagster._core.remote_origin import (
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._grpc.client import DagsterGrpcClient
 
-from orchestration.incidents import locations
+from orchestration.incidents import alerter, locations, store
 from orchestration.incidents.locations import Reader, Workspace
+from orchestration.incidents.sensor import incident_alerts
+from orchestration.incidents.state import State
 from orchestration.lineage.graph import AUDIENCE_TAG, Consumer
 from tests.stand_ins import wait_for
 
@@ -215,3 +217,15 @@ def test_a_workspace_file_that_cannot_be_read_or_asked_stops_nothing(instance: d
     assert found.graph.is_known("shared/table")
     assert found.unread
     assert not found.is_complete
+
+
+def test_an_alert_sensor_does_nothing_while_another_code_location_sends_the_alerts(
+    instance: dg.DagsterInstance,
+) -> None:
+    alerter.claim(instance, "other", time.time())
+    store.save(instance, store.load(instance, None), State(handled={"run:1": 1.0}))
+    context = dg.build_sensor_context(instance, definitions=dg.Definitions([table], sensors=[incident_alerts]))
+    result = incident_alerts.evaluate_tick(context)
+    assert "The code location other sends the alerts, so orchestration does not" in (result.skip_message or "")
+    # A code location that has no cursor yet leaves the other's state as it is.
+    assert store.read_part(instance, "handled") == {"run:1": 1.0}
