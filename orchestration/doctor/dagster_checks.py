@@ -82,13 +82,7 @@ def beating(statuses: Sequence[Mapping[str, Any]], now: datetime) -> Outcome:
 def alerting(workspace: Mapping[str, Any]) -> Outcome:
     """Return whether exactly one code location has the alert sensor switched on."""
     entries: Sequence[Mapping[str, Any]] = workspace.get("locationEntries") or ()
-    found = [
-        entry["name"]
-        for entry in entries
-        for repository in (entry["locationOrLoadError"] or {}).get("repositories") or ()
-        for sensor in repository["sensors"]
-        if sensor["name"] == ALERTS and sensor["sensorState"]["status"] == "RUNNING"
-    ]
+    found = [str(entry["name"]) for entry in entries if _alerts_are_on(entry["locationOrLoadError"] or {})]
     if not found:
         return failed(
             f"{ALERTS} is switched on in no code location",
@@ -100,6 +94,12 @@ def alerting(workspace: Mapping[str, Any]) -> Outcome:
             f"Switch {ALERTS} and heartbeat off in all but one of them",
         )
     return ok(f"{ALERTS} is switched on in {found[0]}")
+
+
+def _alerts_are_on(location: Mapping[str, Any]) -> bool:
+    repositories: Sequence[Mapping[str, Any]] = location.get("repositories") or ()
+    sensors = [cast("Mapping[str, Any]", sensor) for repository in repositories for sensor in repository["sensors"]]
+    return any(one["name"] == ALERTS and one["sensorState"]["status"] == "RUNNING" for one in sensors)
 
 
 def loaded(workspace: Mapping[str, Any]) -> Outcome:
