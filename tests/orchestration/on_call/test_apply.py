@@ -17,7 +17,7 @@ from tests.on_call import OnCall, running
 from tests.orchestration.wire import RESET, refused_port, reply, wire
 
 NOTHING = "nothing to do: incident.io is as the file says\n"
-CREATED = 18
+CREATED = 20
 
 
 @pytest.fixture
