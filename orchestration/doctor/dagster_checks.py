@@ -14,6 +14,7 @@ from orchestration.settings import Settings
 from orchestration.vendors.http import VendorClient, VendorError, excerpt
 
 UI = "dagster: UI"
+ALERTS = "incident_alerts"
 TIMEOUT = httpx.Timeout(30, connect=5)
 SILENT = timedelta(minutes=5)
 """A daemon beats every 30 s; Dagster itself calls one healthy for half an hour after its death."""
@@ -23,7 +24,8 @@ QUERY = """{
   workspaceOrError{
     __typename
     ... on PythonError{message}
-    ... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename ... on PythonError{message}}}}
+    ... on Workspace{locationEntries{name loadStatus locationOrLoadError{__typename ... on PythonError{message}
+      ... on RepositoryLocation{repositories{sensors{name sensorState{status}}}}}}}
   }
 }"""
 
@@ -53,6 +55,7 @@ def checks(values: Settings) -> Iterator[Check]:
     yield Check(UI, ui, needs=("dataplatform_url",))
     yield Check("dagster: daemons", daemons, after=(UI,))
     yield Check("dagster: code location", lambda: loaded(asked()["workspaceOrError"]), after=(UI,))
+    yield Check("dagster: alert sensor", lambda: alerting(asked()["workspaceOrError"]), after=(UI,))
 
 
 def beating(statuses: Sequence[Mapping[str, Any]], now: datetime) -> Outcome:
@@ -74,6 +77,29 @@ def beating(statuses: Sequence[Mapping[str, Any]], now: datetime) -> Outcome:
     if erring:
         return warning("; ".join(erring), "See the daemon's log, and Deployment, Daemons in the UI")
     return ok(f"{len(required)} beat")
+
+
+def alerting(workspace: Mapping[str, Any]) -> Outcome:
+    """Return whether exactly one code location has the alert sensor switched on."""
+    entries: Sequence[Mapping[str, Any]] = workspace.get("locationEntries") or ()
+    found = [str(entry["name"]) for entry in entries if _alerts_are_on(entry["locationOrLoadError"] or {})]
+    if not found:
+        return failed(
+            f"{ALERTS} is switched on in no code location",
+            "Switch it on in the UI (Automation): without it there are no alerts",
+        )
+    if len(found) > 1:
+        return warning(
+            f"{ALERTS} is switched on in {', '.join(found)}; one of them sends the alerts, the others wait until it stops",
+            f"Switch {ALERTS} and heartbeat off in all but one of them",
+        )
+    return ok(f"{ALERTS} is switched on in {found[0]}")
+
+
+def _alerts_are_on(location: Mapping[str, Any]) -> bool:
+    repositories: Sequence[Mapping[str, Any]] = location.get("repositories") or ()
+    sensors = [cast("Mapping[str, Any]", sensor) for repository in repositories for sensor in repository["sensors"]]
+    return any(one["name"] == ALERTS and one["sensorState"]["status"] == "RUNNING" for one in sensors)
 
 
 def loaded(workspace: Mapping[str, Any]) -> Outcome:

@@ -72,8 +72,17 @@ class AlertBook:
         keys = keys_of(alert)
         return (self._muted(keys) if keys else None) or self._muted([alert.name])
 
-    def is_customer_facing(self, alert: Alert) -> bool:
-        return self.graph.is_customer_facing(keys_of(alert))
+    def is_urgent(self, alert: Alert) -> bool:
+        """Return whether an alert pages at any hour, as `Failure.urgent` says."""
+        keys = keys_of(alert)
+        return self.graph.is_customer_facing(keys) or bool(self._unknown_keys(alert, keys))
+
+    def is_unknown(self, unit: FailedUnit) -> bool:
+        """Return whether an asset of it is in no code location's graph. A failure without assets is judged by none."""
+        return any(not self.graph.is_known(key) for key in unit.asset_keys)
+
+    def _unknown_keys(self, alert: Alert, keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(key for key in keys if not self.graph.is_known(key)) if alert.unknown else ()
 
     def follows(self) -> Follows:
         """Return what explains late data, of the alerts and the failures that there are now."""
@@ -95,6 +104,7 @@ class AlertBook:
             owners=self.graph.owners(keys),
             flapping=alert.flapping,
             left=alert.left,
+            unknown=self._unknown_keys(alert, keys),
             partitions=tuple(sorted({one for token in alert.missing if (one := runs.partition_of(token))})),
         )
 

@@ -270,10 +270,11 @@ def _matched(instance: DagsterInstance, selection: str) -> tuple[str, list[Asset
 
 def _tick(instance: DagsterInstance, names: Iterable[str]) -> None:
     """Fail where a name is of a schedule or sensor that there is not: a mute of it would look like one, and mute nothing."""
+    from orchestration.incidents import instigators
     from orchestration.incidents.mutes import matching
 
     ticks = [name for name in names if name.startswith(TICK)]
-    known = _ticks(state.instigator_name for state in instance.all_instigator_state()) if ticks else []
+    known = _ticks(instigators.of_state(one).full_name for one in instance.all_instigator_state()) if ticks else []
     if not all(matching(known, tick) for tick in ticks):
         # One that was never switched on or off is in the definitions alone.
         defined = _repository()
@@ -287,7 +288,7 @@ def _ticks(names: Iterable[str]) -> list[AssetKey]:
     """What alerts of schedules and sensors are called, in the form that patterns are compared with."""
     from dagster import AssetKey
 
-    return [AssetKey(["tick", name]) for name in names]
+    return [AssetKey(["tick", *name.split("/")]) for name in names]
 
 
 def _parts(known: Iterable[AssetKey], selection: str) -> tuple[list[AssetKey], list[str], list[str]]:

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode
 
 from orchestration.core.channel_text import link_url
 from orchestration.core.redaction import redact_line, redact_lines
-from orchestration.incidents import causes
+from orchestration.incidents import causes, instigators
 from orchestration.incidents.model import Failure, Kind, Staleness
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Consumer
@@ -38,8 +38,6 @@ NOUNS = {
 """What a unit is, by what its name begins with."""
 QUEUE = "queue"
 """The name of the one alert for all runs that hang in the queue."""
-LOCATION = "orchestration"
-"""The code location whose sensors and schedules these are: `code_location_name` in pyproject.toml."""
 IMPLICIT_JOB = "__ASSET_JOB"
 """Dagster's own name for the job of assets that somebody selected: it says nothing to people."""
 
@@ -90,6 +88,8 @@ class Content:
     rerun: Rerun
     problems: tuple[str, ...] = ()
     """What could not be found out."""
+    unknown: tuple[str, ...] = ()
+    """Assets that no readable code location defines. What they affect is not known, so the alert is urgent."""
 
     @property
     def customers(self) -> tuple[Staleness, ...]:
@@ -128,6 +128,7 @@ def of(failure: Failure, dagster_url: str) -> Content:
         links=tuple(_links(failure, dagster_url)),
         rerun=rerun_of(failure, dagster_url),
         problems=tuple(map(redact_line, background.problems)),
+        unknown=failure.unknown,
     )
 
 
@@ -234,8 +235,8 @@ def queue_url(dagster_url: str) -> str:
 
 
 def tick_url(dagster_url: str, failure: Failure) -> str:
-    name = quote(failure.name.removeprefix("tick/"), safe="")
-    return f"{dagster_url}/locations/{LOCATION}/{_ticking(failure)}s/{name}"
+    one = instigators.of_unit(failure.name)
+    return f"{dagster_url}/locations/{one.url_path}/{_ticking(failure)}s/{quote(one.name, safe='')}"
 
 
 def what_is_left(tokens: Iterable[str]) -> tuple[str, ...]:
@@ -287,7 +288,9 @@ def readable(token: str) -> str:
     if kind == "check":
         asset, _, check = name.rpartition(":")
         return f"check {check} of {asset}"
-    return f"{'freshness of' if kind == 'fresh' else 'sensor' if kind == 'tick' else kind} {name}"
+    if kind == "tick":
+        return f"sensor {_instigator(instigators.of_token(token), '')}"
+    return f"{'freshness of' if kind == 'fresh' else kind} {name}"
 
 
 def _split(token: str) -> tuple[str, str | None]:
@@ -330,7 +333,7 @@ def _what(failure: Failure) -> str:
     elif kind == QUEUE:
         what = "The queue"
     elif kind == "tick":
-        what = f"{_ticking(failure).capitalize()} `{name}`"
+        what = f"{_ticking(failure).capitalize()} {_instigator(instigators.of_unit(failure.name), '`')}"
     elif kind == "check":
         what = _check(name, keys)
     elif kind in {"run", "backfill"}:
@@ -350,6 +353,12 @@ def _run(failure: Failure, noun: str) -> str:
 def _is_tick(name: str) -> bool:
     """Of a sensor or a schedule. Not by the kind: the cause that ticks share with other failures has that of what failed first."""
     return name.startswith("tick/")
+
+
+def _instigator(one: instigators.Instigator, quote_mark: str) -> str:
+    """Return the name of a sensor or schedule, with its code location where that is another one."""
+    name = f"{quote_mark}{one.name}{quote_mark}"
+    return name if one.is_local else f"{name} in the code location {quote_mark}{one.label}{quote_mark}"
 
 
 def _ticking(failure: Failure) -> str:

@@ -16,6 +16,10 @@ class GraphLookups:
         self._downstream = dict[tuple[str, ...], set[str]]()
         self._upstream = dict[tuple[str, ...], set[str]]()
 
+    def is_known(self, key: str) -> bool:
+        """Return whether a code location defines the asset."""
+        return self._graph.is_known(key)
+
     def downstream(self, keys: Iterable[str]) -> set[str]:
         """Return everything made of these assets, the assets themselves included."""
         asked = tuple(keys)

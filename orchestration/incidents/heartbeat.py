@@ -13,14 +13,15 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 
-from orchestration.incidents import store
+from orchestration.incidents import alerter, instigators, store
+from orchestration.incidents.alerter import ALERTS
+from orchestration.incidents.instigators import Instigator
 from orchestration.incidents.outbox import Waiting
 from orchestration.incidents.pacing import Pace
 from orchestration.settings import settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.incident_io_presence import Heartbeat
 
-ALERTS = "incident_alerts"
 QUIET_SECONDS = 180.0
 """So long it may be without a good tick: one takes up to a minute, and a reload of the code location as long."""
 OFF = "INCIDENT_IO_HEARTBEAT_ID is not set: nobody is told from outside when the daemon is dead"
@@ -42,9 +43,15 @@ def trouble(running: bool, last_good: float | None, now: float) -> str | None:
     return None
 
 
-def alerting(instance: dg.DagsterInstance, now: float) -> tuple[bool, float | None]:
-    """Whether the sensor of alerts is on, and when its last good tick ended. One of a clock that was ahead hides none that came since."""
+def alerting(instance: dg.DagsterInstance, now: float, own: Instigator | None = None) -> tuple[bool, float | None]:
+    """Return whether the alert sensor is on, and when its last good tick ended, in seconds since the epoch.
+
+    It is the one in the code location of `own`, the heartbeat: another code location's may tick while this one fails. Without `own`
+    it is any that there is. A tick of a clock that was ahead hides none that came since.
+    """
     known = [state for state in instance.all_instigator_state() if state.instigator_name == ALERTS]
+    if own is not None:
+        known = [state for state in known if instigators.of_state(state).label == own.label]
     running = [state for state in known if state.status != InstigatorStatus.STOPPED]
     good = [TickStatus.SUCCESS, TickStatus.SKIPPED]
     ended = [
@@ -99,7 +106,12 @@ def heartbeat(seconds: int) -> dg.SensorDefinition:
         waiting = store.read_part(context.instance, "waiting") or ()
         pace = store.read_part(context.instance, "pace") or Pace()
         limit = values.incident_io_fallback_minutes * 60
-        why = trouble(*alerting(context.instance, now), now) or undelivered(waiting, pace, limit, now)
+        own = instigators.of_context(context)
+        other = alerter.find_other(context.instance, own.label, now) if own else None
+        if other is not None:
+            # Else this one would go on when that one's alerts fail.
+            return dg.SkipReason(f"no ping: the code location {other} sends the alerts, and its heartbeat pings")
+        why = trouble(*alerting(context.instance, now, own), now) or undelivered(waiting, pace, limit, now)
         if why:
             context.log.warning(f"No ping: {why}")
             return dg.SkipReason(f"no ping: {why}")

@@ -13,7 +13,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
-from orchestration.incidents import backfills
+from orchestration.incidents import backfills, instigators
 from orchestration.incidents.model import Signal
 from orchestration.incidents.unreadable import NOTICE_SECONDS, isolated
 from orchestration.lineage.failures import FailedUnit
@@ -24,55 +24,86 @@ TICKS_LOOKED_AT = 5
 def of_ticks(
     instance: dg.DagsterInstance, seen: Mapping[str, float], now: float
 ) -> tuple[dict[str, float], list[Signal]]:
-    """Signals of sensors' and schedules' ticks, and the last tick of each that was looked at."""
+    """Return the signals of sensors' and schedules' ticks, and the time of the last judged tick of each, by selector id.
+
+    `seen` is what the last call returned. An earlier version of this code kept it by name, which is still understood: sensors of one
+    name in two code locations were one then.
+    """
     known = instance.all_instigator_state()
+    after = {state.selector_id: _last_judged(state, seen) for state in known}
     states = [state for state in known if state.status != InstigatorStatus.STOPPED]
-    # Who switches one off knows that it does nothing.
-    off = {state.instigator_name for state in known} - {state.instigator_name for state in states}
-    after, found = dict(seen), [Signal(id="", at=now, well={f"tick:{name}": now}) for name in off]
+    # A person who switches one off knows that it does nothing.
+    off = [state for state in known if state.status == InstigatorStatus.STOPPED]
+    found = [_recovered(state, known, now) for state in off]
     if not states:
-        return after, found
+        return _judged(after), found
     newest = instance.get_batch_ticks([state.selector_id for state in states], limit=TICKS_LOOKED_AT)
     for state in states:
-        name = state.instigator_name
+        name = instigators.of_state(state).full_name
 
         def read(one: InstigatorState = state) -> list[Signal]:
-            return _of_instigator(instance, one, newest.get(one.selector_id, ()), after, now)
+            return _of_instigator(instance, one, known, newest.get(one.selector_id, ()), after, now)
 
         found += isolated(read, f"tick:{name}:{now // NOTICE_SECONDS}", now, f"The ticks of `{name}`")
-    return after, found
+    return _judged(after), found
+
+
+def _last_judged(state: InstigatorState, seen: Mapping[str, float]) -> float:
+    return seen.get(state.selector_id, seen.get(state.instigator_name, 0.0))
+
+
+def _judged(after: Mapping[str, float]) -> dict[str, float]:
+    return {selector: at for selector, at in after.items() if at}
+
+
+def _recovered(state: InstigatorState, known: Sequence[InstigatorState], at: float) -> Signal:
+    """Return the signal that a sensor or schedule works, or is switched off.
+
+    An alert of an earlier version of this code waits for the name alone, of whichever code location the sensor was. It belongs to the
+    sensor of this code location; where this one has none of that name, any of the others ends it, and one that still fails opens an
+    alert of its own.
+    """
+    instigator = instigators.of_state(state)
+    recovered = {instigator.token: at}
+    same = [one for one in map(instigators.of_state, known) if one.name == instigator.name]
+    if not any(one.is_local for one in same):
+        recovered[instigators.short_token(instigator.name)] = at
+    return Signal(id="", at=at, well=recovered)
 
 
 def _of_instigator(
     instance: dg.DagsterInstance,
     state: InstigatorState,
+    known: Sequence[InstigatorState],
     ticks: Sequence[InstigatorTick],
     after: dict[str, float],
     now: float,
 ) -> list[Signal]:
     """Return the signals of one sensor or schedule. `after` gets the time of its last tick that was judged."""
-    name, sensor, found = state.instigator_name, state.instigator_type == InstigatorType.SENSOR, list[Signal]()
+    instigator, selector = instigators.of_state(state), state.selector_id
+    sensor, found = state.instigator_type == InstigatorType.SENSOR, list[Signal]()
     if ticks and ticks[0].timestamp > now:
         # Of a clock that was ahead: they hide those that have come since.
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_LOOKED_AT)
+        ticks = instance.get_ticks(state.instigator_origin_id, selector, before=now, limit=TICKS_LOOKED_AT)
     for tick in reversed(ticks):
-        if tick.timestamp <= after.get(name, 0.0) or tick.status == TickStatus.STARTED:
+        if tick.timestamp <= after.get(selector, 0.0) or tick.status == TickStatus.STARTED:
             continue
         # A schedule that did not reach the code is evaluated again until it does, as the same tick, which keeps its time.
         unreached = not sensor and tick is ticks[0] and tick.status == TickStatus.FAILURE and not tick.failure_count
         if not unreached:
-            after[name] = tick.timestamp
+            after[selector] = tick.timestamp
         if tick.status == TickStatus.FAILURE:
             what = "sensor" if sensor else "schedule"
-            text = f"The {what} `{name}` failed: {backfills.words(tick.error)}"
-            unit = FailedUnit(f"tick/{name}", (), text, awaits=(f"tick:{name}",))
+            where = "" if instigator.is_local else f" in the code location `{instigator.label}`"
+            text = f"The {what} `{instigator.name}`{where} failed: {backfills.words(tick.error)}"
+            unit = FailedUnit(instigator.unit, (), text, awaits=(instigator.token,))
             # A sensor is ticked again soon; a schedule perhaps tomorrow.
             retried = sensor or unreached
-            id_ = f"tick:{name}:{tick.timestamp}"
+            id_ = f"tick:{instigator.full_name}:{tick.timestamp}"
             found.append(Signal(id=id_, at=tick.timestamp, failed=(unit,), kind="tick", retried=retried))
         else:
             at = max(tick.timestamp, tick.end_timestamp or 0.0)
-            found.append(Signal(id="", at=at, well={f"tick:{name}": at}))
+            found.append(_recovered(state, known, at))
     return found
 
 

@@ -97,10 +97,17 @@ class Failure:
     """After a partial recovery: what is still not made."""
     partitions: tuple[str, ...] = ()
     """Of assets that have any: those that failed, in their order."""
+    unknown: tuple[str, ...] = ()
+    """Assets that no readable code location defines, so that it is not known whom they affect."""
 
     @property
     def customer_facing(self) -> bool:
         return any(consumer.audience == "customer" for consumer in self.consumers)
+
+    @property
+    def urgent(self) -> bool:
+        """Return whether people are paged at any hour: customers are affected, or that cannot be excluded."""
+        return self.customer_facing or bool(self.unknown)
 
     @property
     def asset_keys(self) -> tuple[str, ...]:

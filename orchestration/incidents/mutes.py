@@ -15,6 +15,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from pydantic import TypeAdapter, ValidationError
 
+from orchestration.incidents.instigators import short_unit
 from orchestration.lineage.failures import METADATA_KEY
 
 KEY = "dataplatform/incident_mutes"
@@ -36,8 +37,12 @@ class Mute:
     """When it begins, of one that was planned ahead; None where it began when it was made."""
 
     def covers(self, key: str) -> bool:
-        """Whether it is about an asset, or an alert of this name, at whatever time."""
-        return any(fnmatchcase(key, pattern) for pattern in patterns_of(self.selection))
+        """Return whether it is about an asset, or an alert of this name, at whatever time.
+
+        A sensor's name without its code location covers the sensors of that name in all of them.
+        """
+        names = {key, short_unit(key)}
+        return any(fnmatchcase(name, pattern) for pattern in patterns_of(self.selection) for name in names)
 
     def is_planned(self, now: float) -> bool:
         """It has not begun at a time in seconds since the epoch."""

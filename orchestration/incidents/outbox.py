@@ -65,7 +65,8 @@ class Waiting:
 
     @property
     def is_customer_facing(self) -> bool:
-        return self.customer_facing or bool(self.event.metadata.get("customer_facing"))
+        metadata = self.event.metadata
+        return self.customer_facing or bool(metadata.get("customer_facing") or metadata.get("urgent"))
 
     @property
     def is_update(self) -> bool:

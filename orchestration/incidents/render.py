@@ -69,7 +69,7 @@ def resolved(recovery: Recovery, dagster_url: str) -> AlertEvent:
 def description(told: Content) -> str:
     """Who is hurt comes first, for that is what a notification shows; then the error, what to do, and what is known beside."""
     parts = (
-        [_hurt(told), _state(told), _left(told)],
+        [_hurt(told), _unknown(told), _state(told), _left(told)],
         [markdown_code_block(told.error)],
         [_rerun(told), " · ".join(f"[{_name(link.text)}]({link.url})" for link in told.links)],
         _readers(told),
@@ -87,7 +87,16 @@ def _hurt(told: Content) -> str:
         names = _names([reader.consumer.key for reader in customers], FIRST_NAMES)
         see = "may see wrong data" if told.kind == "check" else "see old data"
         return f"**Customers {see}** in {names}" + (f"; {others} too." if others else ".")
-    return f"**Customers**: not affected. {f'Hurt: {others}' if others else 'Nobody is known to read it'}."
+    affected = "not known" if told.unknown else "not affected"
+    return f"**Customers**: {affected}. {f'Hurt: {others}' if others else 'Nobody is known to read it'}."
+
+
+def _unknown(told: Content) -> str:
+    if not told.unknown or told.transient:
+        return ""
+    assets = "unknown asset" if len(told.unknown) == 1 else "unknown assets"
+    names = _names(told.unknown, FIRST_NAMES)
+    return f"**Urgent**: {assets} {names}: no graph of its code location could be read, so it is treated as urgent."
 
 
 def _state(told: Content) -> str:
@@ -145,6 +154,7 @@ def _metadata(failure: Failure, told: Content, dagster_url: str) -> dict[str, ob
     return {
         # What incident.io routes on.
         "customer_facing": failure.customer_facing,
+        "urgent": failure.urgent,
         "transient": told.transient,
         "flapping": told.flapping,
         "kind": told.kind,

@@ -8,30 +8,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
 
 import dagster as dg
 from dagster import _check as check
 
 from orchestration.incidents import (
+    alerter,
     background,
     clocks,
     fallback,
+    instigators,
     mutes,
     outbox,
     reconciliation,
+    removed,
     signals,
     state,
     store,
     unreadable,
 )
 from orchestration.incidents.deadline import Deadline
+from orchestration.incidents.instigators import Instigator
+from orchestration.incidents.locations import READER, WAIT_SECONDS, Workspace
 from orchestration.incidents.model import Background, Failure, Recovery
 from orchestration.incidents.reconciliation_sensor import read_comparison
 from orchestration.incidents.render import firing, resolved
 from orchestration.incidents.sizes import shortened
 from orchestration.incidents.triage import triage
-from orchestration.lineage.asset_graph import graph_of
 from orchestration.lineage.graph import Graph
 from orchestration.settings import settings
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
@@ -50,20 +53,37 @@ MOST_LINES = 20
 """Of a tick's log, and of the problems that its summary names."""
 LONGEST_SUMMARY = 1_000
 """Characters: Dagster keeps the summary in the row of each tick."""
+TAKEN_OVER = "v0"
+"""A cursor of a code location that has had none: the stored state is read, and not set aside."""
 
 
 @dg.sensor(
-    name="incident_alerts",
+    name=alerter.ALERTS,
     minimum_interval_seconds=INTERVAL_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Declares every way in which data fails to arrive as an incident, once, and resolves it when it is well again.",
 )
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     deadline = Deadline.within(TICK_SECONDS)
-    stored = store.load(context.instance, context.cursor)
-    location = check.not_none(context.repository_def)
-    graph = cache(lambda: graph_of(location.asset_graph))
-    judged = judge(context.instance, stored.state, graph, stored.problems, deadline)
+    own = instigators.of_context(context) or Instigator(alerter.ALERTS)
+    claim = alerter.claim(context.instance, own.label, time.time())
+    if claim.other is not None:
+        text = (
+            f"The code location {claim.other} sends the alerts, so {own.label} does not: two would page twice. "
+            f"Switch off the sensor {alerter.ALERTS} of one of them."
+        )
+        context.log.warning(text)
+        return dg.SensorResult(skip_reason=text, cursor=context.cursor)
+    # Who takes over goes on with the alerts that are open.
+    stored = store.load(context.instance, context.cursor or (TAKEN_OVER if claim.took_over else None))
+    repository = check.not_none(context.repository_def)
+
+    def workspace(wait_seconds: float = WAIT_SECONDS) -> Workspace:
+        return READER.read(context.instance, repository, own.location, min(wait_seconds, deadline.remaining()))
+
+    # Code servers are read before something fails, so that its alert need not wait for them.
+    workspace(0.0)
+    judged = judge(context.instance, stored.state, workspace, stored.problems, deadline)
     lost = list(stored.problems)
     if judged.waiting != stored.state.waiting:
         # Before anything is sent: a tick that dies while it sends must not judge the same again, perhaps with another result.
@@ -117,7 +137,7 @@ def _summary(judged: state.State, done: outbox.Delivered) -> str:
 def judge(
     instance: dg.DagsterInstance,
     before: state.State,
-    graph: Callable[[], Graph],
+    workspace: Callable[[], Workspace],
     problems: Sequence[str] = (),
     deadline: Deadline | None = None,
 ) -> state.State:
@@ -126,7 +146,7 @@ def judge(
     `problems` name the parts of the stored state that could not be read, each of which becomes an alert. What there is no time for
     before the `deadline` is left for the next tick.
 
-    The graph is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
+    The workspace is asked for only when something is wrong: most ticks find nothing, and a large graph takes a while to walk.
     """
     now, deadline = time.time(), deadline or Deadline.within(TICK_SECONDS)
     before, repeated = reconciliation.carry_out(clocks.believed(before, now), read_comparison(instance), now)
@@ -135,7 +155,14 @@ def judge(
     lost = [unreadable.of_unreadable_state(problem, now) for problem in problems]
     found = [*reading.signals, *lost]
     wrong = reading.state.alerts or reading.state.pending or any(signal.failed for signal in found)
-    known, muted = (graph(), mutes.active(instance, now)) if wrong else (Graph(), ())
+    platform, muted = (workspace(), mutes.active(instance, now)) if wrong else (Workspace({}), ())
+    known = platform.graph
+    found += unreadable.isolated(
+        lambda: removed.find_removed(instance, reading.state, platform, now),
+        f"removed:{now // unreadable.NOTICE_SECONDS}",
+        now,
+        "What is no longer defined",
+    )
 
     def why_muted(keys: Sequence[str]) -> str | None:
         mute = mutes.is_muted(keys, muted)
@@ -174,7 +201,7 @@ def _gather(
 
     def rank(place: int) -> tuple[bool, bool, bool, int]:
         item = told[place]
-        is_internal = not (isinstance(item, Failure) and item.customer_facing)
+        is_internal = not (isinstance(item, Failure) and item.urgent)
         return item.transient, is_internal, item.deduplication_key in earlier, place
 
     found: dict[int, Background] = {}
@@ -182,9 +209,10 @@ def _gather(
         item = told[place]
         if isinstance(item, Failure):
             seconds = min(ONE_BACKGROUND_SECONDS, deadline.remaining())
-            found[place] = background.gather(
+            known = background.gather(
                 instance, item.asset_keys, item.consumers, graph, seconds, since=item.since, run_id=item.run_id
             )
+            found[place] = replace(known, problems=(*known.problems, *graph.problems))
     return found
 
 

@@ -80,17 +80,17 @@ class Settling:
 
     def _notify(self, new: list[Alert], changed: list[Alert]) -> None:
         """Open and update alerts: those that customers are affected by first, then the oldest, as many as one tick may."""
-        facing = {alert.name: self._book.is_customer_facing(alert) for alert in (*new, *changed)}
+        urgent = {alert.name: self._book.is_urgent(alert) for alert in (*new, *changed)}
         due, opening = list[Alert](), {alert.name for alert in new}
         for alert in changed:
             # incident.io decides who is paged when an alert opens: an alert that customers are affected by now needs one of its own.
-            if facing[alert.name] and not alert.customer_facing:
+            if urgent[alert.name] and not alert.customer_facing:
                 new.append(alert)
                 opening.add(alert.name)
             elif self._book.now - alert.updated >= UPDATE_SECONDS:
                 due.append(alert)
-        turns = [(not facing[alert.name], False, alert.since, alert) for alert in new]
-        turns += [(not facing[alert.name], True, alert.updated, alert) for alert in due]
+        turns = [(not urgent[alert.name], False, alert.since, alert) for alert in new]
+        turns += [(not urgent[alert.name], True, alert.updated, alert) for alert in due]
         turns.sort(key=lambda turn: turn[:3])
         turned = {alert.name for *_rank, alert in turns[:OPENED_A_TICK]}
         for alert in due:
@@ -112,9 +112,7 @@ class Settling:
     def _notified(self, alert: Alert) -> Alert:
         failure: Failure = self._book.failure_of(alert)
         self._book.notifications.append(failure)
-        return replace(
-            alert, told=True, held="", changed=False, updated=self._book.now, customer_facing=failure.customer_facing
-        )
+        return replace(alert, told=True, held="", changed=False, updated=self._book.now, customer_facing=failure.urgent)
 
     def _held(self, alert: Alert) -> Alert | None:
         """Return the alert as long as no one is notified of it; None where people have to be."""

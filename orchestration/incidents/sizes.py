@@ -16,7 +16,7 @@ LARGEST = 64_000
 """Bytes of an event as JSON. incident.io documents no limit (https://docs.incident.io/api-reference); its peers have 30 kB to 512 kB."""
 LONGEST_TITLE, LONGEST_DESCRIPTION, LONGEST_URL, LONGEST_KEY = 250, 8000, 2000, 400
 """Characters."""
-ROUTING = ("customer_facing", "transient", "owner", "team", "unit", "kind", "flapping")
+ROUTING = ("customer_facing", "urgent", "transient", "owner", "team", "unit", "kind", "flapping")
 """The metadata that decides whom an alert reaches: it stays whatever else is cut."""
 LONGEST_ROUTING = 200
 TRIMS = ((50, 2000), (20, 500), (5, 200))

@@ -112,6 +112,9 @@ class Alert:
     not_before: float = 0.0
     """Nobody is told earlier."""
     customer_facing: bool = False
+    """It was sent as urgent: customers are affected, or that could not be excluded."""
+    unknown: bool = False
+    """An asset of it was in no readable code location when it failed. One that is removed later was known."""
     flapping: bool = False
     lateness: bool = False
     """It says that data is late: where something above is wrong, that is why."""

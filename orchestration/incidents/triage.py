@@ -203,7 +203,7 @@ class Triage:
         """What has made customers' data late for long, which is not told because of it."""
         old = (one for one in self._alerts.values() if self._book.now - one.since >= PATIENCE_SECONDS)
         late = (one for one in old if one.lateness and not one.told and self._book.why_muted(one) is None)
-        affected = [one for one in late if self._book.is_customer_facing(one)]
+        affected = [one for one in late if self._book.is_urgent(one)]
         if not affected:
             return set()
         follows = self._book.follows()
@@ -289,6 +289,7 @@ class Triage:
         # A run that is heard of twice (while it runs, and at its end) has failed once.
         others = {entry.signal.run_id or entry.signal.id for entry in entries} - {alert.run_id}
         units = [entry.unit for entry in entries]
+        known = {unit.unit for unit in alert.units}
         after = replace(
             alert,
             units=self._places.join(alert, units),
@@ -302,6 +303,8 @@ class Triage:
             changed=True,
             left=(),
             removed="",
+            # A unit that fails again was judged when it failed first, and its asset may be removed by now.
+            unknown=alert.unknown or any(self._book.is_unknown(unit) for unit in units if unit.unit not in known),
         )
         self._alerts.put(after, tokens, units)
         self._book.partly_recovered.discard(alert.name)
@@ -325,6 +328,7 @@ class Triage:
             flapping=len(past) + 1 >= FLAPS,
             lateness=signal.lateness,
             not_before=book.now + YOUNG_SECONDS if kind == "freshness" else 0.0,
+            unknown=book.is_unknown(entry.unit),
         )
         self._alerts.put(alert, alert.missing, alert.units)
         self._book.partly_recovered.discard(name)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from dagster import LocalFileCodeReference
+from dagster._core.definitions.assets.definition.asset_spec import SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster._core.definitions.metadata.source_code import CodeReferencesMetadataSet
+from dagster._core.remote_representation.external_data import AssetNodeSnap
 
 from orchestration.lineage.graph import AUDIENCE_TAG, Asset, Audience, Graph
 from orchestration.settings import REPOSITORY
@@ -28,6 +31,24 @@ def graph_of(assets: AssetGraph) -> Graph:
             _audience(node.tags.get(AUDIENCE_TAG)),
             _fresh_within(node.freshness_policy),
             _code(node.metadata),
+            SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET not in node.metadata,
+        )
+    return Graph(found)
+
+
+def graph_of_snapshots(nodes: Iterable[AssetNodeSnap]) -> Graph:
+    """Return the same of the assets of another code location, as its code server describes them."""
+    found: dict[str, Asset] = {}
+    for node in nodes:
+        key = node.asset_key.to_user_string()
+        found[key] = Asset(
+            key,
+            frozenset(edge.parent_asset_key.to_user_string() for edge in node.parent_edges),
+            tuple(node.owners or ()),
+            _audience((node.tags or {}).get(AUDIENCE_TAG)),
+            _fresh_within(node.freshness_policy),
+            _code(node.metadata),
+            SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET not in node.metadata,
         )
     return Graph(found)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import Literal
@@ -29,6 +29,8 @@ class Asset:
     """How old it may become by its freshness policy; None where it has none, or one that is not a time window."""
     code: str | None = None
     """The file that makes it, as a path in the repository; None where that is not known."""
+    defined: bool = True
+    """False where a code location only names it as a dependency: its parents, owners and other consumers are not known then."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Consumer:
 @dataclass(frozen=True)
 class Graph:
     assets: Mapping[Key, Asset] = field(default_factory=dict[Key, Asset])
+    problems: tuple[str, ...] = ()
+    """Code locations whose part of the graph could not be read, each with the reason."""
+
+    def is_known(self, key: Key) -> bool:
+        """Return whether a code location defines the asset. What an unknown asset affects is not known."""
+        return key in self.assets and self.assets[key].defined
 
     @cached_property
     def children(self) -> Mapping[Key, set[Key]]:
@@ -81,3 +89,30 @@ class Graph:
 
     def owners(self, keys: Iterable[Key]) -> list[str]:
         return sorted({owner for key in keys if key in self.assets for owner in self.assets[key].owners})
+
+
+def unite(graphs: Iterable[Graph], problems: Iterable[str] = ()) -> Graph:
+    """Return one graph of the graphs of several code locations.
+
+    Where several locations have an asset, those that define it count: its parents and owners are joined, and its audience is
+    `customer` if one of them says so.
+    """
+    graphs = tuple(graphs)
+    found: dict[Key, Asset] = {}
+    for graph in graphs:
+        for key, asset in graph.assets.items():
+            found[key] = _united(found[key], asset) if key in found else asset
+    return Graph(found, tuple(dict.fromkeys([*(one for graph in graphs for one in graph.problems), *problems])))
+
+
+def _united(first: Asset, second: Asset) -> Asset:
+    if first.defined != second.defined:
+        return first if first.defined else second
+    return replace(
+        first,
+        parents=first.parents | second.parents,
+        owners=tuple(dict.fromkeys((*first.owners, *second.owners))),
+        audience="customer" if "customer" in (first.audience, second.audience) else first.audience or second.audience,
+        fresh_within=first.fresh_within or second.fresh_within,
+        code=first.code or second.code,
+    )

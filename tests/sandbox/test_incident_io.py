@@ -131,7 +131,13 @@ def test_a_firing_alert_becomes_one_incident_however_often_it_is_sent(on_call, a
     assert alert.updated_at > before.updated_at
     attributes = {entry.attribute.name: entry.value.literal for entry in alert.attributes}
     # What the source's template reads from the metadata, and no more.
-    assert attributes == {"customer_facing": "false", "transient": "false", "flapping": "false", "owner": "ada"}
+    assert attributes == {
+        "customer_facing": "false",
+        "urgent": "false",
+        "transient": "false",
+        "flapping": "false",
+        "owner": "ada",
+    }
     [incident] = incidents(api, key)
     assert incident.incident_status.category == "live"
     assert len(escalations(api, key)) == len(on_call.pages(key)) == 1

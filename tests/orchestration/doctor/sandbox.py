@@ -182,7 +182,11 @@ def webserver(config: SandboxConfig, home: Path) -> Iterator[None]:
 
     home.mkdir()
     location = home / "location.py"
-    location.write_text("import dagster as dg\n\ndefs = dg.Definitions()\n")
+    location.write_text(
+        "import dagster as dg\n\n"
+        "@dg.sensor(job_name='j', default_status=dg.DefaultSensorStatus.RUNNING)\n"
+        "def incident_alerts(): ...\n\n@dg.job\ndef j(): ...\n\ndefs = dg.Definitions(sensors=[incident_alerts], jobs=[j])\n"
+    )
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     origin = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file=str(location)), location_name="orchestration")
     with (

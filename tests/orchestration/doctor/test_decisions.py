@@ -471,3 +471,17 @@ def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, statu
     if status == "warning":
         assert "SMTP_HOST" in found.remedy
         assert "SLACK_ALERTS_CHANNEL" in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("places", "status"), [(["a"], "ok"), (["a", "b"], "warning"), ([], "failed")]
+)  # fmt: skip
+def test_one_code_location_has_the_alert_sensor_switched_on(places: list[str], status: str) -> None:
+    def entry(name: str, state: str) -> dict[str, Any]:
+        sensors = [{"name": "incident_alerts", "sensorState": {"status": state}}]
+        return {"name": name, "loadStatus": "LOADED", "locationOrLoadError": {"repositories": [{"sensors": sensors}]}}
+
+    entries = [*(entry(name, "RUNNING") for name in places), entry("off", "STOPPED")]
+    broken = {"name": "broken", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError"}}
+    outcome = dagster_checks.alerting({"__typename": "Workspace", "locationEntries": [*entries, broken]})
+    assert outcome.status == status

@@ -12,11 +12,10 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatu
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 
-def origin(name: str) -> RemoteInstigatorOrigin:
-    location = ManagedGrpcPythonEnvCodeLocationOrigin(
-        LoadableTargetOrigin(module_name="orchestration"), "orchestration"
-    )
-    return RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), name)
+def origin(name: str, location: str = "orchestration", repository: str = "__repository__") -> RemoteInstigatorOrigin:
+    """Return the origin of a sensor or schedule."""
+    code = ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name="orchestration"), location)
+    return RemoteInstigatorOrigin(RemoteRepositoryOrigin(code, repository), name)
 
 
 HOURLY = InstigatorState(

@@ -19,8 +19,9 @@ from dagster._core.scheduler.instigation import (
 )  # fmt: skip
 from dagster._utils.error import SerializableErrorInfo
 
-from orchestration.incidents import store
-from orchestration.incidents.heartbeat import QUIET_SECONDS, heartbeat, trouble
+from orchestration.incidents import alerter, store
+from orchestration.incidents.heartbeat import QUIET_SECONDS, alerting, heartbeat, trouble
+from orchestration.incidents.instigators import Instigator
 from orchestration.incidents.outbox import REFUSED, Waiting
 from orchestration.incidents.pacing import Pace
 from orchestration.incidents.state import State
@@ -238,3 +239,41 @@ def test_when_beats_stop_an_engineer_is_paged_and_the_status_is_red(
         assert tick(instance) == "pinged"
         assert beat.last(there.config)[0].well
     assert "does not answer" in beat.last(there.config)[0].text
+
+
+def test_the_heartbeat_looks_at_the_alert_sensor_of_its_own_code_location(tmp_path: Path) -> None:
+    now = time.time()
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        for location, status in (("orchestration", TickStatus.FAILURE), ("other", TickStatus.SUCCESS)):
+            state = InstigatorState(
+                origin("incident_alerts", location), InstigatorType.SENSOR, InstigatorStatus.RUNNING,
+                SensorInstigatorData(min_interval=1),
+            )  # fmt: skip
+            made.add_instigator_state(state)
+            made.create_tick(
+                TickData(
+                    state.instigator_origin_id, "incident_alerts", InstigatorType.SENSOR, status, now - 5,
+                    selector_id=state.selector_id, end_timestamp=now - 5, run_ids=[],
+                    error=ERROR if status == TickStatus.FAILURE else None,
+                )
+            )  # fmt: skip
+        assert alerting(made, now, Instigator("heartbeat")) == (True, None)
+        assert alerting(made, now, Instigator("heartbeat", "other")) == (True, pytest.approx(now - 5))
+        assert alerting(made, now, Instigator("heartbeat", "third")) == (False, None)
+
+
+def test_one_of_two_code_locations_sends_the_alerts(tmp_path: Path) -> None:
+    now = time.time()
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        assert alerter.claim(made, "a", now) == alerter.Claim()
+        assert alerter.claim(made, "b", now + 30) == alerter.Claim(other="a")
+        assert alerter.find_other(made, "b", now + 30) == "a"
+        assert alerter.claim(made, "a", now + 500) == alerter.Claim()
+        # Renewed in the meantime.
+        assert alerter.claim(made, "b", now + 900) == alerter.Claim(other="a")
+        assert alerter.claim(made, "b", now + 1101) == alerter.Claim(took_over=True)
+        assert alerter.claim(made, "a", now + 1102) == alerter.Claim(other="b")
+        # A lease of a clock that was ahead, and one that cannot be read, hold no one up.
+        assert alerter.claim(made, "a", now - 1000) == alerter.Claim(took_over=True)
+        made.daemon_cursor_storage.set_cursor_values({alerter.KEY: "7"})
+        assert alerter.claim(made, "b", now) == alerter.Claim()

@@ -65,8 +65,8 @@ def test_an_alert_is_bounded_and_is_what_routing_reads(failure: Failure) -> None
     assert len(event.description) <= 8000
     assert len(json.dumps(asdict(event))) < 64_000
     routed = {name: type(event.metadata[name]) for name in
-              ("customer_facing", "transient", "flapping", "owner", "team", "unit", "kind")}  # fmt: skip
-    assert routed == {"customer_facing": bool, "transient": bool, "flapping": bool,
+              ("customer_facing", "urgent", "transient", "flapping", "owner", "team", "unit", "kind")}  # fmt: skip
+    assert routed == {"customer_facing": bool, "urgent": bool, "transient": bool, "flapping": bool,
                       "owner": str, "team": str, "unit": str, "kind": str}  # fmt: skip
     assert all(routed)
 
@@ -132,3 +132,15 @@ def test_it_reaches_the_same_alert() -> None:
     )
     assert (opened.deduplication_key, opened.status) == (closed.deduplication_key, "firing")
     assert (closed.status, closed.metadata["unit"]) == ("resolved", opened.metadata["unit"])
+
+
+def test_an_unknown_asset_is_urgent_and_says_why() -> None:
+    unknown = replace(DBT, consumers=(), unknown=("insights/time_spent_on_incidents_v2",))
+    event = firing(unknown, URL)
+    assert (event.metadata["customer_facing"], event.metadata["urgent"]) == (False, True)
+    assert "**Customers**: not known." in event.description
+    assert (
+        "unknown asset `insights/time_spent_on_incidents_v2`: no graph of its code location could be read, "
+        "so it is treated as urgent"
+    ) in event.description
+    assert "treated as urgent" not in firing(replace(unknown, transient=True), URL).description

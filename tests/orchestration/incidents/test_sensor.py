@@ -162,6 +162,21 @@ def test_an_internal_failure_waits_for_working_hours(platform: Platform) -> None
     assert page["due_at"].startswith("2026-11-24T09:00")
 
 
+def test_a_failure_of_an_asset_that_no_code_location_defines_pages_at_night_and_does_not_name_customers(
+    platform: Platform,
+) -> None:
+    unit = FailedUnit("fivetran/other", ("other/table",), "Reconnect it.")
+    platform.instance.report_runless_asset_event(
+        dg.AssetObservation(dg.AssetKey(["other", "table"]), metadata=to_metadata([unit]))
+    )
+    platform.tick()
+    event = platform.on_call.inspect("incident_io", "events")[-1]
+    [page] = platform.on_call.pages(event["deduplication_key"])
+    assert (event["metadata"]["customer_facing"], event["metadata"]["urgent"]) == (False, True)
+    assert (page["state"], page["schedule"]) == ("sent", "Engineers")
+    assert "unknown asset `other/table`: no graph of its code location could be read" in event["description"]
+
+
 def test_an_error_that_no_step_reported_is_told_by_its_cause(platform: Platform) -> None:
     heard = platform.heard
     platform.run("model")

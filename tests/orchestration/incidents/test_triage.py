@@ -31,6 +31,8 @@ GRAPH = Graph({
         Asset("sales/health", frozenset({"salesforce/account"})),
         Asset("explo/time", frozenset({"insights/time"}), audience="customer"),
         Asset("omni/health", frozenset({"sales/health"}), audience="internal"),
+        *(Asset(f"{folder}/m{number}") for folder in ("x", "sales") for number in range(500)),
+        *(Asset(key) for key in ("sales/a", "sales/b", "sales/x", "sales/z")),
     )
 })  # fmt: skip
 START = datetime(2026, 11, 23, 3, tzinfo=UTC).timestamp()
@@ -673,3 +675,45 @@ def test_what_recovers_before_its_turn_is_announced_and_resolved() -> None:
     story.now += 5
     story.hear(Signal("run:p", story.now, (), dict.fromkeys(last.missing, story.now)))
     assert story.lines[-2:] == [f"firing {last.name}:o", f"resolved {last.name}:o"]
+
+
+def test_an_asset_that_no_code_location_defines_is_urgent() -> None:
+    unknown = FailedUnit("dbt/other/model", ("other/model",), "no")
+    [failure] = Story().run("a", unknown).told
+    assert isinstance(failure, Failure)
+    assert (failure.urgent, failure.customer_facing, failure.unknown) == (True, False, ("other/model",))
+
+
+def test_a_failure_without_assets_is_not_urgent() -> None:
+    [failure] = Story().run("a", FailedUnit("step/work", (), "no")).told
+    assert isinstance(failure, Failure)
+    assert (failure.urgent, failure.unknown) == (False, ())
+
+
+def test_an_asset_that_is_removed_while_its_alert_is_open_does_not_make_it_urgent() -> None:
+    unit = FailedUnit("dbt/sales/health", ("sales/health",), "no")
+    signal = Signal("run:a", START, (unit,), run_id="a", ended=True)
+    state, [failure] = triage(State(), [signal], GRAPH, START, lambda _keys: None)
+    again = replace(signal, id="run:b", run_id="b", at=START + HOUR)
+    after, [update] = triage(state, [again], Graph(), START + HOUR, lambda _keys: None)
+    assert isinstance(failure, Failure)
+    assert isinstance(update, Failure)
+    assert (failure.urgent, update.urgent, len(after.alerts)) == (False, False, 1)
+    assert update.deduplication_key == failure.deduplication_key
+
+
+def test_an_unknown_asset_that_joins_an_internal_alert_opens_it_again_as_urgent() -> None:
+    def refused(unit: str, key: str, run: str, at: float) -> Signal:
+        failed = FailedUnit(unit, (key,), "The same words failed here", permanent=True)
+        return Signal(f"run:{run}", at, (failed,), run_id=run, ended=True)
+
+    first = [refused(f"dbt/x/m{n}", f"x/m{n}", f"r{n}", START) for n in range(6)]
+    state, told = triage(State(), first, GRAPH, START, lambda _keys: None)
+    later = START + HOUR
+    _after, [resolved, reopened] = triage(
+        state, [refused("dbt/zzz/qqq", "zzz/qqq", "s", later)], GRAPH, later, lambda _keys: None
+    )
+    assert len(told) == 1
+    assert isinstance(resolved, Recovery)
+    assert isinstance(reopened, Failure)
+    assert reopened.urgent

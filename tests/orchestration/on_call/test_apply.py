@@ -17,7 +17,7 @@ from tests.on_call import OnCall, running
 from tests.orchestration.wire import RESET, refused_port, reply, wire
 
 NOTHING = "nothing to do: incident.io is as the file says\n"
-CREATED = 18
+CREATED = 20
 
 
 @pytest.fixture
@@ -96,6 +96,7 @@ def test_a_route_deleted_by_hand_is_restored_and_a_foreign_one_is_untouched(on_c
     ]
     assert set(routes(api)) == {
         "Checkout", "Data platform: internal", "Data platform: customer-facing", "Data platform: transient",
+        "Data platform: unknown asset",
     }  # fmt: skip
     assert api.get(f"/v3/alert_routes/{routes(api)['Checkout']}").json() == before
     assert on_call.configure() == ()

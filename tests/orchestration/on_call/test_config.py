@@ -12,7 +12,7 @@ from orchestration.on_call.config import FILE, OnCallConfigError, load
 def test_the_committed_file_is_valid() -> None:
     config = load(FILE)
     assert set(config.schedules) == {"Engineers", "Data responder"}
-    assert config.flags == ("customer_facing", "transient", "flapping")
+    assert config.flags == ("customer_facing", "urgent", "transient", "flapping")
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_the_committed_file_is_valid() -> None:
         ("escalate_to: data-responder", "escalate_to: nobdy", "escalate_to: there is no escalation path 'nobdy'; it has nobody, customer-facing, data-responder"),
         ("{transient: true}", "{transeint: true}", "there is no flag among the attributes 'transeint'"),
         ("{transient: true}", "{owner: true}", "there is no flag among the attributes 'owner'"),
-        ("{transient: true}", "{}", "both take an alert with {customer_facing: true, transient: false}; narrow one's `when`"),
-        ("{transient: false, customer_facing: false}", "{transient: true, customer_facing: false}", "routes: none takes an alert with {customer_facing: false, transient: false}; add one"),
+        ("{transient: true}", "{}", "both take an alert with {customer_facing: true, transient: false, urgent: true}; narrow one's `when`"),
+        ("{transient: false, customer_facing: false, urgent: false}", "{transient: true, customer_facing: false, urgent: false}", "routes: none takes an alert with {customer_facing: false, transient: false, urgent: false}; add one"),
         ("  Cause: unit", "  Cause: units", "incident_fields.Cause: there is no attribute 'units'"),
         ("owner: text", "owner: words", "attributes.owner: "),
         ("every_seconds: 60", "every_seconds: 5", "heartbeat.every_seconds: "),

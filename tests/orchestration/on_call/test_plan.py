@@ -131,7 +131,7 @@ def test_a_foreign_target_with_the_same_slack_group_is_refused() -> None:
 
 
 def test_an_attribute_that_others_made_is_used_and_one_of_another_type_is_refused() -> None:
-    assert [c.action for c in plan(WANTED, there()) if c.kind == "alert_attribute"] == ["nothing"] * 7
+    assert [c.action for c in plan(WANTED, there()) if c.kind == "alert_attribute"] == ["nothing"] * 8
     with pytest.raises(Refused, match=r"attribute 'team' .* is of type CatalogEntry, and a String is needed"):
         plan(WANTED, changed(there(), "alert_attribute", "team", type="CatalogEntry"))
 

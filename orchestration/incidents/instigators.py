@@ -1,0 +1,88 @@
+"""Names sensors and schedules in alerts. Several code locations can have a sensor of one name, and each is an alert of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import dagster as dg
+from dagster._core.scheduler.instigation import InstigatorState
+
+LOCATION = "orchestration"
+"""The code location of this repository: `code_location_name` in pyproject.toml. Its sensors and schedules are named without it."""
+REPOSITORY = "__repository__"
+"""The name that Dagster gives the repository of a `Definitions` object (SINGLETON_REPOSITORY_NAME)."""
+TICK_UNIT, TICK_TOKEN = "tick/", "tick:"
+
+
+@dataclass(frozen=True)
+class Instigator:
+    """A sensor or a schedule, as Dagster selects it."""
+
+    name: str
+    location: str = LOCATION
+    repository: str = REPOSITORY
+
+    @property
+    def label(self) -> str:
+        """The code location, with the repository where it is not the only one: the form that Dagster's UI has in its addresses."""
+        return self.location if self.repository == REPOSITORY else f"{self.repository}@{self.location}"
+
+    @property
+    def is_local(self) -> bool:
+        return (self.location, self.repository) == (LOCATION, REPOSITORY)
+
+    @property
+    def full_name(self) -> str:
+        """`<name>`, of another code location `<location>/<name>`."""
+        return self.name if self.is_local else f"{self.label}/{self.name}"
+
+    @property
+    def unit(self) -> str:
+        return TICK_UNIT + self.full_name
+
+    @property
+    def token(self) -> str:
+        """What an alert about its ticks waits for. `@` begins a partition in tokens of assets, so it is encoded."""
+        return TICK_TOKEN + self.full_name.replace("%", "%25").replace("@", "%40")
+
+    @property
+    def url_path(self) -> str:
+        """The part of its page's address in Dagster's UI that names its code location."""
+        return quote(self.label, safe="@")
+
+
+def of_state(state: InstigatorState) -> Instigator:
+    origin = state.origin.repository_origin
+    return Instigator(state.instigator_name, origin.code_location_origin.location_name, origin.repository_name)
+
+
+def of_context(context: dg.SensorEvaluationContext) -> Instigator | None:
+    """Return the sensor that is evaluated; None where that is not known, as outside of a code server."""
+    origin, repository = context.code_location_origin, context.repository_name
+    if origin is None or repository is None:
+        return None
+    return Instigator(context.sensor_name, origin.location_name, repository)
+
+
+def of_unit(unit: str) -> Instigator:
+    """Return the sensor or schedule that an alert of this name (`tick/...`) is about. The names of both have no slash."""
+    label, _, name = unit.removeprefix(TICK_UNIT).rpartition("/")
+    if not label:
+        return Instigator(name)
+    repository, at, location = label.partition("@")
+    return Instigator(name, location, repository) if at else Instigator(name, label)
+
+
+def of_token(token: str) -> Instigator:
+    return of_unit(TICK_UNIT + token.removeprefix(TICK_TOKEN).replace("%40", "@").replace("%25", "%"))
+
+
+def short_token(name: str) -> str:
+    """Return the token that earlier versions gave a sensor of any code location; now one of this code location has it."""
+    return TICK_TOKEN + name
+
+
+def short_unit(unit: str) -> str:
+    """Return an alert's name without the code location, if it is of a sensor or schedule; any other as it is."""
+    return TICK_UNIT + of_unit(unit).name if unit.startswith(TICK_UNIT) else unit
