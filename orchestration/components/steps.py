@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
+from orchestration.components.platform_causes import platform_cause
 from orchestration.core.redaction import redact
 from orchestration.lineage import failures
 from orchestration.lineage.failures import FailedUnit
@@ -55,7 +56,14 @@ class Failures:
         # The message of an error that nobody foresaw (KeyError: 'x') says little without its kind and its traceback.
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         keys_of_unit = tuple(key.to_user_string() for key in keys)
-        failure = FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent)
+        failure = FailedUnit(
+            unit,
+            keys_of_unit,
+            text,
+            vendor_url,
+            permanent=expected and error.permanent,
+            cause=platform_cause(error),
+        )
         trace = "" if expected else "\n" + redact("".join(traceback.format_exception(error)), failure.names)
         self._context.log.error(f"{unit} failed: {failure.error}{trace}")
         self._tell(failure)
