@@ -24,9 +24,10 @@ UNIT_KEY = "dataplatform/unit"
 """Metadata of a check's result: the unit that answers for the check, and reports its failure."""
 
 SYNC_KEY = "dataplatform/sync"
-"""Metadata of a materialization or an observation: the vendor's own identity of the sync that its run has waited for, such as
-`hightouch/17/4711`; `NO_SYNC` where the run is done with the unit, and has seen no sync of it end."""
-NO_SYNC = "none"
+"""Metadata by which a run says which sync of a vendor is its own, of a materialization or an observation of the sync's first asset:
+`SYNC_STARTED` before it asks for one, and then the vendor's identity of the sync that it has seen end, such as `hightouch/17/4711`, or
+`NO_SYNC` where it is done without having seen one end."""
+SYNC_STARTED, NO_SYNC = "started", "none"
 
 Name = Annotated[str, Field(strict=True, min_length=1)]
 
