@@ -312,7 +312,9 @@ NO_BIGQUERY = "HTTPConnectionPool(host='bigquery.googleapis.com'): Max retries e
 
 
 def outage(*names: str) -> tuple[FailedUnit, ...]:
-    return tuple(FailedUnit(f"dbt/{name}", (f"sales/{name}",), NO_BIGQUERY, cause="bigquery-unreachable") for name in names)
+    return tuple(
+        FailedUnit(f"dbt/{name}", (f"sales/{name}",), NO_BIGQUERY, cause="bigquery-unreachable") for name in names
+    )
 
 
 A, B, X = outage("a", "b", "x")
