@@ -236,6 +236,19 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
     )
 
 
+def steps_succeeded(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, float]:
+    """Return when the steps of a run succeeded, in seconds since the epoch, by the tokens that stand for them."""
+    found: dict[str, float] = {}
+    for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_SUCCESS).records:
+        event = record.event_log_entry.dagster_event
+        step = (event.step_key if event else None) or ""
+        # Which of the two it is of is not known here: one of them is awaited.
+        for location in (_location(run), ""):
+            for job in (run.job_name, ""):
+                found[step_token(location, job, step)] = record.event_log_entry.timestamp
+    return found
+
+
 def _run_error(event: dg.DagsterEvent) -> SerializableErrorInfo | None:
     data = event.event_specific_data
     return data.error if isinstance(data, JobFailureData) else None

@@ -1,9 +1,11 @@
 """A cause in the platform comes from the type of its own call's error: never from words, whoever writes them."""
 
 import itertools
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -21,6 +23,7 @@ from google.api_core import exceptions as google
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
 from orchestration.components.dbt_connection import Evidence, Job, connection_cause
+from orchestration.components.dbt_events import NodeLog
 from orchestration.components.dbt_failures import failed_units
 from orchestration.components.platform_causes import platform_cause
 from orchestration.components.steps import Failures
@@ -208,6 +211,54 @@ def test_a_model_may_fail_with_any_words(text: str) -> None:
     result = {"unique_id": "operation.x.h", "status": "error", "message": IN_MODEL.format(text)}
     [unit] = failed_units({"nodes": {}, "child_map": {}}, [result])
     assert unit.cause is None
+
+
+def log_line(name: str, text: str) -> str:
+    """An event of dbt's log, as dbt-bigquery 1.12.1 writes it."""
+    data = {"base_msg": text, "args": [], "name": "BigQuery", "node_info": {"unique_id": "model.x.m"}}
+    return json.dumps({"info": {"name": name, "level": "debug"}, "data": data})
+
+
+LINK = "https://console.cloud.google.com/bigquery?project=p&j=bq:None:41b2bb3d-dfac&page=queryresults"
+SENT = f"503 POST {API}: Visibility check was unavailable"
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        ([log_line("AdapterEventDebug", "Unhandled error while running:\ncreate or replace table x")], "bigquery-unreachable"),
+        # A successful job's address is logged, too, at another level.
+        ([log_line("AdapterEventDebug", LINK), log_line("AdapterEventDebug", "Unhandled error while running:\nx")], "bigquery-unreachable"),
+        ([log_line("AdapterEventError", LINK)], None),
+        # The model's own SQL may have any words.
+        ([log_line("SQLQuery", "Unhandled error while running:\nselect 1"), log_line("AdapterEventError", LINK)], None),
+        ([log_line("AdapterEventDebug", "select 'Unhandled error while running:'")], None),
+        ([], None),
+    ],
+)  # fmt: skip
+def test_dbts_log_tells_its_connections_errors_from_those_of_a_model(
+    tmp_path: Path, lines: list[str], cause: str | None
+) -> None:
+    (tmp_path / "dbt.log").write_text("".join(f"{line}\n" for line in lines))
+    log = NodeLog(tmp_path / "dbt.log")
+    log.read_to_end()
+    found = connection_cause(IN_MODEL.format(SENT), log.evidence.get("model.x.m", Evidence()))
+    assert found == cause
+
+
+def test_why_dbt_ended_before_it_ran_a_node_is_read_from_its_log(tmp_path: Path) -> None:
+    error = "Database Error\n  HTTPSConnectionPool(host='oauth2.googleapis.com', port=443): Max retries exceeded with url: /token (x)"
+    main = json.dumps({"info": {"name": "MainEncounteredError"}, "data": {"exc": error}})
+    (tmp_path / "dbt.log").write_text(
+        log_line("AdapterEventDebug", "Unhandled error while running:\nlist dataset").replace("model.x.m", "")
+        + "\n"
+        + main
+        + "\n"
+    )
+    log = NodeLog(tmp_path / "dbt.log")
+    log.read_to_end()
+    assert log.main_error == error
+    assert connection_cause(error, log.evidence[""]) == "bigquery-unreachable"
 
 
 # Dagster

@@ -150,6 +150,33 @@ def test_several_runs_between_two_looks_are_judged_in_their_order(alerts: Alerts
     assert alerts.open == {HOOK}
 
 
+def test_a_good_step_that_another_run_has_carried_out_before_the_failed_run_ended_counts(alerts: Alerts) -> None:
+    """The good run is looked at first, when nothing waits for it yet."""
+
+    @dg.op(ins={"after": dg.In(dg.Nothing)})
+    def slow(context: dg.OpExecutionContext) -> None:
+        if context.run.tags.get("slow") and "op" not in BROKEN:
+            return
+        if context.run.tags.get("slow"):
+            alerts.run("weekly")
+            assert alerts.open == set()
+
+    @dg.op
+    def quick() -> None:
+        return
+
+    def after_announce() -> None:
+        announce()
+        slow(after=quick())
+
+    both = dg.graph(name="weekly")(after_announce).to_job(executor_def=dg.in_process_executor)
+    BROKEN.clear()
+    BROKEN.add("op")
+    both.execute_in_process(instance=alerts.instance, raise_on_error=False, tags={"slow": "yes"})
+    alerts.tick()
+    assert alerts.open == set()
+
+
 def test_the_state_of_an_earlier_version_recovers_as_it_was_to(alerts: Alerts) -> None:
     """An alert that already waits for the job does so until a whole run of it has succeeded."""
     alerts.run("weekly", broken=("op",))
