@@ -190,11 +190,11 @@ def _last_ends(found: Sequence[Connection]) -> Iterator[Look]:
     client = fivetran()
     for own in found:
         if own.tables:
-            yield Look(f"fivetran/{own.name}", partial(_ends_of, client, own))
+            yield Look(f"fivetran/{own.name}", partial(ends_of, client, own))
 
 
-def _ends_of(client: api.Fivetran, own: Connection) -> list[Ended]:
-    """The last sync of a connection that succeeded and the last one that failed."""
+def ends_of(client: api.Fivetran, own: Connection) -> list[Ended]:
+    """Return the last sync of a connection that succeeded, and the last one that failed. Raises VendorError."""
     now = client.connection(own.id)
     tables = tuple(table.key for table in own.tables)
     ends: dict[datetime, str | None] = {}

@@ -12,11 +12,16 @@ from dagster import DagsterEvent, DagsterRunStatus
 from dagster._core.events import AssetObservationData
 from dagster._core.test_utils import create_run_for_test
 
+from orchestration.components.fivetran import ends_of
+from orchestration.components.fivetran_account import Connection, Table
 from orchestration.components.outside_syncs import FAILED_IN_A_ROW, RECORDS, Ended, Look, watch
 from orchestration.components.steps import Failures, start_sync
 from orchestration.lineage.failures import SYNC_KEY, SYNC_STARTED, FailedUnit, from_metadata
+from orchestration.vendors.fivetran import Fivetran
+from orchestration.vendors.hightouch import Hightouch
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed
+from tests.orchestration.wire import reply, wire
 
 NOW = datetime(2026, 11, 23, 3, tzinfo=UTC)
 KEYS = {name: (dg.AssetKey([name, "first"]), dg.AssetKey([name, "second"])) for name in ("a", "b")}
@@ -277,3 +282,30 @@ def test_a_report_of_the_vendors_words_is_of_no_cause_of_the_platform(platform: 
     platform.vendor.sync("a", "invalid_grant: 401 Quota exceeded, psycopg2.OperationalError")
     platform.look()
     assert [unit.cause for unit in platform.reports("a")] == [None]
+
+
+def test_a_fivetran_connection_says_how_it_succeeded_and_failed_last() -> None:
+    succeeded, failed = "2026-11-23T03:00:00.5Z", "2026-11-23T04:00:00Z"
+    status = {"setup_state": "connected", "sync_state": "syncing", "tasks": [{"code": "x", "message": "invalid_grant"}]}
+    data = {"id": "c", "service": "s", "schema": "shop", "group_id": "g", "paused": False, "status": status}
+    own = Connection("c", "shop", (Table("shop", "orders", "public", "orders"),))
+    with wire(reply(200, {"data": data | {"succeeded_at": succeeded, "failed_at": failed}})) as server:
+        good, bad = sorted(ends_of(Fivetran(server.url, "k", "s"), own), key=lambda one: one.at)
+    # Also while the next sync runs.
+    assert (good.problem(), bad.problem()) == (None, "invalid_grant")
+    assert (good.sync, bad.sync) == (
+        "fivetran/c/2026-11-23T03:00:00.500000+00:00",
+        "fivetran/c/2026-11-23T04:00:00+00:00",
+    )
+    with wire(reply(200, {"data": data | {"succeeded_at": succeeded, "failed_at": succeeded}})) as server:
+        [only] = ends_of(Fivetran(server.url, "k", "s"), own)
+    assert only.problem() is None
+
+
+def test_the_newest_hightouch_run_that_has_ended_is_found_while_another_one_goes_on() -> None:
+    run = {"id": 7, "status": "failed", "createdAt": "2026-11-23T03:00:00Z", "finishedAt": "2026-11-23T03:01:00Z"}
+    going_on = {"id": 8, "status": "querying", "createdAt": "2026-11-23T03:02:00Z", "finishedAt": None}
+    with wire(reply(200, {"data": [going_on, run, run | {"id": 6}], "hasMore": False})) as server:
+        found = Hightouch(server.url, "k").newest_ended_run(1)
+    assert found is not None
+    assert found.id == 7

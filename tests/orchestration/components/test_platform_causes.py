@@ -31,6 +31,7 @@ from orchestration.incidents import causes
 from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit, UnreadableReportError, from_metadata, to_metadata
 from orchestration.lineage.runs import outcome, read
+from orchestration.vendors.bigquery_project import BigQueryProject
 from orchestration.vendors.explo import Explo
 from orchestration.vendors.fivetran import Fivetran
 from orchestration.vendors.hex import Hex
@@ -38,6 +39,7 @@ from orchestration.vendors.hightouch import Hightouch
 from orchestration.vendors.http import VendorClient, VendorError
 from orchestration.vendors.omni import Omni
 from orchestration.vendors.waiting import SyncFailed
+from sandbox.services.warehouse import CREDENTIALS
 from tests.orchestration.wire import refused_port, reply, wire
 
 API = "https://bigquery.googleapis.com/bigquery/v2/projects/p/jobs?prettyPrint=false"
@@ -259,6 +261,22 @@ def test_why_dbt_ended_before_it_ran_a_node_is_read_from_its_log(tmp_path: Path)
     log.read_to_end()
     assert log.main_error == error
     assert connection_cause(error, log.evidence[""]) == "bigquery-unreachable"
+
+
+def test_why_a_job_failed_is_asked_of_bigquery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "credentials.json").write_text(json.dumps(CREDENTIALS))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "credentials.json"))
+    reference = {"projectId": "p", "jobId": "j", "location": "US"}
+    status = {
+        "state": "DONE",
+        "errorResult": {"reason": "invalidQuery", "message": "Quota exceeded: Your project exceeded quota"},
+    }
+    job = {"jobReference": reference, "configuration": {"query": {"query": "x"}}, "status": status}
+    gone = {"error": {"code": 404, "message": "Not found: Job p:US.j"}}
+    for answer, reason in ((reply(200, job), "invalidQuery"), (reply(404, gone), None)):
+        with wire(answer) as server:
+            monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+            assert BigQueryProject("p", "US", 5).failure_reason("j", "p", "US") == reason
 
 
 # Dagster

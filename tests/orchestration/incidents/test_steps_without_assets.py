@@ -172,7 +172,8 @@ def test_a_good_step_that_another_run_has_carried_out_before_the_failed_run_ende
     both = dg.graph(name="weekly")(after_announce).to_job(executor_def=dg.in_process_executor)
     BROKEN.clear()
     BROKEN.add("op")
-    both.execute_in_process(instance=alerts.instance, raise_on_error=False, tags={"slow": "yes"})
+    ran = both.execute_in_process(instance=alerts.instance, raise_on_error=False, tags={"slow": "yes"})
+    assert not ran.success
     alerts.tick()
     assert alerts.open == set()
 

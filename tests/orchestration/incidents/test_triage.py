@@ -410,7 +410,7 @@ def test_one_that_leaves_a_cause_does_not_open_it_anew_for_customers() -> None:
     customers = FailedUnit("dbt/insights/time", ("insights/time",), NO_BIGQUERY, cause="bigquery-unreachable")
     story = Story().run("o", A, X).run("p", customers)
     assert story.lines[-1] == "firing cause/bigquery-unreachable:o:customer"
-    story.run("q", BAD_X, replace(customers, error="Unrecognized name: foo", permanent=True))
+    story.run("q", BAD_X, replace(customers, error="Unrecognized name: foo", permanent=True, cause=None))
     assert story.lines[3:] == [
         "firing cause/bigquery-unreachable:o:customer", "firing dbt/insights/time:q", "firing dbt/x:q",
     ]  # fmt: skip
