@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import (
 from orchestration.incidents import backfills
 from orchestration.incidents.model import Signal
 from orchestration.incidents.unreadable import NOTICE_SECONDS, isolated
+from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit
 
 TICKS_LOOKED_AT = 5
@@ -65,7 +66,7 @@ def _of_instigator(
         if tick.status == TickStatus.FAILURE:
             what = "sensor" if sensor else "schedule"
             text = f"The {what} `{name}` failed: {backfills.words(tick.error)}"
-            unit = FailedUnit(f"tick/{name}", (), text, awaits=(f"tick:{name}",))
+            unit = FailedUnit(f"tick/{name}", (), text, awaits=(f"tick:{name}",), cause=dagster_cause(tick.error))
             # A sensor is ticked again soon; a schedule perhaps tomorrow.
             retried = sensor or unreached
             id_ = f"tick:{name}:{tick.timestamp}"
