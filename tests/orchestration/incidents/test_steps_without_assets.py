@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from orchestration.incidents.model import Failure
-from orchestration.incidents.signals import listen
+from orchestration.incidents.signals import read
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import triage
 from orchestration.lineage.failures import FailedUnit, to_metadata
@@ -83,8 +83,8 @@ class Alerts:
             self.tick()
 
     def tick(self) -> None:
-        heard = listen(self.instance, self.state, time.time(), 60)
-        self.state, told = triage(heard.state, heard.signals, Graph({}), time.time(), lambda _keys: None)
+        reading = read(self.instance, self.state, time.time(), 60)
+        self.state, told = triage(reading.state, reading.signals, Graph({}), time.time(), lambda _keys: None)
         self.paged += [one.name for one in told if isinstance(one, Failure)]
 
     @property
