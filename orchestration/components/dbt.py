@@ -31,6 +31,7 @@ from orchestration.components.dbt_failures import failed_units, permanent
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
 from orchestration.components.saved_state import Lineage, Refreshed, SavedState
 from orchestration.lineage import keys
+from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
@@ -233,10 +234,19 @@ class DbtModels(SavedState, DbtProjectComponent):
         except FileNotFoundError:
             # dbt did not get as far as running a node: its own error is all that there is.
             error = invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+            streamed.log.read_to_end()
+            main = streamed.log.main_error
+            cause = streamed.cause_of("", main) if main is not None else None
+            if cause is not None:
+                selected = tuple(sorted(key.to_user_string() for key in context.selected_asset_keys))
+                unit = f"step/{context.get_step_execution_context().step.key}"
+                raise steps.failed(context, [FailedUnit(unit, selected, str(main), cause=cause)]) from None
             steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
             raise error from None
         # Of this invocation, and not the saved one, which a refresh may have replaced meanwhile.
-        failed = failed_units(invocation.get_artifact(MANIFEST), results, streamed.log.batch_errors)
+        streamed.log.read_to_end()
+        manifest = invocation.get_artifact(MANIFEST)
+        failed = failed_units(manifest, results, streamed.log.batch_errors, streamed.cause_of)
         if not failed:
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
         for unit in failed:

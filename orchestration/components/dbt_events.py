@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,8 +21,10 @@ from dagster_dbt.core.dbt_cli_event import DbtCliEventMessage
 from dagster_dbt.core.dbt_event_iterator import DbtEventIterator
 from google.api_core.exceptions import GoogleAPIError
 
+from orchestration.components.dbt_connection import Evidence, Job, connection_cause
 from orchestration.components.dbt_failures import BAD, failed_node
 from orchestration.components.steps import remark
+from orchestration.core.causes import Cause
 from orchestration.lineage.failures import UNIT_KEY, FailedUnit
 from orchestration.vendors.bigquery_project import BigQueryProject
 
@@ -33,6 +36,13 @@ LOG_SECONDS = 2.0
 SKIPPED = "skipped"
 BATCH_FAILED = "Exception on worker thread. "
 """How dbt begins the error of a microbatch model's batch: dbt/task/run.py of dbt-core 1.11."""
+UNHANDLED = "Unhandled error while running:"
+"""dbt-bigquery's debug message about an exception that is no answer of BigQuery to a job (connections.py, line 118)."""
+JOB_LINK = re.compile(
+    r"https://console\.cloud\.google\.com/bigquery\?project=(?P<project>[^&\s]+)&j=bq:(?P<location>[^:\s]*):(?P<id>[\w-]+)&"
+)
+"""dbt-bigquery's error message about such an answer (connections.py, `_bq_job_link`)."""
+QUOTA_EXCEEDED = "quotaExceeded"
 BILLED, SLOT_MS, ROWS_MOVED, ROW_COUNT = "bytes_billed", "slot_ms", "rows_moved", "dagster/row_count"
 PROJECT_WARNING = "JinjaLogWarning"
 """dbt's event for what a macro of the project warns of; it names no node, so that its message has to."""
@@ -78,12 +88,30 @@ class Streamed:
 
     def _failed(self, result: Mapping[str, Any]) -> FailedUnit | None:
         unit = failed_node(
-            self.invocation.manifest, result, self._selected, self.log.batch_errors.get(result["unique_id"], ())
+            self.invocation.manifest,
+            result,
+            self._selected,
+            self.log.batch_errors.get(result["unique_id"], ()),
+            self.cause_of,
         )
         if unit is not None:
             # Logged, not yielded: it is told at once, and no metadata is looked up for it.
             self.context.log_event(remark(unit))
         return unit
+
+    def cause_of(self, unique_id: str, text: str) -> Cause | None:
+        """Return why dbt's connection to BigQuery failed at a node; None where the node's error is about something else."""
+        evidence = self.log.evidence.get(unique_id, Evidence())
+        cause = connection_cause(text, evidence)
+        if cause != "bigquery-quota" or evidence.job is None:
+            return cause
+        try:
+            reason = self.warehouse.failure_reason(evidence.job.id, evidence.job.project, evidence.job.location)
+        except (GoogleAPIError, requests.RequestException) as error:
+            self.context.log.warning(f"why BigQuery refused the job {evidence.job.id} is not known: {error}")
+            return None
+        # A job that BigQuery did not take is unknown to it. One that ran may have failed with any words of its own.
+        return cause if reason in {None, QUOTA_EXCEEDED} else None
 
     @cached_property
     def _selected(self) -> set[str]:
@@ -152,6 +180,12 @@ def with_columns(events: Iterable[Any], invocation: DbtCliInvocation) -> Iterato
         reading.result()
 
 
+MARKS = (
+    b'"NodeFinished"', b'"GenericExceptionOnRun"', b'"MainEncounteredError"', UNHANDLED.encode(), b"console.cloud.google.com/bigquery"
+)  # fmt: skip
+"""Of lines of dbt's log that are read: most are not."""
+
+
 class NodeLog:
     """The ends of nodes in dbt's log file: the console's level leaves them out, and the results file comes only at the end."""
 
@@ -160,6 +194,10 @@ class NodeLog:
         self._results: dict[str, Mapping[str, Any]] = {}
         self.batch_errors: defaultdict[str, list[str]] = defaultdict(list)
         """Id of a microbatch model to the errors of its batches so far: a run result says only how many failed."""
+        self.evidence: dict[str, Evidence] = {}
+        """Id of a node to what the log says of how BigQuery was met."""
+        self.main_error: str | None = None
+        """Why dbt ended before it ran a node."""
 
     def result(self, unique_id: str) -> Mapping[str, Any]:
         """What dbt says of a node that has just ended: `status`, `message`, `adapter_response`; nothing if it says nothing in time."""
@@ -179,15 +217,33 @@ class NodeLog:
         whole = found[: found.rfind(b"\n") + 1]
         self._read += len(whole)
         for line in whole.splitlines():
-            if b'"NodeFinished"' not in line and b'"GenericExceptionOnRun"' not in line:
+            if not any(mark in line for mark in MARKS):
                 continue
             event = json.loads(line)
+            self._read_evidence(event)
             if event["info"]["name"] == "NodeFinished":
                 self._results[event["data"]["node_info"]["unique_id"]] = event["data"]["run_result"]
             elif event["info"]["name"] == "GenericExceptionOnRun":
                 error = str(event["data"]["exc"]).removeprefix(BATCH_FAILED)
                 self.batch_errors[event["data"]["unique_id"]].append(error)
         return bool(whole)
+
+    def read_to_end(self) -> None:
+        """Read what dbt has logged since, after its end."""
+        while self._more():
+            pass
+
+    def _read_evidence(self, event: Mapping[str, Any]) -> None:
+        name, data = event["info"]["name"], event["data"]
+        if name == "MainEncounteredError":
+            self.main_error = str(data["exc"])
+        node = data.get("node_info", {}).get("unique_id", "")
+        text = str(data.get("base_msg", ""))
+        if name == "AdapterEventDebug" and text.startswith(UNHANDLED):
+            self.evidence[node] = Evidence(unhandled=True)
+        elif name == "AdapterEventError" and (found := JOB_LINK.match(text)):
+            location = found["location"] if found["location"] != "None" else None
+            self.evidence[node] = Evidence(job=Job(found["id"], found["project"], location))
 
 
 def of_statement(response: Mapping[str, Any]) -> dict[str, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from orchestration.core.causes import Cause
 from orchestration.lineage import keys
 from orchestration.lineage.failures import FailedUnit
 
@@ -15,6 +16,9 @@ BATCHES_NAMED = 5
 
 BatchErrors = Mapping[str, Sequence[str]]
 """Id of a microbatch model to the errors of its batches."""
+
+CauseOf = Callable[[str, str], Cause | None]
+"""By a node's id and the text of its error: why dbt's connection to BigQuery failed; None where the error is about the node."""
 
 BAD = {"error", "fail", "runtime error", "partial success"}
 HEADER = re.compile(r"^\s*(?P<kind>[A-Z]\w+ Error)(?: in (?:[\w ]+?) \S+ \([^)\n]*\))?[ \t]*$", re.MULTILINE)
@@ -45,8 +49,16 @@ PERMANENT = re.compile(
 """How errors begin that the same SQL gets again: GoogleSQL cannot compile it, or it may not do what it does. Others are tried again."""
 
 
+def no_cause(_id: str, _text: str) -> Cause | None:
+    """Know of no cause in the platform: without dbt's log, the text of an error says nothing of it."""
+    return None
+
+
 def failed_units(
-    manifest: Mapping[str, Any], results: list[dict[str, Any]], batch_errors: BatchErrors | None = None
+    manifest: Mapping[str, Any],
+    results: list[dict[str, Any]],
+    batch_errors: BatchErrors | None = None,
+    cause_of: CauseOf = no_cause,
 ) -> list[FailedUnit]:
     """Return what failed in an invocation, by model: its own error, or those of the tests on it.
 
@@ -59,16 +71,19 @@ def failed_units(
         manifest: The invocation's own manifest.
         results: dbt's run results (https://docs.getdbt.com/reference/artifacts/run-results-json).
         batch_errors: The errors of a microbatch model's batches, by the model's id; run results do not have them.
+        cause_of: Why dbt's connection failed at a node.
     """
     nodes = _nodes(manifest)
     errors: defaultdict[str, list[str]] = defaultdict(list)
     retryable: set[str] = set()
+    causes: defaultdict[str, set[Cause | None]] = defaultdict(set)
     for result in results:
         if result["status"] in BAD:
             node = nodes.get(result["unique_id"])
             about = _about(node, nodes) if node else result["unique_id"]
             said = (batch_errors or {}).get(result["unique_id"], ())
             errors[about].append(_text(node, result, said))
+            causes[about].add(_cause(result, said, cause_of))
             if not permanent(result, said):
                 retryable.add(about)
     skipped = {result["unique_id"] for result in results if result["status"] == "skipped"}
@@ -80,12 +95,15 @@ def failed_units(
     failed: list[FailedUnit] = []
     for about, messages in errors.items():
         node, error, final = nodes.get(about), " ".join(messages), about not in retryable
+        # A model with an error of its own beside it has to be looked at by itself.
+        cause = causes[about].pop() if len(causes[about]) == 1 else None
         if node is None:
-            failed.append(FailedUnit(f"dbt/{about}", assets(skipped - explained), error, permanent=final))
+            held_up = assets(skipped - explained)
+            failed.append(FailedUnit(f"dbt/{about}", held_up, error, permanent=final, cause=cause))
             continue
         own = _own_assets(manifest, nodes, about)
         held_up = assets((_downstream(manifest, about) & skipped) - own)
-        failed.append(FailedUnit(_unit(node), assets(own), error, None, held_up, final))
+        failed.append(FailedUnit(_unit(node), assets(own), error, None, held_up, final, cause=cause))
     return failed
 
 
@@ -94,6 +112,7 @@ def failed_node(
     result: Mapping[str, Any],
     selected: Collection[str],
     batch_errors: Sequence[str] = (),
+    cause_of: CauseOf = no_cause,
 ) -> FailedUnit | None:
     """Return what one node's failure means before the invocation has ended; None where only its end tells.
 
@@ -102,6 +121,7 @@ def failed_node(
         result: A run result, or the like from dbt's log.
         selected: The assets of this run. Those of them that are downstream are not built.
         batch_errors: The errors of a microbatch model's batches.
+        cause_of: Why dbt's connection failed at a node.
     """
     nodes = _nodes(manifest)
     node = nodes.get(result["unique_id"])
@@ -115,7 +135,13 @@ def failed_node(
     if not keys_of_own:
         return None
     return FailedUnit(
-        _unit(about), keys_of_own, _text(node, result, batch_errors), None, held_up, permanent(result, batch_errors)
+        _unit(about),
+        keys_of_own,
+        _text(node, result, batch_errors),
+        None,
+        held_up,
+        permanent(result, batch_errors),
+        cause=_cause(result, batch_errors, cause_of),
     )
 
 
@@ -127,6 +153,15 @@ def permanent(result: Mapping[str, Any], batch_errors: Sequence[str] = ()) -> bo
     if result["status"] == "fail":
         return False
     return all(_is_permanent(text) for text in batch_errors or [str(result.get("message"))])
+
+
+def _cause(result: Mapping[str, Any], batch_errors: Sequence[str], cause_of: CauseOf) -> Cause | None:
+    """Return why dbt's connection failed at a node, where every failed batch of it failed by that. What a test found is no such error."""
+    if result["status"] == "fail":
+        return None
+    texts = batch_errors or [str(result.get("message"))]
+    found: set[Cause | None] = {cause_of(result["unique_id"], text) for text in texts}
+    return found.pop() if len(found) == 1 else None
 
 
 def _is_permanent(message: str) -> bool:

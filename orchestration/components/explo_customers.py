@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.components.platform_causes import bigquery_cause
 from orchestration.components.steps import Failures
 from orchestration.lineage import keys
 from orchestration.vendors.bigquery_tenants import UNAVAILABLE, TenantQueries
@@ -89,7 +90,9 @@ def _organisations() -> dict[str, str]:
     try:
         return TenantQueries.configured().organisations()
     except UNAVAILABLE as error:
-        raise SyncFailed(f"BigQuery could not be asked for the organisations: {error}") from error
+        raise SyncFailed(
+            f"BigQuery could not be asked for the organisations: {error}", cause=bigquery_cause(error)
+        ) from error
 
 
 def _metadata(kept: Kept, organisations: int) -> dict[str, Any]:

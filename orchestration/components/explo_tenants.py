@@ -8,6 +8,7 @@ from functools import partial
 
 import dagster as dg
 
+from orchestration.components.platform_causes import bigquery_cause, platform_cause
 from orchestration.components.steps import Sleep, failed, side_by_side
 from orchestration.components.tenant_look import Look, Problem
 from orchestration.core.redaction import redact
@@ -127,7 +128,9 @@ class TenantChecks:
                 try:
                     found = look.at(dataset.query, tenant, values)
                 except UNAVAILABLE as error:
-                    raise SyncFailed(f"BigQuery could not be asked for `{dataset.name}`: {error}") from error
+                    raise SyncFailed(
+                        f"BigQuery could not be asked for `{dataset.name}`: {error}", cause=bigquery_cause(error)
+                    ) from error
                 seconds[dataset.name] = max(seconds.get(dataset.name, 0), round(found.seconds, 2))
                 if found.problem and (met is None or found.problem.certain):
                     place = f"{dashboard.name}, dataset `{dataset.name}`, for {tenant}"
@@ -146,6 +149,7 @@ class TenantChecks:
             vendor_url=self.watched[key].dashboard.url,
             permanent=expected and error.permanent,
             awaits=(check_token(asset, CHECK),),
+            cause=platform_cause(error),
         )
 
 
@@ -154,7 +158,9 @@ def _tenants(queries: TenantQueries, count: int) -> dict[str, str]:
     try:
         names = queries.organisations()
     except UNAVAILABLE as error:
-        raise SyncFailed(f"BigQuery could not be asked for the organisations: {error}") from error
+        raise SyncFailed(
+            f"BigQuery could not be asked for the organisations: {error}", cause=bigquery_cause(error)
+        ) from error
     if not names:
         raise SyncFailed("core.organisations has no rows, so there is nobody to look for.")
     return {tenant: names[tenant] for tenant in tenants.sample(names, count, datetime.now(UTC).date())}

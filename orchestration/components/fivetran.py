@@ -22,11 +22,12 @@ from orchestration.components.fivetran_account import (
 )
 from orchestration.components.fivetran_columns import read_columns
 from orchestration.components.fivetran_sync import Limits, Result, Syncs
-from orchestration.components.outside_syncs import Ended, watch
+from orchestration.components.outside_syncs import Ended, Look, watch
 from orchestration.components.saved_state import StateIncomplete, VendorState
 from orchestration.components.source_checks import Freshness, Volume
-from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
 from orchestration.lineage import keys
+from orchestration.lineage.failures import SYNC_KEY
 from orchestration.settings import settings
 from orchestration.vendors import fivetran as api
 from orchestration.vendors.bigquery import Schema
@@ -125,10 +126,15 @@ class FivetranConnections(VendorState, dg.Resolvable):
             Failures(context),
             CheckReports(context),
         )
+
+        def sync(own: Connection, sleep: Sleep) -> Result:
+            start_sync(context, own.tables[0].key)
+            return syncs.run(own, resync.get(own.name), sleep)
+
         jobs: dict[str, Callable[[Sleep], Result]] = {}
         for own in found:
             if own.name in resync or any(table.key in selected for table in own.tables):
-                jobs[own.id] = partial(syncs.run, own, resync.get(own.name))
+                jobs[own.id] = partial(sync, own)
             elif any(table.key in checked for table in own.tables):
                 jobs[own.id] = partial(syncs.look, own)
         by_id = {own.id: own for own in found}
@@ -136,7 +142,8 @@ class FivetranConnections(VendorState, dg.Resolvable):
             own = by_id[id_]
             if error := future.exception():
                 asked = [table.key for table in own.tables if table.key in selected]
-                failed.add(f"fivetran/{own.name}", asked, error, api.connection_url(id_))
+                first = own.tables[0].key if own.name in resync or asked else None
+                failed.add(f"fivetran/{own.name}", asked, error, api.connection_url(id_), sync_of=first)
                 continue
             result = future.result()
             yield from _report(context, own, result)
@@ -179,13 +186,26 @@ def _refuse_losses(last: FivetranWorkspaceData, state: FivetranWorkspaceData, li
         )
 
 
-def _last_ends(found: Sequence[Connection]) -> Iterator[Ended]:
+def _last_ends(found: Sequence[Connection]) -> Iterator[Look]:
     client = fivetran()
     for own in found:
-        now = client.connection(own.id)
-        if own.tables and now.finished_at > api.NEVER and now.status.sync_state != "syncing":
-            keys_of_own = tuple(table.key for table in own.tables)
-            yield Ended(f"fivetran/{own.name}", keys_of_own, now.finished_at, now.failure, now.url)
+        if own.tables:
+            yield Look(f"fivetran/{own.name}", partial(ends_of, client, own))
+
+
+def ends_of(client: api.Fivetran, own: Connection) -> list[Ended]:
+    """Return the last sync of a connection that succeeded, and the last one that failed. Raises VendorError."""
+    now = client.connection(own.id)
+    tables = tuple(table.key for table in own.tables)
+    ends: dict[datetime, str | None] = {}
+    if now.failed_at is not None:
+        ends[now.failed_at] = now.reason
+    if now.succeeded_at is not None:
+        ends[now.succeeded_at] = None
+    return [
+        Ended(tables, at, now.sync_that_ended(at), lambda problem=problem: problem, now.url)
+        for at, problem in ends.items()
+    ]
 
 
 def checks_of(own: Connection, table: Table) -> list[str]:
@@ -223,6 +243,7 @@ def _report(context: dg.AssetExecutionContext, own: Connection, result: Result) 
         metadata: dict[str, Any] = {
             "duration_seconds": round(result.synced.seconds, 1),
             "fivetran": dg.MetadataValue.url(result.connection.url),
+            SYNC_KEY: result.connection.sync_that_ended(result.connection.finished_at),
         }
         if counted:
             metadata |= {"rows_moved": counted.moved, "dagster/row_count": counted.rows}

@@ -12,14 +12,14 @@ from sqlglot.errors import SqlglotError
 
 from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt_exposures import dbt_models
-from orchestration.components.outside_syncs import Ended, watch
-from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.outside_syncs import Ended, Look, watch
+from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
+from orchestration.lineage.failures import SYNC_KEY
 from orchestration.settings import settings
 from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
 from orchestration.vendors.hightouch import (
-    ENDED,
     SENT,
     DbtCloudModel,
     Destination,
@@ -29,6 +29,7 @@ from orchestration.vendors.hightouch import (
     Sync,
     Synced,
     SyncRun,
+    run_identity,
 )
 from orchestration.vendors.waiting import Wait
 
@@ -142,28 +143,33 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
                 allow_retries=False,
             )
 
-        def run(sync: Sync, sleep: Sleep) -> Synced:
+        def run(key: dg.AssetKey, sync: Sync, sleep: Sleep) -> Synced:
+            start_sync(context, key)
             wait = Wait(self.sync_timeout_minutes * 60, LATE, context.log.info, sleep)
             return api.sync(sync, wait, full_resync=sync.slug in whole)
 
-        jobs = {key: partial(run, syncs[key]) for key in context.selected_asset_keys}
+        jobs = {key: partial(run, key, syncs[key]) for key in context.selected_asset_keys}
         for key, future in side_by_side(jobs, self.concurrent_syncs):
             sync = syncs[key]
             if error := future.exception():
-                failed.add(f"hightouch/{sync.slug}", [key], error, _url(sync))
+                failed.add(f"hightouch/{sync.slug}", [key], error, _url(sync), sync_of=key)
             else:
                 synced = future.result()
                 check = rejected_rows(key, sync, synced.run, self._allowed(sync))
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(sync, synced), check_results=[check])
         failed.raise_any()
 
-    def _last_ends(self, syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Ended]:
+    def _last_ends(self, syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Look]:
         api = hightouch()
         for key, sync in syncs.items():
-            run = api.newest_run(sync.id)
-            if run is not None and run.finished_at is not None and run.status in ENDED:
-                problem = _problem(sync, run, self._allowed(sync))
-                yield Ended(f"hightouch/{sync.slug}", (key,), run.finished_at, problem, _url(sync))
+            yield Look(f"hightouch/{sync.slug}", partial(self._last_end, api, key, sync))
+
+    def _last_end(self, api: Hightouch, key: dg.AssetKey, sync: Sync) -> list[Ended]:
+        run = api.newest_ended_run(sync.id)
+        if run is None or run.finished_at is None:
+            return []
+        problem = partial(_problem, sync, run, self._allowed(sync))
+        return [Ended((key,), run.finished_at, run_identity(sync.id, run.id), problem, _url(sync))]
 
     def _allowed(self, sync: Sync) -> int:
         """How many rows a destination may reject."""
@@ -268,6 +274,7 @@ def _metadata(sync: Sync, synced: Synced) -> dict[str, Any]:
         "dagster/row_count": synced.run.query_size or 0,
         "duration_seconds": round(synced.seconds, 1),
         "hightouch": dg.MetadataValue.url(_url(sync)),
+        SYNC_KEY: run_identity(sync.id, synced.run.id),
     }
 
 

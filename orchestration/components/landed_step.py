@@ -15,6 +15,7 @@ from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
+from orchestration.components.platform_causes import bigquery_cause
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side
@@ -178,7 +179,9 @@ class Looking:
             ]
             return Found(schemas, warehouse.counted(dataset, looks))
         except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
-            raise SyncFailed(f"BigQuery could not be asked what {dataset} holds: {error}") from error
+            raise SyncFailed(
+                f"BigQuery could not be asked what {dataset} holds: {error}", cause=bigquery_cause(error)
+            ) from error
 
     def _look(self, table: Table, schema: Schema, before: Mapping[dg.AssetKey, Previous | None]) -> Look:
         since = last.newest if (last := before[table.key]) else None

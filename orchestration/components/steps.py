@@ -10,9 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 import dagster as dg
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
+from orchestration.components.platform_causes import platform_cause
 from orchestration.core.redaction import redact
 from orchestration.lineage import failures
-from orchestration.lineage.failures import FailedUnit
+from orchestration.lineage.failures import NO_SYNC, SYNC_KEY, SYNC_STARTED, FailedUnit
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed
 
@@ -50,15 +51,34 @@ class Failures:
         self._context = context
         self._units: list[FailedUnit] = []
 
-    def add(self, unit: str, keys: Iterable[dg.AssetKey], error: BaseException, vendor_url: str) -> None:
+    def add(
+        self,
+        unit: str,
+        keys: Iterable[dg.AssetKey],
+        error: BaseException,
+        vendor_url: str,
+        sync_of: dg.AssetKey | None = None,
+    ) -> None:
+        """Add a unit by its error. `sync_of` is the first asset of a sync, on which the run says which sync it has seen end."""
         expected = isinstance(error, SyncFailed | VendorError)
         # The message of an error that nobody foresaw (KeyError: 'x') says little without its kind and its traceback.
         text = str(error) if expected else f"{type(error).__name__}: {error}"
         keys_of_unit = tuple(key.to_user_string() for key in keys)
-        failure = FailedUnit(unit, keys_of_unit, text, vendor_url, permanent=expected and error.permanent)
+        failure = FailedUnit(
+            unit,
+            keys_of_unit,
+            text,
+            vendor_url,
+            permanent=expected and error.permanent,
+            cause=platform_cause(error),
+        )
         trace = "" if expected else "\n" + redact("".join(traceback.format_exception(error)), failure.names)
         self._context.log.error(f"{unit} failed: {failure.error}{trace}")
         self._tell(failure)
+        if sync_of is not None:
+            ended = error.sync if isinstance(error, SyncFailed) else None
+            text = f"Its sync failed: {failure.error}" if ended else f"It was not synced: {failure.error}"
+            self._context.log_event(_of_sync(sync_of, ended or NO_SYNC, text))
 
     def _tell(self, unit: FailedUnit) -> None:
         self._units.append(unit)
@@ -70,6 +90,15 @@ class Failures:
         """Raise dagster.Failure with a report of every unit, if there is one."""
         if self._units:
             raise failed(self._context, self._units)
+
+
+def start_sync(context: dg.AssetExecutionContext, key: dg.AssetKey) -> None:
+    """Record that this run asks for a sync from now on. The next one of the vendor's that ends may be its own. `key`: its first asset."""
+    context.log_event(_of_sync(key, SYNC_STARTED, "This run asks for its sync."))
+
+
+def _of_sync(key: dg.AssetKey, value: str, text: str) -> dg.AssetObservation:
+    return dg.AssetObservation(key, description=text, metadata={SYNC_KEY: dg.MetadataValue.text(value)})
 
 
 def remark(unit: FailedUnit) -> dg.AssetObservation:

@@ -17,6 +17,7 @@ from orchestration.core.redaction import redact_line
 from orchestration.incidents import made
 from orchestration.incidents.model import Signal
 from orchestration.lineage import runs
+from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit
 
 BROKEN = [BulkActionStatus.FAILING, BulkActionStatus.FAILED]
@@ -82,4 +83,5 @@ def _unit(backfill: PartitionBackfill, targets: Targets, missing: tuple[str, ...
         tuple(sorted({token.partition("@")[0] for token in missing})),
         f"Backfill `{backfill.backfill_id}` broke: {words(backfill.error)}",
         awaits=missing,
+        cause=dagster_cause(backfill.error),
     )

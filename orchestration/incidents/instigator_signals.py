@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import (
 from orchestration.incidents import backfills, instigators
 from orchestration.incidents.model import Signal
 from orchestration.incidents.unreadable import NOTICE_SECONDS, isolated
+from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit
 
 TICKS_LOOKED_AT = 5
@@ -96,7 +97,8 @@ def _of_instigator(
             what = "sensor" if sensor else "schedule"
             where = "" if instigator.is_local else f" in the code location `{instigator.label}`"
             text = f"The {what} `{instigator.name}`{where} failed: {backfills.words(tick.error)}"
-            unit = FailedUnit(instigator.unit, (), text, awaits=(instigator.token,))
+            cause = dagster_cause(tick.error)
+            unit = FailedUnit(instigator.unit, (), text, awaits=(instigator.token,), cause=cause)
             # A sensor is ticked again soon; a schedule perhaps tomorrow.
             retried = sensor or unreached
             id_ = f"tick:{instigator.full_name}:{tick.timestamp}"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import batched
 
 import dagster as dg
@@ -14,6 +15,9 @@ from orchestration.lineage.failures import FailedUnit
 
 MADE_A_QUERY = 1_000
 KEYS_A_QUERY = 500
+RUNS_A_QUERY = 50
+"""Of the runs that ended between the failure of a step and the end of its run."""
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,35 @@ def left(
 def still_failed(instance: dg.DagsterInstance, outcome: runs.Outcome) -> runs.Outcome:
     """Return a run's outcome without what another run had made before this run ended."""
     until, failed = outcome.ended_at.timestamp(), list[FailedUnit]()
+    steps = {token for unit in outcome.failed for token in unit.awaits if token.startswith(runs.STEPS)}
+    succeeded = _succeeded_steps(instance, outcome, steps)
     awaited = {unit.unit: unit.awaits or unit.asset_keys for unit in outcome.failed}
     newest = Newest.read(instance, (token for tokens in awaited.values() for token in tokens))
     for unit in outcome.failed:
         tokens, at = awaited[unit.unit], outcome.failed_at.get(unit.unit, until)
         missing = left(instance, tokens, at, until, outcome.run_id, newest) if at < until else tokens
+        missing = tuple(token for token in missing if succeeded.get(token, 0.0) <= at)
         if missing == tokens:
             failed.append(unit)
         elif missing:
             failed.append(replace(unit, awaits=missing))
     return replace(outcome, failed=tuple(failed))
+
+
+def _succeeded_steps(
+    instance: dg.DagsterInstance, outcome: runs.Outcome, tokens: Collection[str]
+) -> Mapping[str, float]:
+    """Return when another run that has ended succeeded in a step last, in seconds since the epoch, by the tokens of steps."""
+    failed_at = min(outcome.failed_at.values(), default=outcome.ended_at.timestamp())
+    if not tokens or failed_at >= outcome.ended_at.timestamp():
+        return {}
+    filters = dg.RunsFilter(statuses=ENDED, updated_after=datetime.fromtimestamp(failed_at, UTC))
+    found: dict[str, float] = {}
+    for record in instance.get_run_records(filters, limit=RUNS_A_QUERY):
+        if record.dagster_run.run_id != outcome.run_id:
+            made = runs.steps_succeeded(instance, record.dagster_run)
+            found |= {token: max(at, found.get(token, 0.0)) for token, at in made.items() if token in tokens}
+    return found
 
 
 def _asset(token: str) -> str:

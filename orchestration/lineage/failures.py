@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from orchestration.core.causes import Cause
 from orchestration.core.redaction import redact
 
 LONGEST_ERROR = 4_000
@@ -21,6 +22,12 @@ Any code in the instance may write metadata, so that the name is in a namespace 
 """
 UNIT_KEY = "dataplatform/unit"
 """Metadata of a check's result: the unit that answers for the check, and reports its failure."""
+
+SYNC_KEY = "dataplatform/sync"
+"""Metadata by which a run says which sync of a vendor is its own, of a materialization or an observation of the sync's first asset:
+`SYNC_STARTED` before it asks for one, and then the vendor's identity of the sync that it has seen end, such as `hightouch/17/4711`, or
+`NO_SYNC` where it is done without having seen one end."""
+SYNC_STARTED, NO_SYNC = "started", "none"
 
 Name = Annotated[str, Field(strict=True, min_length=1)]
 
@@ -49,6 +56,11 @@ class FailedUnit:
     permanent: Annotated[bool, Field(strict=True)] = False
     awaits: tuple[Name, ...] = ()
     """What has to be made or to pass before the unit has recovered, where that is not its assets."""
+    cause: Cause | None = None
+    """What is wrong with the platform itself, by the type of the exception that a call of the platform's own raised.
+
+    Never by the words of an error: those of a vendor's source or destination, or of a team's own step, may be any.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "error", readable(self.error, self.names))

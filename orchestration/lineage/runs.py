@@ -11,11 +11,14 @@ from typing import Any, Literal
 import dagster as dg
 from dagster import DagsterEventType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
-from dagster._core.events import RunFailureReason
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.storage.tags import MAX_RETRIES_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, WILL_RETRY_TAG
 from dagster._utils.tags import get_boolean_tag_value
+from dagster_shared.error import SerializableErrorInfo
 
+from orchestration.core.causes import Cause
 from orchestration.core.redaction import redact
+from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import METADATA_KEY, UNIT_KEY, FailedUnit, from_metadata
 
 OF_THE_RUN = {
@@ -31,6 +34,7 @@ EVENTS = OF_THE_RUN | {
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.STEP_FAILURE,
+    DagsterEventType.STEP_SUCCESS,
 }
 MOST_PARTITIONS = 400
 """Of one asset in one run, whose recovery is awaited one by one: a year of days."""
@@ -39,6 +43,9 @@ UNEXPLAINED = "marked as failed from outside the execution context"
 TOO_LONG = "exceeding maximum runtime"
 """Dagster's words when it cancels a run that takes too long. It calls the run a failure only afterwards, and not if the run has ended first."""
 CHECKS = "check:"
+STEPS = "step:"
+IMPLICIT_JOBS = "__"
+"""Begins the name of the job in which Dagster runs assets that no job was named for: any assets, in any run of it."""
 CHECK_FAILED = "DagsterAssetCheckFailedError"
 """What Dagster raises at the end of a step in which a blocking check failed."""
 
@@ -123,6 +130,14 @@ class RunEvents:
     """Asset key to the partitions that were to be made of it; nothing of assets without partitions."""
     interrupted: bool = False
     """It ended by something else than a step that failed: its process died, it took too long, it could not start."""
+    location: str = ""
+    """The name of the code location that the run is of; empty for a run that was not launched from one."""
+    steps_succeeded: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Step key to when the step succeeded, in seconds since the epoch."""
+    selected: tuple[str, ...] = ()
+    """The assets that were selected, of a run of some assets. Those that are only observed are not `planned`."""
+    cause: Cause | None = None
+    """What is wrong with Dagster itself, so that the run failed without a step that did."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +174,8 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
     checked: set[tuple[str, str]] = set()
     reported: list[Report] = []
     partitions: dict[str, tuple[str, ...]] = {}
+    succeeded: dict[str, float] = {}
+    run_error: SerializableErrorInfo | None = None
     for record in instance.get_records_for_run(run_id, of_type=EVENTS).records:
         entry = record.event_log_entry
         event = entry.dagster_event
@@ -184,14 +201,17 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
                 checks.append(failed)
         elif event.is_step_failure:
             steps.append(_step_failure(event, entry.timestamp))
+        elif event.is_step_success:
+            succeeded[event.step_key or ""] = entry.timestamp
         elif event.event_type in OF_THE_RUN:
+            run_error = _run_error(event) or run_error
             said[event.event_type] = event.message or entry.user_message
     run = instance.get_run_by_id(run_id)
     too_long = DagsterEventType.RUN_CANCELED in said and TOO_LONG in said.get(DagsterEventType.RUN_CANCELING, "")
     run_failure = said.get(DagsterEventType.RUN_FAILURE) or (said[DagsterEventType.RUN_CANCELING] if too_long else None)
     interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
-    if run_failure and UNEXPLAINED in run_failure:
-        run_failure = _engine_error(instance, run_id) or run_failure
+    if run_failure and UNEXPLAINED in run_failure and (error := _engine_error(instance, run_id)) is not None:
+        run_failure, run_error = _root_message(error), error
     return RunEvents(
         run_id=run_id,
         job=f"job:{run.job_name if run else ''}",
@@ -209,7 +229,33 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
         reported=tuple(reported),
         partitions={key: some for key, some in partitions.items() if some},
         interrupted=interrupted,
+        location=_location(run),
+        steps_succeeded=succeeded,
+        selected=tuple(sorted(key.to_user_string() for key in (run.asset_selection if run else None) or ())),
+        cause=dagster_cause(run_error),
     )
+
+
+def steps_succeeded(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, float]:
+    """Return when the steps of a run succeeded, in seconds since the epoch, by the tokens that stand for them."""
+    found: dict[str, float] = {}
+    for record in instance.get_records_for_run(run.run_id, of_type=DagsterEventType.STEP_SUCCESS).records:
+        event = record.event_log_entry.dagster_event
+        step = (event.step_key if event else None) or ""
+        # Which of the two it is of is not known here: one of them is awaited.
+        for location in (_location(run), ""):
+            for job in (run.job_name, ""):
+                found[step_token(location, job, step)] = record.event_log_entry.timestamp
+    return found
+
+
+def _run_error(event: dg.DagsterEvent) -> SerializableErrorInfo | None:
+    data = event.event_specific_data
+    return data.error if isinstance(data, JobFailureData) else None
+
+
+def _location(run: dg.DagsterRun | None) -> str:
+    return run.remote_job_origin.location_name if run is not None and run.remote_job_origin is not None else ""
 
 
 def _tokens(key: dg.AssetKey, partition: str | None) -> list[str]:
@@ -232,17 +278,19 @@ def _interrupted(run: dg.DagsterRun, steps: list[StepFailure]) -> bool:
     return run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value or not steps
 
 
-def _engine_error(instance: dg.DagsterInstance, run_id: str) -> str | None:
-    """Why a run could not start or go on: Dagster says that before the failure, in an event of its own."""
-    found: str | None = None
+def _engine_error(instance: dg.DagsterInstance, run_id: str) -> SerializableErrorInfo | None:
+    """Return why a run could not start or go on: Dagster stores that before the failure, in an event of its own."""
+    found: SerializableErrorInfo | None = None
     for record in instance.get_records_for_run(run_id, of_type=DagsterEventType.ENGINE_EVENT).records:
         event = record.event_log_entry.dagster_event
-        error = event.engine_event_data.error if event else None
-        if error is not None:
-            while error.cause is not None:
-                error = error.cause
-            found = redact(error.message).strip()
+        found = (event.engine_event_data.error if event else None) or found
     return found
+
+
+def _root_message(error: SerializableErrorInfo) -> str:
+    while error.cause is not None:
+        error = error.cause
+    return redact(error.message).strip()
 
 
 def retry_of(instance: dg.DagsterInstance, run: dg.DagsterRun, *, too_long: bool = False) -> Retry:
@@ -282,6 +330,18 @@ def check_token(asset_key: str, name: str) -> str:
     return f"{CHECKS}{asset_key}:{name}"
 
 
+def step_token(location: str, job: str, step: str) -> str:
+    """Return what stands for a step among what has to succeed.
+
+    Args:
+        location: The code location's name; empty for any.
+        job: The job as `job:<name>`; empty for any, since the step of an asset definition is the same in every job.
+        step: The step's key.
+    """
+    # `@` stands before a partition in tokens.
+    return f"{STEPS}{location}:{job.removeprefix('job:')}:{step}".replace("@", "_")
+
+
 def check_of_token(token: str) -> dg.AssetCheckKey:
     """The check that such a token stands for."""
     asset, _, name = token.removeprefix(CHECKS).rpartition(":")
@@ -311,7 +371,7 @@ def check_text(result: dg.AssetCheckEvaluation) -> str:
 
 def outcome(run: RunEvents) -> Outcome:
     """The failures of a run, and the assets that it did make well."""
-    found = failures(run)
+    found = [replace(one, unit=_awaiting_step(run, one)) for one in failures(run)]
     failed = [one.unit for one in found]
     interruption = None
     if failed and run.interrupted and (run.step_failures or run.reported):
@@ -322,6 +382,8 @@ def outcome(run: RunEvents) -> Outcome:
     made = {token: at for token, at in run.materialized.items() if token.partition("@")[0] not in blamed}
     if run.succeeded:
         made[run.job] = run.ended_at.timestamp()
+    for step, at in run.steps_succeeded.items():
+        made |= dict.fromkeys(_step_tokens(run, step), at)
     unmade = _unmade(key for key in run.planned if key not in run.materialized and key not in blamed)
     return Outcome(
         run_id=run.run_id,
@@ -336,6 +398,30 @@ def outcome(run: RunEvents) -> Outcome:
         failed_at={one.unit.unit: one.at for one in found},
         checks_failed=_unanswered(run),
     )
+
+
+def _awaiting_step(run: RunEvents, failed: Failed) -> FailedUnit:
+    """Return a unit without assets as one that has recovered when the step in which it failed succeeds again.
+
+    A whole run of the job says nothing of it: that may be a run of other assets.
+    """
+    unit = failed.unit
+    if failed.step is None or unit.awaits or unit.asset_keys:
+        return unit
+    job = "" if _has_assets(run, failed.step) else run.job
+    return replace(unit, awaits=(step_token(run.location, job, failed.step),))
+
+
+def _has_assets(run: RunEvents, step: str) -> bool:
+    """Whether a step makes, observes or checks assets. Those that are only observed are not planned, and run in a job of assets."""
+    planned = step in run.planned.values() or step in run.checks_planned
+    return planned or run.job.removeprefix("job:").startswith(IMPLICIT_JOBS)
+
+
+def _step_tokens(run: RunEvents, step: str) -> set[str]:
+    """Return all that a success of a step is a recovery of: also of a run that did not say which code location it is of."""
+    jobs = {run.job, ""} if _has_assets(run, step) else {run.job}
+    return {step_token(location, job, step) for location in (run.location, "") for job in jobs}
 
 
 def _of_partitions(unit: FailedUnit, partitions: Mapping[str, tuple[str, ...]]) -> FailedUnit:
@@ -436,12 +522,15 @@ def _unchecked(run: RunEvents) -> dict[str, tuple[str, ...]]:
 
 def _of_run(run: RunEvents, unchecked: Mapping[str, tuple[str, ...]]) -> list[FailedUnit]:
     """What a run has not made or checked that ended with no step to blame: its process was killed, it took too long, or it could not start."""
-    missing = _unmade(key for key in run.planned if key not in run.materialized)
-    if (run.planned or run.checks_planned) and not missing and not unchecked:
+    # What is only observed is planned nowhere.
+    wanted = run.planned if run.planned or run.checks_planned else dict.fromkeys(run.selected, "")
+    missing = _unmade(key for key in wanted if key not in run.materialized)
+    if (wanted or run.checks_planned) and not missing and not unchecked:
         return []
     checks = tuple(token for tokens in unchecked.values() for token in tokens)
     awaits = (*awaited(missing, run.partitions), *checks) if checks else ()
-    return [FailedUnit(f"run/{_asked_for(run)}", _unmade({*missing, *unchecked}), _reason(run), awaits=awaits)]
+    keys = _unmade({*missing, *unchecked})
+    return [FailedUnit(f"run/{_asked_for(run)}", keys, _reason(run), awaits=awaits, cause=run.cause)]
 
 
 def _of_checks(run: RunEvents, failed: Iterable[FailedUnit]) -> list[FailedUnit]:
@@ -449,12 +538,18 @@ def _of_checks(run: RunEvents, failed: Iterable[FailedUnit]) -> list[FailedUnit]
     own = {key for unit in failed for key in unit.asset_keys}
     unchecked = {key: tokens for key, tokens in _unchecked(run).items() if key not in own}
     awaits = tuple(token for tokens in unchecked.values() for token in tokens)
-    return [FailedUnit(f"check/run/{_asked_for(run)}", tuple(unchecked), _reason(run), awaits=awaits)] if awaits else []
+    if not awaits:
+        return []
+    return [FailedUnit(f"check/run/{_asked_for(run)}", tuple(unchecked), _reason(run), awaits=awaits, cause=run.cause)]
 
 
 def _asked_for(run: RunEvents) -> str:
     """A short name of what a run was to make, and not of what is missing: a process that dies at another place each time is one outage."""
-    asked = run.planned or {check_token(*check) for checks in run.checks_planned.values() for check in checks}
+    asked = (
+        run.planned
+        or set(run.selected)
+        or {check_token(*check) for checks in run.checks_planned.values() for check in checks}
+    )
     return hashlib.sha256("\n".join([run.job, *sorted(asked)]).encode()).hexdigest()[:10]
 
 

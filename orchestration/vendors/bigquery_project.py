@@ -76,6 +76,17 @@ class BigQueryProject:
         """All rows of `[project.]dataset.table`, as BigQuery knows them without reading."""
         return self._client.get_table(table, retry=self._retry, timeout=CALL_SECONDS).num_rows or 0
 
+    def failure_reason(self, job_id: str, project: str, location: str | None) -> str | None:
+        """Return BigQuery's reason for the failure of a job, such as `quotaExceeded`; None where BigQuery does not know the job."""
+        try:
+            job = self._client.get_job(
+                job_id, project=project, location=location, retry=self._retry, timeout=CALL_SECONDS
+            )
+        except NotFound:
+            return None
+        result = cast("Mapping[str, Any] | None", job.error_result)
+        return str(result["reason"]) if result else ""
+
     def _run(self, query: str, parameters: Mapping[str, str | datetime] | None = None) -> bigquery.QueryJob:
         given = [
             bigquery.ScalarQueryParameter(name, TYPES[type(value)], value) for name, value in (parameters or {}).items()

@@ -82,6 +82,14 @@ class Connection(BaseModel):
     def finished_at(self) -> datetime:
         return max(self.succeeded_at or NEVER, self.failed_at or NEVER)
 
+    def sync_that_ended(self, at: datetime) -> str:
+        """Return the identity of the sync that ended at one of the connection's times.
+
+        The connection has no id of its last sync, and the record of `GET .../sync-history` has no documented end: of one connection one
+        sync runs at a time, so that the time tells them apart.
+        """
+        return f"fivetran/{self.id}/{at.astimezone(UTC).isoformat()}"
+
     @property
     def failure(self) -> str | None:
         """Why its last sync failed; None where that succeeded."""
@@ -208,7 +216,7 @@ class Fivetran:
 
         after = self._until(connection_id, wait, finished)
         if (failure := after.failure) is not None:
-            raise SyncFailed(failure, permanent=after.needs_person)
+            raise SyncFailed(failure, permanent=after.needs_person, sync=after.sync_that_ended(after.finished_at))
         return Synced(after, wait.passed)
 
     def _start(self, connection_id: str, wait: Wait, action: str, body: Mapping[str, Any]) -> Connection:

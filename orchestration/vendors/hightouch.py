@@ -140,6 +140,11 @@ class Synced:
     seconds: float
 
 
+def run_identity(sync_id: int, run_id: int) -> str:
+    """Return the identity of a run of a sync, as a run of Dagster records it."""
+    return f"hightouch/{sync_id}/{run_id}"
+
+
 class Hightouch:
     """A client of one workspace. Every call raises VendorError where Hightouch does not answer as documented."""
 
@@ -169,11 +174,20 @@ class Hightouch:
 
     def newest_run(self, sync_id: int) -> SyncRun | None:
         """The run with the highest id, whichever order Hightouch lists runs in."""
+        return max(self._recent_runs(sync_id), key=lambda run: run.id, default=None)
+
+    def newest_ended_run(self, sync_id: int) -> SyncRun | None:
+        """Return the run with the highest id of those that have ended; another one may be under way."""
+        ended = [run for run in self._recent_runs(sync_id) if run.finished_at is not None and run.status in ENDED]
+        return max(ended, key=lambda run: run.id, default=None)
+
+    def _recent_runs(self, sync_id: int) -> list[SyncRun]:
+        """A page of runs with the newest among them, whichever order Hightouch lists runs in."""
         runs, more = self._runs(sync_id, {})
         if more and runs[0].id < runs[-1].id:
             # Oldest first: the newest is on the last page, of the recent ones if there are any.
             runs = self._all_runs(sync_id, {"within": RECENT_MINUTES}) or self._all_runs(sync_id, {})
-        return max(runs, key=lambda run: run.id, default=None)
+        return runs
 
     def _all_runs(self, sync_id: int, params: Mapping[str, Any]) -> list[SyncRun]:
         found: list[SyncRun] = []
@@ -236,7 +250,9 @@ class Hightouch:
         run = wait.until(look, lambda run: run is not None and run.status in ENDED, state)
         assert run is not None
         if run.status not in SENT:
-            raise SyncFailed(f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}")
+            raise SyncFailed(
+                f"Run {run.id} of `{sync.slug}` {run.status}: {run.reason}", sync=run_identity(sync.id, run.id)
+            )
         return Synced(run, wait.passed)
 
     def _items(self, path: str) -> Iterator[dict[str, Any]]:

@@ -34,18 +34,27 @@ SERVER_TROUBLE = (408, 429, 500, 502, 503, 504)
 class VendorError(Exception):
     """A vendor did not do what was asked. The message names the vendor and the request, and carries its own words.
 
-    `status` is the HTTP status, or None where no answer came. `retry_after` is in seconds. `started` says that the vendor
-    may have acted on the request all the same.
+    `vendor` is the client's name of the vendor. `status` is the HTTP status, or None where no answer came or the answer was not
+    as documented. `retry_after` is in seconds. `started` says that the vendor may have acted on the request all the same.
+    `reached` is false where no answer came.
 
     The message is shown as it is: names of settings and objects in it stay. What others have written is redacted where it
     enters the message, by `reason`, `excerpt` or `describe_error`.
     """
 
     def __init__(
-        self, message: str, *, status: int | None = None, retry_after: float | None = None, started: bool = True
+        self,
+        message: str,
+        *,
+        vendor: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        started: bool = True,
+        reached: bool = True,
     ) -> None:
         super().__init__(message)
-        self.status, self.retry_after, self.started = status, retry_after, started
+        self.vendor, self.status, self.retry_after = vendor, status, retry_after
+        self.started, self.reached = started, reached
 
     @property
     def permanent(self) -> bool:
@@ -154,12 +163,17 @@ class VendorClient:
         try:
             answer = self._http.request(method, path, params=params, headers=headers, json=body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise VendorError(f"{what} could not connect: {describe_error(error)}", started=False) from error
+            raise VendorError(
+                f"{what} could not connect: {describe_error(error)}", vendor=self._vendor, started=False, reached=False
+            ) from error
         except httpx.TransportError as error:
-            raise VendorError(f"{what} got no answer: {describe_error(error)}") from error
+            raise VendorError(
+                f"{what} got no answer: {describe_error(error)}", vendor=self._vendor, reached=False
+            ) from error
         if answer.is_error:
             raise VendorError(
                 f"{what} answered {answer.status_code}: {reason(answer)}",
+                vendor=self._vendor,
                 status=answer.status_code,
                 retry_after=self._asked_wait(answer),
                 started=answer.status_code not in NOT_STARTED,
@@ -171,7 +185,7 @@ class VendorClient:
         except ValueError as error:
             # No status: a broken body is worth another try, as no answer is.
             raise VendorError(
-                f"{what} answered {answer.status_code} with no valid JSON: {excerpt(answer.text)}"
+                f"{what} answered {answer.status_code} with no valid JSON: {excerpt(answer.text)}", vendor=self._vendor
             ) from error
 
     def _asked_wait(self, answer: httpx.Response) -> float | None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from orchestration.core.causes import Cause
 from orchestration.core.redaction import redact
 
 FIRST_SECONDS, LONGEST_SECONDS, GROWTH = 0.5, 30.0, 1.3
@@ -14,12 +15,17 @@ FIRST_SECONDS, LONGEST_SECONDS, GROWTH = 0.5, 30.0, 1.3
 class SyncFailed(Exception):
     """A sync ended badly, did not end in time, or could not start. The message is the vendor's reason and the remedy.
 
-    `permanent` says that it fails again until somebody has done something about it.
+    `permanent` says that it fails again until a person has done something about it. `cause` is what is wrong with the platform
+    itself, where a call of the platform's own failed by that. `sync` is the vendor's identity of the sync that has ended; None where
+    none has.
     """
 
-    def __init__(self, message: str, *, permanent: bool = False) -> None:
+    def __init__(
+        self, message: str, *, permanent: bool = False, cause: Cause | None = None, sync: str | None = None
+    ) -> None:
         super().__init__(redact(message))
-        self.permanent = permanent
+        self.permanent, self.sync = permanent, sync
+        self.cause: Cause | None = cause
 
 
 @dataclass(frozen=True)

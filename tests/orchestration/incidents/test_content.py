@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import get_args
 
 import dagster as dg
 import pytest
 
+from orchestration.core.causes import Cause
 from orchestration.incidents import causes
 from orchestration.incidents.content import (
     asset_url,
@@ -87,7 +89,8 @@ def test_the_title_says_what_broke_and_who_is_hurt(failure: Failure, title: str)
 
 
 def test_every_known_cause_has_a_title() -> None:
-    for name, _pattern in causes.KNOWN:
+    assert causes.TITLES.keys() == set(get_args(Cause))
+    for name in causes.TITLES:
         assert of(replace(WAREHOUSE, name=f"cause/{name}"), URL).title.startswith(causes.TITLES[name])
 
 
