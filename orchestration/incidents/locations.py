@@ -68,6 +68,8 @@ class Location:
     """By asset, of those that have any."""
     fresh: frozenset[str] = frozenset()
     """Assets with a freshness policy."""
+    steps: frozenset[str] = frozenset()
+    """Names of the ops and graphs that make or observe assets, which their step keys begin with."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ def of_repository(repository: RepositoryDefinition, name: str = LOCATION) -> Loc
         frozenset((repository.name, one) for one in instigators),
         {key: node.partitions_def for key, node in nodes.items() if node.partitions_def is not None},
         frozenset(key for key, node in nodes.items() if node.freshness_policy is not None),
+        frozenset(node.assets_def.node_def.name for node in nodes.values() if node.assets_def.is_executable),
     )
 
 
@@ -136,6 +139,9 @@ def of_snapshots(name: str, repositories: Sequence[RepositorySnap]) -> Location:
             if node.partitions is not None
         },
         frozenset(node.asset_key.to_user_string() for node in nodes if node.freshness_policy is not None),
+        frozenset(
+            name for node in nodes for name in (node.graph_name, node.op_name, node.node_definition_name) if name
+        ),
     )
 
 

@@ -109,19 +109,16 @@ class _Definitions:
         if token.startswith(FRESH):
             return self._of_freshness(token.removeprefix(FRESH))
         if token.startswith(JOB):
-            name = token.removeprefix(JOB)
-            return (
-                ""
-                if name.startswith(IMPLICIT_JOBS)
-                else self._unless(lambda one: name in one.jobs, f"the job `{name}`")
-            )
+            return self._of_job(token.removeprefix(JOB))
+        if token.startswith(runs.STEPS):
+            return self._of_step(token)
         asset, _at, partition = token.partition("@")
         # What else has a colon, the queue among them, ends by itself.
         return "" if ":" in asset or asset in BY_ITSELF else self._of_asset(asset, partition)
 
     def was_planned(self, token: str, run_ids: Iterable[str]) -> bool:
         """Return whether a run that failed was planned to make it: then it was defined when the run began."""
-        if token.startswith((instigators.TICK_TOKEN, FRESH, JOB)):
+        if token.startswith((instigators.TICK_TOKEN, FRESH, JOB, runs.STEPS)):
             # Dagster ticks, watches and runs only what is defined.
             return True
         return any(token.partition("@")[0] in self._planned(run_id) for run_id in run_ids)
@@ -131,6 +128,20 @@ class _Definitions:
         if any(has(location) for location in self._workspace.locations.values()):
             return ""
         return f"{what} is no longer part of the platform" if self._workspace.is_complete else None
+
+    def _of_job(self, name: str) -> str | None:
+        if name.startswith(IMPLICIT_JOBS):
+            return ""
+        return self._unless(lambda one: name in one.jobs, f"the job `{name}`")
+
+    def _of_step(self, token: str) -> str | None:
+        """A step of a job of ops is there as long as the job is: which steps it has is not known here."""
+        _location, job, step = token.removeprefix(runs.STEPS).split(":", 2)
+        if job:
+            return self._of_job(job)
+        # `graph.op` of an asset that is a graph, `op[key]` of a mapped step.
+        name = step.partition(".")[0].partition("[")[0]
+        return self._unless(lambda one: name in one.steps, f"the step `{step}`")
 
     def _of_check(self, token: str) -> str | None:
         asset, _colon, name = token.removeprefix(runs.CHECKS).rpartition(":")

@@ -114,6 +114,8 @@ LATER = ABSENT_SECONDS + 1
         ("a/days@x", location(assets=[days("x", "y")]), location(assets=[days("y")]), "the asset a/days has no partition `x` any more"),
         ("a/days@x", location(assets=[days("x", "y")]), location(assets=[days()]), "the asset a/days has no partitions any more"),
         ("a/days@2026-01-02", location(assets=[dated("2026-01-01")]), location(assets=[dated("2026-02-01")]), "the asset a/days has no partition `2026-01-02` any more"),
+        ("step:orchestration::a__b", location(assets=[model]), location(), "the step `a__b` is no longer part of the platform"),
+        ("step:orchestration:nightly:work", location(jobs=[nightly]), location(), "the job `nightly` is no longer part of the platform"),
         ("job:nightly", location(jobs=[nightly]), location(), "the job `nightly` is no longer part of the platform"),
         ("tick:watch", location(jobs=[nightly], sensors=[watch]), location(jobs=[nightly]), "the sensor or schedule `watch` is no longer part of the platform"),
         # A dependency that another asset names is no definition.

@@ -157,6 +157,7 @@ def test_a_failure_is_judged_by_the_graphs_of_all_code_locations(
     assert found.locations["other"].instigators == {("__repository__", "watch")}
     assert "nightly" in found.locations["other"].jobs
     assert set(found.locations["other"].partitions) == {"other/daily"}
+    assert "other__model" in found.locations["other"].steps
 
 
 def test_a_code_location_that_does_not_answer_costs_no_time_and_is_named(
