@@ -42,6 +42,7 @@ UNEXPLAINED = "marked as failed from outside the execution context"
 """Dagster's words for a run that it could not start or whose process has died, where the reason is in another event."""
 TOO_LONG = "exceeding maximum runtime"
 """Dagster's words when it cancels a run that takes too long. It calls the run a failure only afterwards, and not if the run has ended first."""
+NO_MESSAGE = "The run failed without a message."
 CHECKS = "check:"
 STEPS = "step:"
 IMPLICIT_JOBS = "__"
@@ -208,7 +209,9 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
             said[event.event_type] = event.message or entry.user_message
     run = instance.get_run_by_id(run_id)
     too_long = DagsterEventType.RUN_CANCELED in said and TOO_LONG in said.get(DagsterEventType.RUN_CANCELING, "")
-    run_failure = said.get(DagsterEventType.RUN_FAILURE) or (said[DagsterEventType.RUN_CANCELING] if too_long else None)
+    run_failure = said[DagsterEventType.RUN_CANCELING] if too_long else None
+    if DagsterEventType.RUN_FAILURE in said:
+        run_failure = said[DagsterEventType.RUN_FAILURE] or NO_MESSAGE
     interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
     if run_failure and UNEXPLAINED in run_failure and (error := _engine_error(instance, run_id)) is not None:
         run_failure, run_error = _root_message(error), error
@@ -554,7 +557,7 @@ def _asked_for(run: RunEvents) -> str:
 
 
 def _reason(run: RunEvents) -> str:
-    return run.run_failure or "The run failed without a message."
+    return run.run_failure or NO_MESSAGE
 
 
 def _reports(event: dg.DagsterEvent, at: float) -> list[Report]:

@@ -7,7 +7,14 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.events import AssetObservationData, RunFailureReason, StepMaterializationData
+from dagster._core.events import (
+    AssetObservationData,
+    DagsterEvent,
+    DagsterEventType,
+    JobFailureData,
+    RunFailureReason,
+    StepMaterializationData,
+)
 from dagster._core.execution.plan.objects import StepFailureData, UserFailureData
 from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
 
@@ -456,6 +463,19 @@ def test_a_run_that_is_killed_when_all_was_made_is_told_with_what_it_had_reporte
     job.execute_in_process(instance=instance)
     platform.tick()
     assert platform.told(heard + 3) == [("resolved", check["metadata"]["unit"])]
+
+
+def test_a_run_that_fails_without_a_message_has_an_alert(platform: Platform) -> None:
+    run = platform.instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
+    failed = DagsterEvent(
+        DagsterEventType.RUN_FAILURE.value, run.job_name, message="", event_specific_data=JobFailureData(None, None)
+    )
+    platform.instance.report_dagster_event(failed, run.run_id)
+    heard = platform.heard
+    platform.tick()
+    platform.tick()
+    [event] = platform.on_call.inspect("incident_io", "events")[heard:]
+    assert event["metadata"]["error"] == "The run failed without a message."
 
 
 def fails_early(platform: Platform, unit: FailedUnit, **tags: str) -> dg.DagsterRun:
