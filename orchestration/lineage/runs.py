@@ -209,9 +209,7 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
             said[event.event_type] = event.message or entry.user_message
     run = instance.get_run_by_id(run_id)
     too_long = DagsterEventType.RUN_CANCELED in said and TOO_LONG in said.get(DagsterEventType.RUN_CANCELING, "")
-    run_failure = said[DagsterEventType.RUN_CANCELING] if too_long else None
-    if DagsterEventType.RUN_FAILURE in said:
-        run_failure = said[DagsterEventType.RUN_FAILURE] or NO_MESSAGE
+    run_failure = _run_failure(said, too_long=too_long)
     interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
     if run_failure and UNEXPLAINED in run_failure and (error := _engine_error(instance, run_id)) is not None:
         run_failure, run_error = _root_message(error), error
@@ -259,6 +257,13 @@ def _run_error(event: dg.DagsterEvent) -> SerializableErrorInfo | None:
 
 def _location(run: dg.DagsterRun | None) -> str:
     return run.remote_job_origin.location_name if run is not None and run.remote_job_origin is not None else ""
+
+
+def _run_failure(said: Mapping[DagsterEventType, str], *, too_long: bool) -> str | None:
+    """Return the message of the run's own failure. Dagster may give none, and the run has failed all the same."""
+    if DagsterEventType.RUN_FAILURE in said:
+        return said[DagsterEventType.RUN_FAILURE] or NO_MESSAGE
+    return said[DagsterEventType.RUN_CANCELING] if too_long else None
 
 
 def _tokens(key: dg.AssetKey, partition: str | None) -> list[str]:
