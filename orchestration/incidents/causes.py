@@ -50,6 +50,15 @@ def known(unit: FailedUnit) -> str | None:
     return f"cause/{unit.cause}" if unit.cause else None
 
 
+def is_disproved(cause: str, unit: FailedUnit) -> bool:
+    """Return whether a new failure of a unit says that it no longer fails by `cause`, the name of the cause of an open alert.
+
+    A run that died or did not start names no cause, so that the outage of Dagster itself by which it failed before may go on.
+    """
+    starts_no_run = cause in {"cause/code-location", "cause/dagster-storage"}
+    return not (starts_no_run and unit.cause is None and unit.unit.startswith(("run/", "check/run/")))
+
+
 def by_words(unit: FailedUnit) -> str:
     """The name of a cause that is known by nothing but its words, with the names of the unit and of its assets taken out."""
     text = unit.error[:LONGEST]

@@ -216,7 +216,9 @@ class Triage:
         if unit.unit in self._alerts:
             return unit.unit
         cause = self._book.cause_of(unit)
-        return cause if self._alerts.has_unit(cause, unit.unit) else None
+        if self._alerts.has_unit(cause, unit.unit):
+            return cause
+        return next((name for name in self._alerts.with_unit(unit.unit) if not causes.is_disproved(name, unit)), None)
 
     def _parted(self, unit: FailedUnit, signal: Signal) -> FailedUnit:
         """A unit that fails anew, out of the alerts of causes that it does not show any more, with what they still awaited of it.
@@ -224,7 +226,7 @@ class Triage:
         Else it would keep them open for as long as it fails, and who fails by such a cause then would wake nobody.
         """
         for name in self._alerts.with_unit(unit.unit):
-            if name == unit.unit or name == self._book.cause_of(unit):
+            if name in {unit.unit, self._book.cause_of(unit)} or not causes.is_disproved(name, unit):
                 continue
             alert = self._alerts[name]
             parts = self._parts_of(alert, signal)

@@ -364,6 +364,20 @@ def test_what_leaves_a_cause_waits_for_its_retry_as_any_other() -> None:
         assert story.run(second, *failed, made=made, root_run_id="p").lines[2:] == told
 
 
+def test_a_run_that_did_not_start_stays_in_the_alert_of_the_outage_of_dagster() -> None:
+    unit = FailedUnit("run/8f9b0d1e65", ("raw/users",), "unreachable", cause="code-location")
+    story = Story().run("a", unit).run("b", replace(unit, error="Run timed out", cause=None))
+    assert story.lines == ["firing cause/code-location:a", "firing cause/code-location:a"]
+    story.run("c", made=("raw/users",))
+    assert story.lines[2:] == ["resolved cause/code-location:a"]
+
+
+def test_a_step_that_fails_otherwise_leaves_the_alert_of_the_outage_of_dagster() -> None:
+    unit = replace(PRODUCT, cause="code-location")
+    story = Story().run("a", unit).run("b", replace(unit, cause=None))
+    assert story.lines[1:] == ["resolved cause/code-location:a", "firing fivetran/product:b"]
+
+
 def test_what_leaves_a_cause_takes_with_it_all_that_it_has_not_made() -> None:
     days = ("sales/x@2026-11-01", "sales/x@2026-11-02")
     first, second = (replace(X, awaits=(day,)) for day in days)
