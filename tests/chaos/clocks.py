@@ -1,0 +1,44 @@
+"""Runs whose machine's clock is behind: the process of a run with the tag `names.BEHIND_TAG` has the time of so many seconds ago.
+
+libfaketime would need another process to be started. Dagster starts the process of a run by `multiprocessing`, out of the code server's, so that
+the functions that tell the time are replaced in that process, before it writes its first event.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster import _time
+
+from tests.chaos import names
+from tests.chaos.orders import Orders
+
+RUN_ID = re.compile(r'"run_id": "([0-9a-f-]{36})"')
+
+
+def follow_tag_of_run(orders: Orders) -> None:
+    """Set this process's clock back, where it is a run's and the run is tagged so."""
+    if multiprocessing.parent_process() is None or not orders.has(names.CLOCK_BEHIND):
+        return
+    process: Any = multiprocessing.current_process()
+    # Of `dagster._grpc.server.StartRun`: the first argument is the serialized `ExecuteExternalJobArgs`.
+    found = RUN_ID.search(str(process._args[0]))
+    if found is None:
+        raise RuntimeError("the process of a run does not say which run it is of")
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(found[1])
+    if run is not None and (seconds := run.tags.get(names.BEHIND_TAG)):
+        set_back(float(seconds))
+
+
+def set_back(seconds: float) -> None:
+    """Let this process have the time of `seconds` ago, in its logs (`time.time_ns`) and in what Dagster stores."""
+    now, now_in_nanoseconds, nanoseconds = time.time, time.time_ns, int(seconds * 1e9)
+    time.time = lambda: now() - seconds
+    time.time_ns = lambda: now_in_nanoseconds() - nanoseconds
+    _time._mockable_get_current_datetime = lambda: datetime.now(UTC) - timedelta(seconds=seconds)
