@@ -1,7 +1,5 @@
 """Cheap assets of the chaos, for its code locations: they do what files order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg

@@ -123,7 +123,7 @@ class Platform:
         *,
         second: str | None = None,
         monitoring: Mapping[str, int] | None = None,
-        **settings: str,
+        **settings: str | None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._monitoring, self._settings = monitoring or {}, settings
@@ -138,13 +138,14 @@ class Platform:
 
     @property
     def environment(self) -> dict[str, str]:
-        return platform.platform_environment(self.config) | {
+        given = platform.platform_environment(self.config) | {
             "SANDBOX_DIR": str(self.config.root),
             DIRECTORY: str(self.config.root / "chaos"),
             # The code location is a module of this repository's tests, and is not installed.
             "PYTHONPATH": str(REPOSITORY),
             **self._settings,
         }
+        return {name: value for name, value in given.items() if value is not None}
 
     def up(self) -> None:
         """Start it, with incident.io's settings as the repository has them."""
@@ -454,9 +455,9 @@ def running(
     *,
     second: str | None = None,
     monitoring: Mapping[str, int] | None = None,
-    **settings: str,
+    **settings: str | None,
 ) -> Iterator[Platform]:
-    """A platform that is up, until the end of the block."""
+    """A platform that is up, until the end of the block. A setting that is None is left out."""
     started = Platform(root, module, second=second, monitoring=monitoring, **settings)
     try:
         started.up()
