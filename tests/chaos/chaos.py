@@ -52,12 +52,14 @@ whose death nobody noticed. The rest is the machine's."""
 MENDINGS = 8
 """Runs in which what was broken has to be made. Each may meet another strike."""
 OPENED_SECONDS, RESOLVED_SECONDS = 90.0, 90.0
-SETTLE_SECONDS, SETTLE_DROPPED_SECONDS, STEADY_SECONDS = 240.0, 1500.0, 12.0
-"""How long the end is waited for, also where incident.io has lost notifications, and for how long it has to stay as it is: two of
+SETTLE_SECONDS, SETTLE_DROPPED_SECONDS, STEADY_SECONDS = 360.0, 1500.0, 12.0
+"""How long the end is waited for (what is removed has to be missing for three minutes), also where incident.io has lost notifications, and for how long it has to stay as it is: two of
 the daemon's rounds."""
 HICCUP_SECONDS = 240.0
 """A sensor that has failed for so long without a break is no hiccup: people have to be notified."""
 DAY_SECONDS = 86400.0
+NEAR_SECONDS = 60.0
+"""Before and after an outage, in which its beginning and its end may be noticed."""
 FILLERS = (0, 0, 6_000)
 """Events that are written while a transaction takes its time."""
 OF_SECOND = ("elsewhere", "crossing", "removed")
@@ -66,7 +68,7 @@ NO_ASSETS = ("hook", "notice")
 """Kinds of episodes that break something that makes no asset."""
 ALERT_EVENTS_PATH = "/v2/alert_events"
 """The requests that the alert source's token is for."""
-REMOVED_WORDS = "no longer part of the platform"
+REMOVED_WORDS = "no longer part of"
 """What the alert of something that was removed says at its end."""
 PROGRESS_SECONDS = 15.0
 IMPLICIT = "__ASSET_JOB"
@@ -127,6 +129,8 @@ class Driver:
         self._began_at = time.time()
         self._books = Books()
         self._parts = {what: threading.Lock() for what in STRIKES}
+        self._unloaded: list[tuple[float, float]] = []
+        """When the second code location did not load."""
         self._removed_sensors: dict[str, tuple[float, float]] = {}
         """Sensor to when it began to fail and when it was removed."""
 
@@ -159,11 +163,13 @@ class Driver:
                     self._platform.start(CODE_SERVER)
                     self._books.add(_unreached(began, time.time()))
                 case "second-server":
+                    began = time.time()
                     self._platform.orders.give(names.BROKEN_LOCATION)
                     self._platform.restart(SECOND_SERVER)
                     time.sleep(strike.lasts)
                     self._platform.orders.withdraw(names.BROKEN_LOCATION)
                     self._platform.restart(SECOND_SERVER)
+                    self._unloaded.append((began, time.time()))
                 case "incident-io":
                     self._strike_incident_io(strike)
                     time.sleep(strike.lasts)
@@ -315,7 +321,7 @@ class Driver:
         began = time.time()
         if name in names.REMOVABLE_SENSORS:
             self._platform.orders.give(name)
-            unit = f"tick/{name}"
+            unit = f"tick/{names.SECOND_LOCATION}/{name}"
             self._opened(lambda alert: unit == alert.unit, HICCUP_SECONDS + OPENED_SECONDS)
             self._removed_sensors[name] = (began, self._remove(name))
             return
@@ -373,7 +379,8 @@ class Driver:
             time.sleep(2)
 
     def verdict(self) -> Verdict:
-        periods, alerts = [*self._books.periods, *self._ticks()], self._platform.alerts()
+        injected = (may_be_urgent(period, self._unloaded) for period in self._books.periods)
+        periods, alerts = [*injected, *self._ticks()], self._platform.alerts()
         found = [*told(alerts), *raised_from_outside(self._platform.pages())]
         return compare(periods, self._books.silent, found, self._dropped())
 
@@ -394,7 +401,9 @@ class Driver:
         for state in self._platform.instance.all_instigator_state():
             name = state.instigator_name
             ticks = self._platform.ticks_of(state, self._began_at)
-            periods = streaks(name, [(tick.timestamp, tick.status == TickStatus.FAILURE) for tick in ticks])
+            location = state.origin.repository_origin.code_location_origin.location_name
+            full_name = name if location == LOCATION else f"{location}/{name}"
+            periods = streaks(full_name, [(tick.timestamp, tick.status == TickStatus.FAILURE) for tick in ticks])
             if (removed := self._removed_sensors.get(name)) is not None:
                 periods = [until_removal(one, *removed) for one in periods]
             found += periods
@@ -626,6 +635,17 @@ def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
             found[-1] = replace(found[-1], end=at)
         failing = failed
     return [replace(one, may_page=frozenset()) if one.end - one.start > HICCUP_SECONDS else one for one in found]
+
+
+def may_be_urgent(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:
+    """Return a period that may page at once, too, where it is not known whom it affects: its code location did not load then.
+
+    `unloaded` are the times in which it did not, in seconds since the epoch.
+    """
+    if period.page != "later" or not period.keys & frozenset((*names.SECOND, *names.REMOVABLE)):
+        return period
+    near = any(began - NEAR_SECONDS < period.end and period.start < ended + NEAR_SECONDS for began, ended in unloaded)
+    return replace(period, may_page=period.may_page | {"at once"}) if near else period
 
 
 def until_removal(period: Period, began: float, removed: float) -> Period:

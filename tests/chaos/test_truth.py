@@ -223,6 +223,18 @@ def test_a_sensor_that_is_removed_while_it_fails_ends_by_that() -> None:
     assert until_removal(period, 120, 200) == period
 
 
+def test_whom_it_affects_is_not_known_while_its_code_location_does_not_load() -> None:
+    internal = replace(INTERNAL, keys=frozenset({"back/second000"}))
+    at_once = replace(alert(internal), page="at once")
+    assert compare([internal], 0, [at_once]).wrongly_paged
+    [near, far] = (chaos.may_be_urgent(internal, [(at, at + 10)]) for at in (internal.start - 20, internal.end + 600))
+    assert compare([near], 0, [at_once]).good
+    assert compare([near], 0, [alert(internal)]).good
+    assert compare([far], 0, [at_once]).wrongly_paged
+    # What the first code location has is known.
+    assert chaos.may_be_urgent(INTERNAL, [(INTERNAL.start, INTERNAL.end)]) == INTERNAL
+
+
 def test_ticks_that_fail_again_and_again_are_one_story() -> None:
     ticks = [(0.0, False), (5.0, True), (10.0, True), (15.0, False), (20.0, True), (25.0, False), (60.0, True)]
     found = streaks("s", ticks)
