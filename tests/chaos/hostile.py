@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from orchestration.lineage.failures import METADATA_KEY
 
-DEEP: list[Any] = []
-for _level in range(200):
-    DEEP = [DEEP]
 UNIT: dict[str, Any] = {"unit": "unit/x", "asset_keys": ["back/x"], "error": "it failed"}
 REPORTS: tuple[Any, ...] = (
     ["a", "b"],
@@ -28,7 +26,7 @@ REPORTS: tuple[Any, ...] = (
     [UNIT | {"vendor_url": 7}],
     [UNIT | {"permanent": "no"}],
     [UNIT, UNIT | {"awaits": [None]}],
-    [DEEP],
+    json.loads("[" * 200 + "]" * 200),
 )
 """Values in place of a list of failed units. None of them can be read as one."""
 TAGS = {"dagster/max_retries": "many", "dagster/retry_number": "x"}

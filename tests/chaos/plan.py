@@ -97,7 +97,7 @@ def _episodes(dice: random.Random, duration: float) -> Iterator[Episode]:
         left["removed"] = _shuffled(dice, (*left["removed"], *names.REMOVABLE_SENSORS))
     at, number = dice.uniform(*FIRST), 0
     while at < duration:
-        kind = dice.choices([*KINDS], [*KINDS.values()])[0]
+        kind: Kind = dice.choices([*KINDS], [*KINDS.values()])[0]
         shelf = left[_shelf(kind)]
         wanted = dice.choice((1, 2, 3, 5, 8)) if kind == "reported" else 1
         # What there is of a kind has been used up: a report of something else.
