@@ -7,18 +7,17 @@ the functions that tell the time are replaced in that process, before it writes 
 from __future__ import annotations
 
 import multiprocessing
-import re
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 from dagster import _time
+from dagster._grpc.types import ExecuteExternalJobArgs
+from dagster._serdes import deserialize_value
 
 from tests.chaos import names
 from tests.chaos.orders import Orders
-
-RUN_ID = re.compile(r'"run_id": "([0-9a-f-]{36})"')
 
 
 def follow_tag_of_run(orders: Orders) -> None:
@@ -26,12 +25,10 @@ def follow_tag_of_run(orders: Orders) -> None:
     if multiprocessing.parent_process() is None or not orders.has(names.CLOCK_BEHIND):
         return
     process: Any = multiprocessing.current_process()
-    # Of `dagster._grpc.server.StartRun`: the first argument is the serialized `ExecuteExternalJobArgs`.
-    found = RUN_ID.search(str(process._args[0]))
-    if found is None:
-        raise RuntimeError("the process of a run does not say which run it is of")
+    # The first argument of `dagster._grpc.impl.start_run_in_subprocess`, which this process was started for.
+    arguments = deserialize_value(process._args[0], ExecuteExternalJobArgs)
     with dg.DagsterInstance.get() as instance:
-        run = instance.get_run_by_id(found[1])
+        run = instance.get_run_by_id(arguments.run_id)
     if run is not None and (seconds := run.tags.get(names.BEHIND_TAG)):
         set_back(float(seconds))
 
