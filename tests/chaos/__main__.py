@@ -10,9 +10,8 @@ import warnings
 from datetime import datetime
 from pathlib import Path
 
-from sandbox.vendors.faults import KINDS
 from tests.chaos.chaos import unleash
-from tests.chaos.plan import DROPS, plan
+from tests.chaos.plan import plan
 from tests.chaos.platform import SECOND_MODULE, running
 from tests.chaos.truth import Verdict
 
@@ -42,7 +41,7 @@ def main() -> int:
 
 def chaos(root: Path, seed: int, duration: float) -> Verdict:
     """A platform of its own, the plan of this seed, and the verdict in words, the counts last."""
-    planned = plan(seed, duration, drops=DROPS in KINDS)
+    planned = plan(seed, duration)
     _say(
         f"seed {seed}: up to {len(planned.episodes)} episodes and {len(planned.strikes)} strikes within {duration:.0f} s"
     )

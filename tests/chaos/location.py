@@ -3,8 +3,6 @@
 Customers read what begins with `shop/`, colleagues what begins with `back/`.
 """
 
-import importlib
-import importlib.util
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import dagster as dg
 
 from orchestration.incidents.heartbeat import heartbeat
+from orchestration.incidents.reconciliation_sensor import alert_reconciliation
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
@@ -148,12 +147,6 @@ MADE = [
     *(asset for key in names.CHAINS for asset in chain(key)),
     *(alone(key, pool="lane") for key in names.IN_LANE),
 ]
-RECONCILIATION_MODULE = "orchestration.incidents.reconciliation_sensor"
-RECONCILIATION: list[dg.SensorDefinition] = (
-    [importlib.import_module(RECONCILIATION_MODULE).alert_reconciliation]
-    if importlib.util.find_spec(RECONCILIATION_MODULE)
-    else []
-)
 CONSUMERS = [
     dg.AssetSpec(
         [vendor, "board"],
@@ -175,7 +168,7 @@ defs = dg.Definitions(
     jobs=JOBS,
     sensors=[
         incident_alerts,
-        *RECONCILIATION,
+        alert_reconciliation,
         heartbeat(names.BEAT_SECONDS),
         faulty_sensor(names.SENSOR, names.SENSOR),
     ],

@@ -77,9 +77,9 @@ class Plan:
     strikes: tuple[Strike, ...]
 
 
-def plan(seed: int, duration: float, *, drops: bool = False) -> Plan:
-    """What goes wrong within so many seconds. `drops`: incident.io's emulator can lose what it has accepted."""
-    outages = (*OUTAGES, DROPS) if drops and duration >= LONG_SECONDS else OUTAGES
+def plan(seed: int, duration: float) -> Plan:
+    """What goes wrong within so many seconds."""
+    outages = (*OUTAGES, DROPS) if duration >= LONG_SECONDS else OUTAGES
     # Two generators: whether episodes are added says nothing about the strikes.
     episodes = tuple(_episodes(random.Random(seed), duration))
     return Plan(episodes, tuple(_strikes(random.Random(seed + 1), duration, outages)))

@@ -36,7 +36,7 @@ from sandbox.dagster_api import LAUNCH
 from sandbox.services import platform, postgres
 from sandbox.supervisor import Service, Supervisor
 from sandbox.vendors.context import VendorContext
-from sandbox.vendors.faults import KINDS, Faults
+from sandbox.vendors.faults import Faults
 from tests import stand_ins
 from tests.chaos import names
 from tests.chaos.orders import DIRECTORY, Orders
@@ -435,8 +435,8 @@ class Platform:
         return [tick for tick in ticks if tick.status != TickStatus.STARTED]
 
     def dropped(self) -> list[dict[str, Any]]:
-        """Every event that incident.io has accepted and lost, where the emulator has such a fault."""
-        return self._inspect("dropped") if "drops" in KINDS else []
+        """Every event that incident.io has accepted and lost."""
+        return self._inspect("dropped")
 
     def _inspect(self, what: str) -> list[dict[str, Any]]:
         url = f"{self.config.url('incident_io')}/_inspect/{what}"
