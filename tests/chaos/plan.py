@@ -144,10 +144,13 @@ def _strikes(dice: random.Random, duration: float, outages: tuple[str, ...]) -> 
         "postgres": 90.0,
     }
     found: list[Strike] = []
+    left: list[str] = []
     for what in STRIKES:
         at = WARM_UP + dice.uniform(0.05, 0.7) * min(every[what], duration / 2)
         while at < duration:
-            how = dice.choice(outages) if what == "incident-io" else ""
+            # Each of them before one comes again.
+            left = left or _shuffled(dice, outages)
+            how = left.pop() if what == "incident-io" else ""
             lasts = dice.uniform(5, 30) if what in {"incident-io", "second-server"} else dice.uniform(1, 10)
             found.append(Strike(at, what, how, min(lasts, duration / 4)))
             at += lasts + QUIET + dice.uniform(0.5, 1.5) * every[what]
