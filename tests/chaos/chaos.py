@@ -60,10 +60,12 @@ HICCUP_SECONDS = 240.0
 DAY_SECONDS = 86400.0
 NEAR_SECONDS = 60.0
 """Before and after an outage, in which its beginning and its end may be noticed."""
+READ_ELSEWHERE = frozenset((*names.CROSSING, *names.SHARED))
+"""Assets that are read by a customer in the other code location only."""
 FILLERS = (0, 0, 6_000)
 """Events that are written while a transaction takes its time."""
 OF_SECOND = ("elsewhere", "crossing", "removed")
-"""Kinds of episodes in the second code location."""
+"""Kinds of episodes in the second code location; an asset of `names.SHARED` is in the first."""
 NO_ASSETS = ("hook", "notice")
 """Kinds of episodes that break something that makes no asset."""
 ALERT_EVENTS_PATH = "/v2/alert_events"
@@ -379,7 +381,7 @@ class Driver:
             time.sleep(2)
 
     def verdict(self) -> Verdict:
-        injected = (may_be_urgent(period, self._unloaded) for period in self._books.periods)
+        injected = (with_unknown_readers(period, self._unloaded) for period in self._books.periods)
         periods, alerts = [*injected, *self._ticks()], self._platform.alerts()
         found = [*told(alerts), *raised_from_outside(self._platform.pages())]
         return compare(periods, self._books.silent, found, self._dropped())
@@ -418,7 +420,8 @@ class Round:
         self._open: dict[tuple[str, ...], Period] = {}
         self._cut_off = set[str]()
         """The jobs whose runs ended with no step to blame: each is a unit of its own."""
-        self._location = names.SECOND_LOCATION if episode.kind in OF_SECOND else LOCATION
+        in_second = episode.kind in OF_SECOND and episode.keys[0] not in names.SHARED
+        self._location = names.SECOND_LOCATION if in_second else LOCATION
         match episode.kind:
             case "pair":
                 self.planned: tuple[str, ...] = names.halves(episode.keys[0])
@@ -637,15 +640,20 @@ def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
     return [replace(one, may_page=frozenset()) if one.end - one.start > HICCUP_SECONDS else one for one in found]
 
 
-def may_be_urgent(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:
-    """Return a period that may page at once, too, where it is not known whom it affects: its code location did not load then.
+def with_unknown_readers(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:
+    """Return a period that may page otherwise, too, where it is not known whom it affects, as the second code location did not load then.
 
-    `unloaded` are the times in which it did not, in seconds since the epoch.
+    An asset of that location may count as urgent, and a customer's consumer there is not known. `unloaded` are the times in which
+    it did not load, in seconds since the epoch.
     """
-    if period.page != "later" or not period.keys & frozenset((*names.SECOND, *names.REMOVABLE)):
-        return period
+    otherwise: dict[Page, tuple[Page, tuple[str, ...]]] = {
+        "later": ("at once", (*names.SECOND, *names.REMOVABLE)),
+        "at once": ("later", names.SHARED),
+        "never": ("never", ()),
+    }
+    page, keys = otherwise[period.page]
     near = any(began - NEAR_SECONDS < period.end and period.start < ended + NEAR_SECONDS for began, ended in unloaded)
-    return replace(period, may_page=period.may_page | {"at once"}) if near else period
+    return replace(period, may_page=period.may_page | {page}) if near and period.keys & frozenset(keys) else period
 
 
 def until_removal(period: Period, began: float, removed: float) -> Period:
@@ -663,7 +671,7 @@ def _unit(key: str) -> tuple[str, ...]:
 
 def _page(keys: Iterable[str]) -> Page:
     """By the routing rule: customers' at any hour, all else when the day begins. It is night all the time."""
-    return "at once" if any(key.startswith("shop/") or key in names.CROSSING for key in keys) else "later"
+    return "at once" if any(key.startswith("shop/") or key in READ_ELSEWHERE for key in keys) else "later"
 
 
 def _signal(family: Sequence[psutil.Process], number: signal.Signals) -> None:

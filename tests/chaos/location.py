@@ -141,7 +141,7 @@ MADE = [
     many,
     forgetful,
     *FRESH,
-    *map(alone, (*names.ALONE, *names.BEHIND, *names.ODD, names.UNRELATED)),
+    *map(alone, (*names.ALONE, *names.BEHIND, *names.ODD, names.UNRELATED, *names.SHARED)),
     *map(notice, names.NOTICES),
     *map(checked, names.CHECKED),
     *(asset for key in names.CHAINS for asset in chain(key)),

@@ -43,6 +43,8 @@ SECOND = _numbered("second", 14)
 """Assets of the second code location."""
 CROSSING = tuple(f"back/crossing{n}" for n in range(4))
 """Assets of the second code location. Their only consumer, a customer's, is in the first one."""
+SHARED = tuple(f"back/shared{n}" for n in range(4))
+"""Assets of the first code location. Their only consumer, a customer's, is in the second one."""
 REMOVABLE = _numbered("removable", 5)
 REMOVABLE_SENSORS = ("removable_sensor0", "removable_sensor1")
 SECOND_SENSOR = "second/faulty_sensor"

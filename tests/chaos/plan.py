@@ -17,7 +17,7 @@ Kind = Literal[
 KINDS: dict[Kind, int] = {
     "reported": 9, "pair": 1, "alone": 3, "check": 3, "chain": 2, "killed": 2, "transient": 3, "retried": 2, "vendor": 3,
     "cancelled": 1, "warning": 1,
-    "unreadable": 2, "misreported": 2, "late": 2, "behind": 2, "elsewhere": 3, "crossing": 1, "removed": 1, "hook": 2, "notice": 2,
+    "unreadable": 2, "misreported": 2, "late": 2, "behind": 2, "elsewhere": 3, "crossing": 2, "removed": 1, "hook": 2, "notice": 2,
     "sensor": 1,
 }  # fmt: skip
 """With the weight that each has."""
@@ -89,7 +89,7 @@ def _episodes(dice: random.Random, duration: float) -> Iterator[Episode]:
     left = {
         "single": _shuffled(dice, names.SINGLE), "pair": _shuffled(dice, names.PAIRS), "alone": _shuffled(dice, names.ALONE[2:-2]),
         "checked": _shuffled(dice, names.CHECKED), "chain": _shuffled(dice, names.CHAINS), "behind": _shuffled(dice, names.BEHIND),
-        "odd": _shuffled(dice, names.ODD), "second": _shuffled(dice, names.SECOND), "crossing": _shuffled(dice, names.CROSSING),
+        "odd": _shuffled(dice, names.ODD), "second": _shuffled(dice, names.SECOND), "crossing": _shuffled(dice, (*names.CROSSING, *names.SHARED)),
         "hook": _shuffled(dice, names.HOOKS), "notice": _shuffled(dice, names.NOTICES),
         "removed": _shuffled(dice, names.REMOVABLE), "sensor": [names.SECOND_SENSOR],
     }  # fmt: skip

@@ -21,9 +21,12 @@ CONSUMERS = [
     )
     for vendor, stage, audience in (("explo", "shop", "customer"), ("hex", "back", "internal"))
 ]
+SHARED_CONSUMER = dg.AssetSpec(
+    ["explo", "shared_board"], deps=[key.split("/") for key in names.SHARED], tags={AUDIENCE_TAG: "customer"}
+)
 
 defs = dg.Definitions(
-    assets=[*ASSETS, *CONSUMERS],
+    assets=[*ASSETS, *CONSUMERS, SHARED_CONSUMER],
     sensors=[
         faulty_sensor(names.SENSOR, names.SECOND_SENSOR),
         *(faulty_sensor(name, name, 10) for name in names.REMOVABLE_SENSORS if is_defined(name)),

@@ -227,12 +227,19 @@ def test_whom_it_affects_is_not_known_while_its_code_location_does_not_load() ->
     internal = replace(INTERNAL, keys=frozenset({"back/second000"}))
     at_once = replace(alert(internal), page="at once")
     assert compare([internal], 0, [at_once]).wrongly_paged
-    [near, far] = (chaos.may_be_urgent(internal, [(at, at + 10)]) for at in (internal.start - 20, internal.end + 600))
+    [near, far] = (
+        chaos.with_unknown_readers(internal, [(at, at + 10)]) for at in (internal.start - 20, internal.end + 600)
+    )
     assert compare([near], 0, [at_once]).good
     assert compare([near], 0, [alert(internal)]).good
     assert compare([far], 0, [at_once]).wrongly_paged
-    # What the first code location has is known.
-    assert chaos.may_be_urgent(INTERNAL, [(INTERNAL.start, INTERNAL.end)]) == INTERNAL
+    # What the first code location has is known, but for its readers in the second.
+    unloaded = [(INTERNAL.start, INTERNAL.end)]
+    assert chaos.with_unknown_readers(INTERNAL, unloaded) == INTERNAL
+    shared = replace(INTERNAL, keys=frozenset({"back/shared0"}), page="at once")
+    later = replace(alert(shared), page="later")
+    assert compare([shared], 0, [later]).wrongly_paged
+    assert compare([chaos.with_unknown_readers(shared, unloaded)], 0, [later]).good
 
 
 def test_ticks_that_fail_again_and_again_are_one_story() -> None:
