@@ -164,6 +164,16 @@ def test_the_alert_of_what_was_removed_says_so() -> None:
         assert compare([REMOVED], 0, [wrong]).wrongly_resolved == (wrong,)
 
 
+def test_a_cause_at_the_same_time_is_not_what_was_removed() -> None:
+    sensor = replace(TICK, end=300, not_before=290, removed=True)
+    other = replace(TICK, names=("tick/t", "cause/"))
+    right = replace(alert(sensor, "1"), removed=True, page="at once")
+    cause = replace(alert(other, "2", "cause/code-location"), page="at once")
+    assert compare([sensor, other], 0, [right, cause]).good
+    wrong = replace(right, removed=False)
+    assert compare([sensor, other], 0, [wrong, cause]).wrongly_resolved == (wrong,)
+
+
 def test_what_is_still_there_is_not_said_to_be_removed() -> None:
     # Its code location did not load for a while.
     wrong = replace(alert(INTERNAL), removed=True)

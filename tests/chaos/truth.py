@@ -150,6 +150,8 @@ def _is_excused(period: Period, dropped: Iterable[Dropped]) -> bool:
 
 
 def _rightly_resolved(alert: Told, periods: Sequence[Period]) -> bool:
+    # Without assets nothing tells whether a cause's alert is about a period, or about another thing at the same time.
+    periods = [one for one in periods if one.keys or alert.unit in one.names]
     if alert.end is None or not periods:
         return True
     if any(one.stays_open or (one.not_before is not None and alert.end < one.not_before) for one in periods):
