@@ -32,6 +32,8 @@ DROPS = "drops"
 """incident.io accepts notifications and loses them. Only a comparison with its list, minutes later, finds that out."""
 LONG_SECONDS = 600.0
 """The least duration of a run with failures that take many minutes to judge."""
+SHORT_SECONDS = 120.0
+"""A shorter run has no kind of `SLOW`."""
 STRIKES = ("daemon", "code-server", "second-server", "incident-io", "lock", "postgres")
 WARM_UP, QUIET = 3.0, 5.0
 """Seconds in which nothing strikes: at the beginning, and between two strikes on the same."""
@@ -95,9 +97,11 @@ def _episodes(dice: random.Random, duration: float) -> Iterator[Episode]:
     }  # fmt: skip
     if duration >= LONG_SECONDS:
         left["removed"] = _shuffled(dice, (*left["removed"], *names.REMOVABLE_SENSORS))
+    # What is removed has to be missing for three minutes before its alert ends.
+    kinds = {kind: weight for kind, weight in KINDS.items() if kind not in SLOW or duration >= SHORT_SECONDS}
     at, number = dice.uniform(*FIRST), 0
     while at < duration:
-        kind: Kind = dice.choices([*KINDS], [*KINDS.values()])[0]
+        kind: Kind = dice.choices([*kinds], [*kinds.values()])[0]
         shelf = left[_shelf(kind)]
         wanted = dice.choice((1, 2, 3, 5, 8)) if kind == "reported" else 1
         # What there is of a kind has been used up: a report of something else.
