@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.chaos.chaos import unleash
 from tests.chaos.plan import plan
-from tests.chaos.platform import running
+from tests.chaos.platform import SECOND_MODULE, running
 from tests.chaos.truth import Verdict
 
 MONITORING = {"start_timeout_seconds": 60, "max_runtime_seconds": 180, "poll_interval_seconds": 5}
@@ -46,11 +46,11 @@ def chaos(root: Path, seed: int, duration: float) -> Verdict:
         f"seed {seed}: up to {len(planned.episodes)} episodes and {len(planned.strikes)} strikes within {duration:.0f} s"
     )
     try:
-        with running(root, monitoring=MONITORING) as platform:
+        with running(root, second=SECOND_MODULE, monitoring=MONITORING) as platform:
             verdict = unleash(platform, planned, duration, _say)
     except Exception as error:
         traceback.print_exc()
-        verdict = Verdict(0, (), (), (), (), (f"the chaos itself: {error!r}",))
+        verdict = Verdict(0, (), (), (), (), (), (f"the chaos itself: {error!r}",))
     for line in _details(verdict):
         _say(line)
     _say(verdict.counts())
@@ -63,7 +63,12 @@ def _details(verdict: Verdict) -> list[str]:
         f"lost: {' or '.join(one.names)} {sorted(one.keys)}, {_time(one.start)} to {_time(one.end)}"
         for one in verdict.lost
     ]
-    groups = {"duplicated": verdict.duplicated, "wrongly paged": verdict.wrongly_paged, "left open": verdict.left_open}
+    groups = {
+        "lost, since it was resolved wrongly": verdict.wrongly_resolved,
+        "duplicated": verdict.duplicated,
+        "wrongly paged": verdict.wrongly_paged,
+        "left open": verdict.left_open,
+    }
     return [*unfinished, *lost] + [
         f"{what}: {one.key}, {_time(one.start)} to {_time(one.end) if one.end else 'now'}, paged {one.page} ({one.pages})"
         for what, found in groups.items()

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -25,22 +25,53 @@ from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
 from orchestration.lineage.failures import FailedUnit, to_metadata
+from sandbox.clock import Clock
 from sandbox.services import postgres
-from tests.chaos import names
+from sandbox.services.platform import LOCATION
+from sandbox.vendors import rate_limits
+from sandbox.vendors.incident_io import ALERT_EVENTS
+from tests.chaos import hostile, late_commit, names
 from tests.chaos.orders import Do, words
-from tests.chaos.plan import Episode, Plan, Strike
-from tests.chaos.platform import BEAT, CODE_SERVER, DAEMON, POSTGRES, Alert, Platform, wait_for
-from tests.chaos.truth import Page, Period, Told, Verdict, compare
+from tests.chaos.plan import SLOW, STRIKES, Episode, Plan, Strike
+from tests.chaos.platform import (
+    BEAT,
+    CODE_SERVER,
+    DAEMON,
+    POSTGRES,
+    SECOND_SERVER,
+    Alert,
+    Platform,
+    wait_for,
+)
+from tests.chaos.truth import Dropped, Page, Period, Told, Verdict, compare
 
-AT_ONCE = 5
-RUN_SECONDS = 240.0
+AT_ONCE, SLOW_AT_ONCE = 5, 3
+RUN_SECONDS = 420.0
 """The longest that Dagster takes to say how a run has ended is three minutes: for one that does not react to being cancelled, and for one
-whose death nobody noticed. The rest is the machine's."""
+whose death nobody noticed. They begin when the run has started, which took 73 s on a busy machine. The rest is the machine's."""
 MENDINGS = 8
 """Runs in which what was broken has to be made. Each may meet another strike."""
-RESOLVED_SECONDS = 90.0
-SETTLE_SECONDS, STEADY_SECONDS = 240.0, 12.0
-"""How long the end is waited for, and for how long it has to stay as it is: two of the daemon's rounds."""
+OPENED_SECONDS, RESOLVED_SECONDS = 90.0, 90.0
+SETTLE_SECONDS, SETTLE_DROPPED_SECONDS, STEADY_SECONDS = 360.0, 1500.0, 12.0
+"""How long the end is waited for (what is removed has to be missing for three minutes), also where incident.io has lost notifications, and for how long it has to stay as it is: two of
+the daemon's rounds."""
+HICCUP_SECONDS = 240.0
+"""A sensor that has failed for so long without a break is no hiccup: people have to be notified."""
+DAY_SECONDS = 86400.0
+NEAR_SECONDS = 60.0
+"""Before and after an outage, in which its beginning and its end may be noticed."""
+READ_ELSEWHERE = frozenset((*names.CROSSING, *names.SHARED))
+"""Assets that are read by a customer in the other code location only."""
+FILLERS = (0, 0, 6_000)
+"""Events that are written while a transaction takes its time."""
+OF_SECOND = ("elsewhere", "crossing", "removed")
+"""Kinds of episodes in the second code location; an asset of `names.SHARED` is in the first."""
+NO_ASSETS = ("hook", "notice")
+"""Kinds of episodes that break something that makes no asset."""
+ALERT_EVENTS_PATH = "/v2/alert_events"
+"""The requests that the alert source's token is for."""
+REMOVED_WORDS = "no longer part of"
+"""What the alert of something that was removed says at its end."""
 PROGRESS_SECONDS = 15.0
 IMPLICIT = "__ASSET_JOB"
 WHOLE_RUN = ("run/", "cause/")
@@ -72,10 +103,14 @@ class Books:
 def unleash(platform: Platform, plan: Plan, duration: float, say: Say) -> Verdict:
     """Carry the plan out, mend everything, and compare."""
     driver = Driver(platform, say)
-    began = driver.began
-    with ThreadPoolExecutor(AT_ONCE) as pool, ThreadPoolExecutor(len(plan.strikes) or 1) as strikers:
+    until = driver.began + duration
+    with (
+        ThreadPoolExecutor(AT_ONCE) as pool,
+        ThreadPoolExecutor(SLOW_AT_ONCE) as slow,
+        ThreadPoolExecutor(len(plan.strikes) or 1) as strikers,
+    ):
         work: dict[Future[None], Episode | Strike] = {strikers.submit(driver.strike, one): one for one in plan.strikes}
-        work |= {pool.submit(driver.live, one, began + duration): one for one in plan.episodes}
+        work |= {(slow if one.kind in SLOW else pool).submit(driver.live, one, until): one for one in plan.episodes}
         while wait(work, PROGRESS_SECONDS).not_done:
             driver.progress()
     unfinished = tuple(_unfinished(work))
@@ -95,7 +130,11 @@ class Driver:
         self._platform, self._tell, self.began = platform, say, time.monotonic()
         self._began_at = time.time()
         self._books = Books()
-        self._parts = {what: threading.Lock() for what in ("daemon", "code-server", "incident-io", "lock", "postgres")}
+        self._parts = {what: threading.Lock() for what in STRIKES}
+        self._unloaded: list[tuple[float, float]] = []
+        """When the second code location did not load."""
+        self._removed_sensors: dict[str, tuple[float, float]] = {}
+        """Sensor to when it began to fail and when it was removed."""
 
     def say(self, text: str) -> None:
         self._tell(f"[{time.monotonic() - self.began:5.0f} s] {text}")
@@ -125,14 +164,35 @@ class Driver:
                     time.sleep(strike.lasts)
                     self._platform.start(CODE_SERVER)
                     self._books.add(_unreached(began, time.time()))
+                case "second-server":
+                    began = time.time()
+                    self._platform.orders.give(names.BROKEN_LOCATION)
+                    self._platform.restart(SECOND_SERVER)
+                    time.sleep(strike.lasts)
+                    self._platform.orders.withdraw(names.BROKEN_LOCATION)
+                    self._platform.restart(SECOND_SERVER)
+                    self._unloaded.append((began, time.time()))
                 case "incident-io":
-                    self._platform.faults.add("incident_io", kind=strike.how)
+                    self._strike_incident_io(strike)
                     time.sleep(strike.lasts)
                     self._platform.faults.remove("incident_io")
+                    rate_limits.reset(self._platform.vendors.store, "incident_io")
                 case "lock":
                     self._lock_tables(strike.lasts)
                 case _:
                     self._stop_postgres(strike.lasts)
+
+    def _strike_incident_io(self, strike: Strike) -> None:
+        faults = self._platform.faults
+        match strike.how:
+            case "revoked":
+                faults.add("incident_io", ALERT_EVENTS_PATH, "http_401")
+            case "storm":
+                faults.add("incident_io", kind="http_429", params={"retry_after": round(strike.lasts / 2)})
+            case "limit":
+                rate_limits.override(self._platform.vendors.store, "incident_io", ALERT_EVENTS, 6, 60, 2)
+            case how:
+                faults.add("incident_io", kind=how)
 
     def _kill_code_server(self) -> None:
         """The process that is known by its port, and the one behind it that has the code. The runs that they started live on."""
@@ -172,6 +232,16 @@ class Driver:
         match episode.kind:
             case "vendor":
                 self._at_the_vendor(episode)
+            case "late":
+                self._committed_late(episode)
+            case "unreadable":
+                self._unreadable(episode)
+            case "removed":
+                self._removed(episode)
+            case "sensor":
+                self._platform.orders.give(names.SECOND_SENSOR)
+                time.sleep(episode.lasts)
+                self._platform.orders.withdraw(names.SECOND_SENSOR)
             case "cancelled":
                 self._cancelled(episode)
             case _:
@@ -183,6 +253,8 @@ class Driver:
         room.run("retried" if episode.kind in {"transient", "retried"} else IMPLICIT)
         if episode.again and episode.kind not in {"transient", "retried"}:
             room.run(IMPLICIT)
+        if episode.kind in NO_ASSETS:
+            room.run_unrelated()
         time.sleep(episode.lasts)
         room.mend()
 
@@ -212,6 +284,75 @@ class Driver:
         instance.report_runless_asset_event(dg.AssetMaterialization(asset))
         self._books.add(Period((unit,), frozenset({key}), began, time.time(), _page([key])))
 
+    def _committed_late(self, episode: Episode) -> None:
+        """A failure is reported outside of Dagster, by a transaction that takes minutes while others write later events."""
+        [key] = episode.keys
+        unit, asset = f"fivetran/{key}", dg.AssetKey(key.split("/"))
+        instance = self._platform.instance
+        report = dg.AssetObservation(asset, metadata=to_metadata([FailedUnit(unit, (key,), words(unit))]))
+        # A lock of the whole table would wait for this transaction, and everything else for the lock.
+        with self._parts["lock"]:
+            self.say(f"{key} is reported by a commit {episode.waits:.0f} s late")
+            at = late_commit.report(instance, report, episode.waits, FILLERS[episode.form % len(FILLERS)])
+        time.sleep(episode.lasts)
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset))
+        self._books.add(Period((unit,), frozenset({key}), at, time.time(), _page([key])))
+
+    def _unreadable(self, episode: Episode) -> None:
+        """A record that cannot be read: written by a run that goes on, or from outside."""
+        [key] = episode.keys
+        asset, instance = dg.AssetKey(key.split("/")), self._platform.instance
+        if episode.form % 2:
+            room = Round(self._platform, episode, self._books)
+            room.order()
+            for _time in range(1 + episode.again):
+                room.run(IMPLICIT)
+            room.mend()
+        else:
+            instance.report_runless_asset_event(dg.AssetObservation(asset, metadata=hostile.metadata(episode.form)))
+        # A run that was cut off may not have come to it, or may have done it twice.
+        for record in instance.fetch_observations(asset, limit=100).records:
+            at = record.timestamp
+            self._books.add(
+                Period(("unreadable/",), frozenset({key}), at, at + DAY_SECONDS, _page([key]), stays_open=True)
+            )
+
+    def _removed(self, episode: Episode) -> None:
+        """An asset or sensor of the second code location fails, and the next deployment does not have it any more."""
+        [name] = episode.keys
+        began = time.time()
+        if name in names.REMOVABLE_SENSORS:
+            self._platform.orders.give(name)
+            unit = f"tick/{names.SECOND_LOCATION}/{name}"
+            self._opened(lambda alert: unit == alert.unit, HICCUP_SECONDS + OPENED_SECONDS)
+            self._removed_sensors[name] = (began, self._remove(name))
+            return
+        room = Round(self._platform, episode, self._books)
+        room.order()
+        room.run(IMPLICIT)
+        self._opened(lambda alert: name in alert.assets, OPENED_SECONDS)
+        room.end_by_removal(self._remove(name))
+
+    def _remove(self, name: str) -> float:
+        """Deploy the second code location without an asset or sensor; return when that began, in seconds since the epoch."""
+        with self._parts["second-server"]:
+            self.say(f"{name} is removed")
+            at = time.time()
+            self._platform.orders.give(names.removal(name))
+            self._platform.restart(SECOND_SERVER)
+        return at
+
+    def _opened(self, is_right: Callable[[Alert], bool], seconds: float) -> None:
+        """Wait until an alert is open. One that does not open is found at the end."""
+
+        def look() -> bool:
+            try:
+                return any(alert.open and is_right(alert) for alert in self._platform.alerts())
+            except httpx.HTTPError:
+                return False
+
+        self._platform.try_to(lambda: wait_for(look, seconds, "it is open"))
+
     def _resolved(self, episode: Episode) -> None:
         """Wait until nothing of the episode is open: what fails again sooner belongs to the first alert."""
         keys = set(Round(self._platform, episode, self._books).planned)
@@ -229,7 +370,8 @@ class Driver:
 
     def settled(self) -> Verdict:
         """The verdict, as soon as it is good and stays so; else the last one."""
-        deadline, good_since = time.monotonic() + SETTLE_SECONDS, None
+        seconds = SETTLE_DROPPED_SECONDS if self._platform.dropped() else SETTLE_SECONDS
+        deadline, good_since = time.monotonic() + seconds, None
         while True:
             verdict = self.verdict()
             now = time.monotonic()
@@ -239,16 +381,34 @@ class Driver:
             time.sleep(2)
 
     def verdict(self) -> Verdict:
-        periods, alerts = [*self._books.periods, *self._ticks()], self._platform.alerts()
-        return compare(periods, self._books.silent, [*told(alerts), *raised_from_outside(self._platform.pages())])
+        injected = (with_unknown_readers(period, self._unloaded) for period in self._books.periods)
+        periods, alerts = [*injected, *self._ticks()], self._platform.alerts()
+        found = [*told(alerts), *raised_from_outside(self._platform.pages())]
+        return compare(periods, self._books.silent, found, self._dropped())
+
+    def _dropped(self) -> list[Dropped]:
+        if not (events := self._platform.dropped()):
+            return []
+        # incident.io's clock was set to another time when the platform was started.
+        ahead = Clock(self._platform.config.root).now() - datetime.now(UTC)
+        return [
+            Dropped(event["deduplication_key"], (datetime.fromisoformat(event["received_at"]) - ahead).timestamp())
+            for event in events
+            if event["status"] == "firing"
+        ]
 
     def _ticks(self) -> list[Period]:
         """From Dagster's own records: sensors and schedules that could not be asked, or that failed."""
         found: list[Period] = []
         for state in self._platform.instance.all_instigator_state():
             name = state.instigator_name
-            ticks = self._platform.ticks(name, self._began_at)
-            found += streaks(name, [(tick.timestamp, tick.status == TickStatus.FAILURE) for tick in ticks])
+            ticks = self._platform.ticks_of(state, self._began_at)
+            location = state.origin.repository_origin.code_location_origin.location_name
+            full_name = name if location == LOCATION else f"{location}/{name}"
+            periods = streaks(full_name, [(tick.timestamp, tick.status == TickStatus.FAILURE) for tick in ticks])
+            if (removed := self._removed_sensors.get(name)) is not None:
+                periods = [until_removal(one, *removed) for one in periods]
+            found += periods
         return found
 
 
@@ -260,6 +420,8 @@ class Round:
         self._open: dict[tuple[str, ...], Period] = {}
         self._cut_off = set[str]()
         """The jobs whose runs ended with no step to blame: each is a unit of its own."""
+        in_second = episode.kind in OF_SECOND and episode.keys[0] not in names.SHARED
+        self._location = names.SECOND_LOCATION if in_second else LOCATION
         match episode.kind:
             case "pair":
                 self.planned: tuple[str, ...] = names.halves(episode.keys[0])
@@ -274,16 +436,73 @@ class Round:
         }.get(episode.kind, self.planned)
 
     def order(self) -> None:
-        others: dict[str, Do] = {"killed": "kill", "cancelled": "hang"}
+        others: dict[str, Do] = {
+            "killed": "kill",
+            "cancelled": "hang",
+            "unreadable": "observe",
+            "misreported": "misreport",
+        }
         do = others.get(self._episode.kind, "fail")
         for key in self._ordered:
             # The halves of a pair fail with one error.
             about = key.rpartition("/")[0] if self._episode.kind == "pair" else key
-            self._platform.orders.give(key, do, words(about), once=self._episode.kind == "transient")
+            once = self._episode.kind == "transient"
+            self._platform.orders.give(key, do, words(about), once=once, number=self._episode.form)
+        if self._episode.kind == "behind":
+            self._platform.orders.give(names.CLOCK_BEHIND)
+
+    def _launch(self, job: str, **tags: str) -> str:
+        if self._episode.kind == "hook":
+            return self._platform.launch(job=names.HOOK_JOB, ops=self.planned, **tags)
+        return self._platform.launch(self.planned, job, location=self._location, **tags)
+
+    def _tags(self) -> dict[str, str]:
+        """Return the tags with which it fails."""
+        match self._episode.kind:
+            case "behind":
+                return {names.BEHIND_TAG: f"{self._episode.waits:.1f}"}
+            case "misreported" | "unreadable":
+                return hostile.TAGS if self._episode.form // len(hostile.REPORTS) % 2 else {}
+            case _:
+                return {}
+
+    def run_unrelated(self) -> None:
+        """Let other things succeed. That proves nothing about what is broken, whose alert stays open."""
+        selections: list[dict[str, Any]] = [{"keys": [names.UNRELATED]}]
+        if self._episode.kind == "hook":
+            selections.append({"job": names.HOOK_JOB, "ops": [names.UNRELATED_HOOK]})
+        for selection in selections:
+            for _try in range(MENDINGS):
+                run_id = self._platform.launch(**selection)
+                if self._platform.ended(run_id, RUN_SECONDS).status == DagsterRunStatus.SUCCESS:
+                    break
+                self._judge_unrelated(run_id, selection)
+            else:
+                raise RuntimeError(f"{selection} cannot be made")
+        self._hold_open(time.time())
+
+    def _judge_unrelated(self, run_id: str, selection: Mapping[str, Any]) -> None:
+        """A run of something else that a strike has cut off is a failure, too; the next run of the same is its recovery."""
+        if self._platform.failed(run_id):
+            at, keys = self._end(run_id), frozenset(selection.get("keys", ()))
+            self._books.add(Period(WHOLE_RUN, keys, at, time.time() + RUN_SECONDS, "later", optional=True))
+
+    def _hold_open(self, at: float) -> None:
+        """Note that nothing has recovered until a time. A run with no step to blame has recovered when any run of its job succeeds."""
+        self._open = {
+            unit: period if unit == WHOLE_RUN else replace(period, not_before=at) for unit, period in self._open.items()
+        }
+
+    def end_by_removal(self, at: float) -> None:
+        """Note that what failed is not part of its code location any more, from a time on."""
+        for key in self._ordered:
+            self._platform.orders.withdraw(key)
+        periods = [replace(one, end=time.time(), not_before=at, removed=True) for one in self._open.values()]
+        self._books.add(*periods)
 
     def run(self, job: str) -> None:
         """One run with, where the job has them, its retries."""
-        runs = [self._platform.launch(self.planned, job)]
+        runs = [self._launch(job, **self._tags())]
         while True:
             run = self._platform.ended(runs[-1], RUN_SECONDS)
             if not self._platform.failed(run.run_id) or job == IMPLICIT or len(runs) > 1:
@@ -311,9 +530,11 @@ class Round:
         while self._open or self._episode.kind in {"warning", "cancelled"}:
             if (tries := tries + 1) > MENDINGS:
                 raise RuntimeError(f"{self.planned} cannot be mended")
-            run_id = self._platform.launch(self.planned)
+            # A machine whose clock is behind may make again what failed on such a machine, but not what Dagster's daemon called a failure.
+            behind = self._episode.kind == "behind" and self._episode.form % 2 and WHOLE_RUN not in self._open
+            run_id = self._launch(IMPLICIT, **(self._tags() if behind else {}))
             if self._platform.ended(run_id, RUN_SECONDS).status == DagsterRunStatus.SUCCESS:
-                ended = self._end(run_id)
+                ended = time.time() if self._episode.kind == "behind" else self._end(run_id)
                 break
             self.judge([run_id])
         self._books.add(*(replace(period, end=ended) for period in self._open.values()))
@@ -327,9 +548,9 @@ class Round:
                 whole = unit == WHOLE_RUN
                 if whole:
                     self._cut_off.add(self._platform.status(run_id).job_name)
-                period = Period(
-                    unit, frozenset(keys), at, self._end(run_id), _page(keys), optional=whole and tried_again
-                )
+                no_assets = self._episode.kind == "hook" or (self._episode.kind == "notice" and not whole)
+                known_keys = frozenset[str]() if no_assets else frozenset(keys)
+                period = Period(unit, known_keys, at, self._end(run_id), _page(keys), optional=whole and tried_again)
                 if tried_again and last.status == DagsterRunStatus.SUCCESS:
                     self._books.add(replace(period, end=self._end(last.run_id), page="never", optional=False))
                 else:
@@ -351,7 +572,7 @@ class Round:
             return {}
         found: dict[tuple[str, ...], tuple[float, tuple[str, ...]]] = {}
         for entry in entries:
-            if entry.did == "fail":
+            if entry.did in {"fail", "misreport"}:
                 at, keys = found.get(_unit(entry.key), (entry.at, ()))
                 found[_unit(entry.key)] = (at, (*keys, entry.key))
         return found or {WHOLE_RUN: (self._end(run_id), self.planned)}
@@ -382,6 +603,7 @@ def told(alerts: Iterable[Alert]) -> list[Told]:
                     page=page,
                     pages=len(alert.pages),
                     flapping=bool(firing[-1].get("flapping")),
+                    removed=life[-1]["status"] == "resolved" and REMOVED_WORDS in str(life[-1]),
                 )
             )
     return found
@@ -415,16 +637,41 @@ def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
         if failing or failed:
             found[-1] = replace(found[-1], end=at)
         failing = failed
-    return found
+    return [replace(one, may_page=frozenset()) if one.end - one.start > HICCUP_SECONDS else one for one in found]
+
+
+def with_unknown_readers(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:
+    """Return a period that may page otherwise, too, where it is not known whom it affects, as the second code location did not load then.
+
+    An asset of that location may count as urgent, and a customer's consumer there is not known. `unloaded` are the times in which
+    it did not load, in seconds since the epoch.
+    """
+    otherwise: dict[Page, tuple[Page, tuple[str, ...]]] = {
+        "later": ("at once", (*names.SECOND, *names.REMOVABLE)),
+        "at once": ("later", names.SHARED),
+        "never": ("never", ()),
+    }
+    page, keys = otherwise[period.page]
+    near = any(began - NEAR_SECONDS < period.end and period.start < ended + NEAR_SECONDS for began, ended in unloaded)
+    return replace(period, may_page=period.may_page | {page}) if near and period.keys & frozenset(keys) else period
+
+
+def until_removal(period: Period, began: float, removed: float) -> Period:
+    """Return the time in which a sensor failed as one that ends by its removal, where it fails on purpose. Times are in seconds since the epoch."""
+    if period.end < began:
+        return period
+    return replace(period, end=removed, not_before=removed, removed=True)
 
 
 def _unit(key: str) -> tuple[str, ...]:
+    if key in names.NOTICES:
+        return (names.notice(key),)
     return (names.unit(key) if key in names.MADE_TOGETHER else names.step(key),)
 
 
 def _page(keys: Iterable[str]) -> Page:
     """By the routing rule: customers' at any hour, all else when the day begins. It is night all the time."""
-    return "at once" if any(key.startswith("shop/") for key in keys) else "later"
+    return "at once" if any(key.startswith("shop/") or key in READ_ELSEWHERE for key in keys) else "later"
 
 
 def _signal(family: Sequence[psutil.Process], number: signal.Signals) -> None:

@@ -10,20 +10,14 @@ from typing import Any
 import dagster as dg
 
 from orchestration.incidents.heartbeat import heartbeat
+from orchestration.incidents.reconciliation_sensor import alert_reconciliation
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from tests.chaos import names
-from tests.chaos.orders import Orders
+from tests.chaos.assets import ORDERS, alone, faulty_sensor, obey
 
-ORDERS = Orders.of_environment()
 RETRIED = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAILURE"}
-
-
-def obey(context: dg.AssetExecutionContext, key: str) -> None:
-    """Raises RuntimeError where that was ordered."""
-    if (order := ORDERS.obey(key, context.run.run_id)) is not None:
-        raise RuntimeError(order.error)
 
 
 @dg.multi_asset(
@@ -48,16 +42,6 @@ def many(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any
             ORDERS.obey(names.WAITING, context.run.run_id)
     if failed:
         raise dg.Failure(f"{len(failed)} failed", to_metadata(failed.values()), allow_retries=False)
-
-
-def alone(key: str, *above: str, **options: Any) -> dg.AssetsDefinition:
-    """An asset that this repository's components did not write."""
-
-    @dg.asset(key=key.split("/"), deps=[dg.AssetKey(parent.split("/")) for parent in above], **options)
-    def made(context: dg.AssetExecutionContext) -> None:
-        obey(context, key)
-
-    return made
 
 
 def checked(key: str) -> dg.AssetsDefinition:
@@ -104,11 +88,37 @@ def forgetful(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResul
         yield dg.MaterializeResult(asset_key=key.split("/"))
 
 
-@dg.sensor(name=names.SENSOR, minimum_interval_seconds=5, default_status=dg.DefaultSensorStatus.RUNNING)
-def faulty_sensor() -> dg.SkipReason:
-    if order := ORDERS.read(names.SENSOR):
-        raise RuntimeError(order.error)
-    return dg.SkipReason("nothing to do")
+def notice(key: str) -> dg.AssetsDefinition:
+    """Return an asset whose step may fail in a part that makes no asset, as a hook of dbt does."""
+
+    @dg.multi_asset(name=key.rpartition("/")[2], specs=[dg.AssetSpec(key.split("/"))])
+    def made(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        yield dg.MaterializeResult(asset_key=key.split("/"))
+        if (order := ORDERS.obey(key, context.run.run_id)) is not None:
+            failed = [FailedUnit(names.notice(key), (), order.error)]
+            raise dg.Failure("a hook failed", to_metadata(failed), allow_retries=False)
+
+    return made
+
+
+def hook(name: str) -> dg.OpDefinition:
+    """Return an op, which makes no asset."""
+
+    @dg.op(name=name)
+    def run_hook(context: dg.OpExecutionContext) -> None:
+        if (order := ORDERS.obey(name, context.run.run_id)) is not None:
+            raise RuntimeError(order.error)
+
+    return run_hook
+
+
+OPS = [hook(name) for name in (*names.HOOKS, names.UNRELATED_HOOK)]
+
+
+@dg.job(name=names.HOOK_JOB)
+def hooks() -> None:
+    for op in OPS:
+        op()
 
 
 @dg.schedule(
@@ -131,7 +141,8 @@ MADE = [
     many,
     forgetful,
     *FRESH,
-    *map(alone, names.ALONE),
+    *map(alone, (*names.ALONE, *names.BEHIND, *names.ODD, names.UNRELATED, *names.SHARED)),
+    *map(notice, names.NOTICES),
     *map(checked, names.CHECKED),
     *(asset for key in names.CHAINS for asset in chain(key)),
     *(alone(key, pool="lane") for key in names.IN_LANE),
@@ -144,15 +155,23 @@ CONSUMERS = [
     )
     for vendor, stage, audience in (("explo", "shop", "customer"), ("hex", "back", "internal"))
 ]
-JOBS = [dg.define_asset_job("retried", dg.AssetSelection.assets(*MADE), tags=RETRIED)]
+CROSSING_CONSUMER = dg.AssetSpec(
+    ["explo", "crossing_board"], deps=[key.split("/") for key in names.CROSSING], tags={AUDIENCE_TAG: "customer"}
+)
+JOBS = [hooks, dg.define_asset_job("retried", dg.AssetSelection.assets(*MADE), tags=RETRIED)]
 if not ORDERS.has(names.GONE):
     # With the order it is not there: not when the code server has loaded, but when the run starts in a process of its own.
     JOBS.append(dg.define_asset_job(names.GONE, dg.AssetSelection.assets(names.ALONE[-1].split("/"))))
 
 defs = dg.Definitions(
-    assets=[*MADE, *CONSUMERS],
+    assets=[*MADE, *CONSUMERS, CROSSING_CONSUMER],
     jobs=JOBS,
-    sensors=[incident_alerts, heartbeat(names.BEAT_SECONDS), faulty_sensor],
+    sensors=[
+        incident_alerts,
+        alert_reconciliation,
+        heartbeat(names.BEAT_SECONDS),
+        faulty_sensor(names.SENSOR, names.SENSOR),
+    ],
     schedules=[faulty_schedule],
     executor=dg.in_process_executor,
 )

@@ -18,7 +18,8 @@ from typing import Literal
 DIRECTORY = "CHAOS_DIR"
 HANG_SECONDS = 600.0
 
-Do = Literal["fail", "hang", "kill"]
+Do = Literal["fail", "hang", "kill", "observe", "misreport"]
+"""`observe` writes a record that cannot be read and goes on; `misreport` fails with such a report."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Order:
     once: bool = False
     """It is gone when it has been obeyed."""
     permanent: bool = False
+    number: int = 0
+    """Which of the records of `hostile.py` is written."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,16 @@ class Orders:
         return cls(Path(os.environ[DIRECTORY]))
 
     def give(
-        self, key: str, do: Do = "fail", error: str | None = None, *, once: bool = False, permanent: bool = False
+        self,
+        key: str,
+        do: Do = "fail",
+        error: str | None = None,
+        *,
+        once: bool = False,
+        permanent: bool = False,
+        number: int = 0,
     ) -> None:
-        order = Order(do, error if error is not None else words(key), once, permanent)
+        order = Order(do, error if error is not None else words(key), once, permanent, number)
         file = self._file(key)
         temporary = file.with_suffix(".new")
         temporary.write_text(json.dumps(asdict(order)))

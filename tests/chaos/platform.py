@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ import httpx
 import psutil
 import yaml
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
 from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_graphql.cli import execute_query
@@ -37,10 +38,14 @@ from sandbox.supervisor import Service, Supervisor
 from sandbox.vendors.context import VendorContext
 from sandbox.vendors.faults import Faults
 from tests import stand_ins
+from tests.chaos import names
 from tests.chaos.orders import DIRECTORY, Orders
 
 POSTGRES, INCIDENT_IO, CODE_SERVER, DAEMON = "postgres", "incident-io", "code-server", "daemon"
-LOCATION = "tests.chaos.location"
+SECOND_SERVER = "second-server"
+LOCATION, SECOND_MODULE = "tests.chaos.location", "tests.chaos.second_location"
+SECOND_PORT = "dagster"
+"""The second code location listens on the port of the webserver, which does not run here."""
 RUNS_AT_ONCE = 8
 LOOK_SECONDS = 0.5
 CALLED_SECONDS = 15.0
@@ -108,17 +113,23 @@ class Alert:
 
 
 class Platform:
-    """One sandbox of the chaos' own. `module` is its code location; `monitoring` is what Dagster's run monitoring has otherwise than
-    the sandbox's."""
+    """One sandbox of the chaos' own. `module` is its code location, and `second` that of another one; `monitoring` is what
+    Dagster's run monitoring has otherwise than the sandbox's."""
 
     def __init__(
-        self, root: Path, module: str = LOCATION, *, monitoring: Mapping[str, int] | None = None, **settings: str
+        self,
+        root: Path,
+        module: str = LOCATION,
+        *,
+        second: str | None = None,
+        monitoring: Mapping[str, int] | None = None,
+        **settings: str | None,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._monitoring, self._settings = monitoring or {}, settings
         with _environment({"SANDBOX_DIR": str(root), "SANDBOX_PORTS": "free"}):
             self.config = SandboxConfig.load()
-        self._module = module
+        self._module, self._second = module, second
         self.orders = Orders(root / "chaos")
         self.supervisor = Supervisor(self.config, self._services())
         self._lock = threading.Lock()
@@ -127,13 +138,14 @@ class Platform:
 
     @property
     def environment(self) -> dict[str, str]:
-        return platform.platform_environment(self.config) | {
+        given = platform.platform_environment(self.config) | {
             "SANDBOX_DIR": str(self.config.root),
             DIRECTORY: str(self.config.root / "chaos"),
             # The code location is a module of this repository's tests, and is not installed.
             "PYTHONPATH": str(REPOSITORY),
             **self._settings,
         }
+        return {name: value for name, value in given.items() if value is not None}
 
     def up(self) -> None:
         """Start it, with incident.io's settings as the repository has them."""
@@ -142,8 +154,10 @@ class Platform:
         for name in (POSTGRES, INCIDENT_IO):
             self.supervisor.start(name)
         self.apply(FILE)
-        for name in (CODE_SERVER, DAEMON):
-            self.supervisor.start(name)
+        servers = (CODE_SERVER, *([SECOND_SERVER] if self._second else []))
+        with ThreadPoolExecutor(len(servers)) as pool:
+            list(pool.map(self.supervisor.start, servers))
+        self.supervisor.start(DAEMON)
 
     def apply(self, on_call: Path) -> None:
         """Make incident.io as a file says, by the command that people use."""
@@ -169,14 +183,23 @@ class Platform:
         instance["concurrency"]["runs"]["max_concurrent_runs"] = RUNS_AT_ONCE
         instance["run_monitoring"] |= self._monitoring
         (home / "dagster.yaml").write_text(yaml.safe_dump(instance))
-        server = f"{{host: {HOST}, port: {self.config.port('code_server')}, location_name: {platform.LOCATION}}}"
-        (home / "workspace.yaml").write_text(f"load_from:\n  - grpc_server: {server}\n")
+        locations = {platform.LOCATION: "code_server"} | ({names.SECOND_LOCATION: SECOND_PORT} if self._second else {})
+        servers = [
+            {"grpc_server": {"host": HOST, "port": self.config.port(port), "location_name": name}}
+            for name, port in locations.items()
+        ]
+        (home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": servers}))
 
     def _services(self) -> list[Service]:
         config, environment = self.config, lambda: self.environment
         server = [
             str(Path(sys.executable).with_name("dagster")), "code-server", "start", "-m", self._module,
             "-h", HOST, "-p", str(config.port("code_server")), "--location-name", platform.LOCATION,
+        ]  # fmt: skip
+        # This one serves also where its code does not load, and then says why, as a server in a container of its own does.
+        second = [
+            str(Path(sys.executable).with_name("dagster")), "api", "grpc", "--lazy-load-user-code", "-m", self._second or "",
+            "-h", HOST, "-p", str(config.port(SECOND_PORT)), "--location-name", names.SECOND_LOCATION,
         ]  # fmt: skip
         return [
             Service(
@@ -192,9 +215,17 @@ class Platform:
                 ("code_server",), after=(POSTGRES, INCIDENT_IO),
             ),
             Service(
+                SECOND_SERVER, lambda: second, environment, self._second_server_answers,
+                (SECOND_PORT,), after=(POSTGRES, INCIDENT_IO),
+            ),
+            Service(
                 DAEMON, lambda: platform.daemon(config), environment, self._daemon_beats, (), after=(CODE_SERVER,)
             ),
         ]  # fmt: skip
+
+    def _second_server_answers(self) -> None:
+        ports = self.config.ports | {"code_server": self.config.port(SECOND_PORT)}
+        platform.code_server_healthy(replace(self.config, ports=ports))
 
     def _incident_io_answers(self) -> None:
         httpx.get(f"{self.config.url('incident_io')}/_inspect/none", timeout=5)
@@ -214,7 +245,7 @@ class Platform:
     @property
     def faults(self) -> Faults:
         """incident.io's faults on the wire."""
-        return VendorContext.of(self.config).faults
+        return self.vendors.faults
 
     def kill(self, name: str) -> None:
         """Kill -9 of one process; what it has started itself lives on."""
@@ -227,6 +258,11 @@ class Platform:
     def start(self, name: str) -> None:
         self.supervisor.start(name)
 
+    def restart(self, name: str) -> None:
+        """Kill one process and start it again, as a deployment of other code does."""
+        self.kill(name)
+        self.start(name)
+
     # Dagster, as a person with its UI has it
 
     @property
@@ -237,16 +273,25 @@ class Platform:
                     self._instance = DagsterInstance.from_config(str(platform.dagster_home(self.config)))
             return self._instance
 
-    def launch(self, keys: Sequence[str] = (), job: str = "__ASSET_JOB", **tags: str) -> str:
-        """Launch a run of these assets or, with none, of the whole job; return its id. A platform that is out of order is waited for."""
+    def launch(
+        self,
+        keys: Sequence[str] = (),
+        job: str = "__ASSET_JOB",
+        *,
+        location: str = platform.LOCATION,
+        ops: Sequence[str] = (),
+        **tags: str,
+    ) -> str:
+        """Launch a run of these assets or ops or, with none, of the whole job; return its id. A platform that is out of order is waited for."""
         mark = os.urandom(8).hex()
         params = {
             "selector": {
                 "repositoryName": "__repository__",
-                "repositoryLocationName": platform.LOCATION,
+                "repositoryLocationName": location,
                 "pipelineName": job,
                 "assetSelection": [{"path": key.split("/")} for key in keys] or None,
                 "assetCheckSelection": None,
+                "solidSelection": list(ops) or None,
             },
             "mode": "default",
             "runConfigData": {},
@@ -357,6 +402,11 @@ class Platform:
         """Every page that incident.io has made, the oldest first."""
         return self._inspect("pages")
 
+    @property
+    def vendors(self) -> VendorContext:
+        """The vendors' shared state, as their emulators have it."""
+        return VendorContext.of(self.config)
+
     def heartbeat(self) -> dict[str, Any]:
         """The platform's heartbeat as incident.io sees it."""
         [beat] = self._inspect("heartbeat")
@@ -376,10 +426,17 @@ class Platform:
 
     def ticks(self, sensor: str, after: float) -> list[InstigatorTick]:
         """The ticks of a sensor or schedule that have ended, the newest first. `after` is in seconds since the epoch."""
-        instance = self.instance
-        [state] = [one for one in instance.all_instigator_state() if one.instigator_name == sensor]
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after)
+        [state] = [one for one in self.instance.all_instigator_state() if one.instigator_name == sensor]
+        return self.ticks_of(state, after)
+
+    def ticks_of(self, state: InstigatorState, after: float) -> list[InstigatorTick]:
+        """As `ticks`, where sensors of several code locations have one name."""
+        ticks = self.instance.get_ticks(state.instigator_origin_id, state.selector_id, after=after)
         return [tick for tick in ticks if tick.status != TickStatus.STARTED]
+
+    def dropped(self) -> list[dict[str, Any]]:
+        """Every event that incident.io has accepted and lost."""
+        return self._inspect("dropped")
 
     def _inspect(self, what: str) -> list[dict[str, Any]]:
         url = f"{self.config.url('incident_io')}/_inspect/{what}"
@@ -393,10 +450,15 @@ wait_for = partial(stand_ins.wait_for, every=LOOK_SECONDS)
 
 @contextlib.contextmanager
 def running(
-    root: Path, module: str = LOCATION, *, monitoring: Mapping[str, int] | None = None, **settings: str
+    root: Path,
+    module: str = LOCATION,
+    *,
+    second: str | None = None,
+    monitoring: Mapping[str, int] | None = None,
+    **settings: str | None,
 ) -> Iterator[Platform]:
-    """A platform that is up, until the end of the block."""
-    started = Platform(root, module, monitoring=monitoring, **settings)
+    """A platform that is up, until the end of the block. A setting that is None is left out."""
+    started = Platform(root, module, second=second, monitoring=monitoring, **settings)
     try:
         started.up()
         yield started

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from tests.chaos import chaos
-from tests.chaos.chaos import raised_from_outside, streaks, unleash
-from tests.chaos.plan import Plan, Strike, plan
+from tests.chaos.chaos import raised_from_outside, streaks, unleash, until_removal
+from tests.chaos.plan import DROPS, KINDS, OUTAGES, Plan, Strike, plan
 from tests.chaos.platform import Alert, Platform
-from tests.chaos.truth import Period, Told, compare
+from tests.chaos.truth import Dropped, Period, Told, compare
 
 CUSTOMERS = Period(("unit/shop/a",), frozenset({"shop/a"}), 100, 200, "at once")
 AGAIN = replace(CUSTOMERS, start=300, end=400)
@@ -116,6 +116,142 @@ def test_a_tick_by_itself_and_by_its_cause_is_told_twice() -> None:
     assert compare([TICK, replace(TICK, names=("tick/t", "cause/"))], 0, [tick, cause]).good
 
 
+UNREADABLE = Period(("unreadable/",), frozenset({"shop/odd"}), 100, 100 + 86400, "at once", stays_open=True)
+HOOK = Period(("step/hook1",), frozenset(), 100, 200, "later", not_before=190)
+REMOVED = Period(("step/back__r",), frozenset({"back/r"}), 100, 160, "later", not_before=150, removed=True)
+
+
+def test_the_alert_of_an_unreadable_record_stays_open() -> None:
+    open_one = replace(alert(UNREADABLE, "1", "unreadable/0123456789"), end=None)
+    assert compare([UNREADABLE], 0, [open_one]).good
+    assert compare([UNREADABLE], 0, []).lost == (UNREADABLE,)
+    resolved = replace(open_one, end=300)
+    verdict = compare([UNREADABLE], 0, [resolved])
+    assert verdict.wrongly_resolved == (resolved,)
+    assert not verdict.good
+    assert verdict.counts() == "injected 1, lost 1, duplicated 0, wrongly paged 0, left open 0"
+
+
+def test_each_unreadable_record_has_one_alert() -> None:
+    second = replace(UNREADABLE, start=140)
+    alerts = [
+        replace(alert(period, str(number), f"unreadable/{number}"), end=None)
+        for number, period in enumerate([UNREADABLE, second])
+    ]
+    assert compare([UNREADABLE, second], 0, alerts).good
+    assert compare([UNREADABLE, second], 0, alerts[:1]).lost == (second,)
+    assert compare([UNREADABLE], 0, alerts).duplicated == (alerts[1],)
+    of_another = replace(alerts[0], assets=frozenset({"shop/other"}))
+    assert compare([UNREADABLE], 0, [of_another]).lost == (UNREADABLE,)
+
+
+def test_an_unrelated_success_resolves_nothing() -> None:
+    assert compare([HOOK], 0, [alert(HOOK)]).good
+    early = replace(alert(HOOK), end=150)
+    verdict = compare([HOOK], 0, [early])
+    assert verdict.wrongly_resolved == (early,)
+    assert verdict.counts() == "injected 1, lost 1, duplicated 0, wrongly paged 0, left open 0"
+    again = replace(alert(HOOK, "2"), start=155)
+    assert compare([HOOK], 0, [early, again]).duplicated == (again,)
+    assert compare([HOOK], 0, [replace(alert(HOOK), end=None)]).left_open
+
+
+def test_the_alert_of_what_was_removed_says_so() -> None:
+    right = replace(alert(REMOVED), removed=True)
+    assert compare([REMOVED], 0, [right]).good
+    assert compare([REMOVED], 0, [replace(right, end=None)]).left_open
+    for wrong in (replace(right, removed=False), replace(right, end=140)):
+        assert compare([REMOVED], 0, [wrong]).wrongly_resolved == (wrong,)
+
+
+def test_a_cause_at_the_same_time_is_not_what_was_removed() -> None:
+    sensor = replace(TICK, end=300, not_before=290, removed=True)
+    other = replace(TICK, names=("tick/t", "cause/"))
+    right = replace(alert(sensor, "1"), removed=True, page="at once")
+    cause = replace(alert(other, "2", "cause/code-location"), page="at once")
+    assert compare([sensor, other], 0, [right, cause]).good
+    wrong = replace(right, removed=False)
+    assert compare([sensor, other], 0, [wrong, cause]).wrongly_resolved == (wrong,)
+
+
+def test_what_is_still_there_is_not_said_to_be_removed() -> None:
+    # Its code location did not load for a while.
+    wrong = replace(alert(INTERNAL), removed=True)
+    assert compare([INTERNAL], 0, [wrong]).wrongly_resolved == (wrong,)
+    both = replace(wrong, unit="cause/x", assets=INTERNAL.keys | REMOVED.keys, end=220)
+    periods = [replace(one, names=("cause/",)) for one in (INTERNAL, REMOVED)]
+    assert compare(periods, 0, [both]).good
+
+
+def test_the_end_of_an_alert_gives_the_reason() -> None:
+    metadata = {"unit": "step/back__r", "assets": ["back/r"], "failed_at": "2026-11-22T03:00:00+00:00"}
+    firing = {"deduplication_key": "k", "status": "firing", "description": "", "metadata": metadata}
+    ended = {"unit": "step/back__r", "recovered_at": "2026-11-22T03:05:00+00:00"}
+    reasons = {"The asset is no longer part of the platform.": True, "Well again after 5 min.": False}
+    for text, removed in reasons.items():
+        resolved = {"deduplication_key": "k", "status": "resolved", "description": text, "metadata": ended}
+        [found] = chaos.told([Alert("k", (firing, resolved), ())])
+        assert found.removed == removed
+
+
+def test_what_incident_io_lost_may_be_missing_if_it_was_over_soon() -> None:
+    loss = Dropped("step/back__b:4711", INTERNAL.start + 5)
+    assert compare([INTERNAL], 0, [], [loss]).good
+    for other in (replace(loss, key="step/back__a:4711"), replace(loss, at=INTERNAL.start - 60)):
+        assert compare([INTERNAL], 0, [], [other]).lost == (INTERNAL,)
+    # It was open for long enough to be found missing.
+    long = replace(INTERNAL, end=INTERNAL.start + 1800)
+    assert compare([long], 0, [], [loss]).lost == (long,)
+
+
+def test_a_failure_of_a_clock_that_is_behind_is_told_with_its_time() -> None:
+    behind = replace(INTERNAL, start=INTERNAL.start - 130)
+    assert compare([behind], 0, [alert(behind)]).good
+    assert compare([behind], 0, []).lost == (behind,)
+
+
+def test_a_sensor_of_another_code_location_is_not_told_by_the_first_ones_alert() -> None:
+    other = replace(TICK, start=155, end=170)
+    assert compare([TICK, other], 0, [alert(TICK, "1"), alert(other, "2")]).good
+    assert compare([TICK, other], 0, [alert(TICK, "1")]).lost == (other,)
+
+
+def test_a_sensor_that_fails_for_minutes_is_no_hiccup() -> None:
+    ticks = [(float(at), at < 300) for at in range(0, 330, 30)]
+    [period] = streaks("s", ticks)
+    assert period.may_page == frozenset()
+    told_later = replace(alert(period), page="later", pages=1)
+    assert compare([period], 0, [told_later]).good
+    assert compare([period], 0, [replace(told_later, page="never", pages=0)]).wrongly_paged
+    [short] = streaks("s", ticks[-4:])
+    assert short.may_page == {"never"}
+
+
+def test_a_sensor_that_is_removed_while_it_fails_ends_by_that() -> None:
+    [period] = streaks("s", [(100.0, True), (110.0, True)])
+    assert until_removal(period, 90, 200) == replace(period, end=200, not_before=200, removed=True)
+    assert until_removal(period, 120, 200) == period
+
+
+def test_whom_it_affects_is_not_known_while_its_code_location_does_not_load() -> None:
+    internal = replace(INTERNAL, keys=frozenset({"back/second000"}))
+    at_once = replace(alert(internal), page="at once")
+    assert compare([internal], 0, [at_once]).wrongly_paged
+    [near, far] = (
+        chaos.with_unknown_readers(internal, [(at, at + 10)]) for at in (internal.start - 20, internal.end + 600)
+    )
+    assert compare([near], 0, [at_once]).good
+    assert compare([near], 0, [alert(internal)]).good
+    assert compare([far], 0, [at_once]).wrongly_paged
+    # What the first code location has is known, but for its readers in the second.
+    unloaded = [(INTERNAL.start, INTERNAL.end)]
+    assert chaos.with_unknown_readers(INTERNAL, unloaded) == INTERNAL
+    shared = replace(INTERNAL, keys=frozenset({"back/shared0"}), page="at once")
+    later = replace(alert(shared), page="later")
+    assert compare([shared], 0, [later]).wrongly_paged
+    assert compare([chaos.with_unknown_readers(shared, unloaded)], 0, [later]).good
+
+
 def test_ticks_that_fail_again_and_again_are_one_story() -> None:
     ticks = [(0.0, False), (5.0, True), (10.0, True), (15.0, False), (20.0, True), (25.0, False), (60.0, True)]
     found = streaks("s", ticks)
@@ -139,6 +275,9 @@ class Dead(Platform):
         return []
 
     def pages(self) -> list[dict[str, Any]]:
+        return []
+
+    def dropped(self) -> list[dict[str, Any]]:
         return []
 
     def kill(self, name: str) -> None:
@@ -165,7 +304,17 @@ def test_a_seed_gives_a_plan() -> None:
     assert {strike.what for strike in plan(7, 60).strikes} == {
         "daemon",
         "code-server",
+        "second-server",
         "incident-io",
         "lock",
         "postgres",
     }
+
+
+@pytest.mark.parametrize("seed", [7, 8, 9])
+def test_a_long_plan_has_every_kind(seed: int) -> None:
+    planned = plan(seed, 1200)
+    assert {episode.kind for episode in planned.episodes} == set(KINDS)
+    assert {strike.how for strike in planned.strikes if strike.how} == {*OUTAGES, DROPS}
+    # That incident.io has lost notifications takes many minutes to judge.
+    assert DROPS not in {strike.how for strike in plan(seed, 60).strikes}

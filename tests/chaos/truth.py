@@ -8,6 +8,8 @@ from typing import Literal
 
 SLACK = 10.0
 """Seconds by which two clocks' readings of one thing may differ: a step's own, its run's end, and the sensor's."""
+COMPARED_SECONDS, DELIVERED_SECONDS = 900.0, 120.0
+"""Within the first, the alerts are compared with incident.io's list, twice; within the second, a notification is delivered."""
 FLAPS = 3
 """From its third outage on an alert may stay open though all is well."""
 
@@ -30,6 +32,12 @@ class Period:
     """It may be told as part of something else."""
     most: int = 1
     """It may be told as so many."""
+    not_before: float | None = None
+    """Its alert may not be resolved before: until then nothing has happened that proves a recovery."""
+    stays_open: bool = False
+    """Nothing makes it well, so that its alert stays open."""
+    removed: bool = False
+    """It ends as the asset or sensor is no longer part of the platform: its alert is resolved with that reason."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,17 @@ class Told:
     page: Page
     pages: int
     flapping: bool
+    removed: bool = False
+    """It was resolved since what it is about is no longer part of the platform."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A notification that incident.io accepted and lost. Time is in seconds since the epoch."""
+
+    key: str
+    """The alert's deduplication key, which begins with the unit."""
+    at: float
 
 
 @dataclass(frozen=True)
@@ -56,22 +75,34 @@ class Verdict:
     """Of one failure, all but the first; and alerts of what has not failed."""
     wrongly_paged: tuple[Told, ...]
     left_open: tuple[Told, ...]
+    wrongly_resolved: tuple[Told, ...] = ()
+    """Resolved without a proof of recovery, or with a reason that is not so. They count as lost: people took what was broken for well."""
     unfinished: tuple[str, ...] = ()
     """What could not be carried out to its end, with the reason. It counts as lost: nobody can say that it was heard."""
 
     @property
     def good(self) -> bool:
-        return not (self.lost or self.duplicated or self.wrongly_paged or self.left_open or self.unfinished)
+        bad = (self.lost, self.duplicated, self.wrongly_paged, self.left_open, self.wrongly_resolved, self.unfinished)
+        return not any(bad)
 
     def counts(self) -> str:
+        lost = len(self.lost) + len(self.wrongly_resolved) + len(self.unfinished)
         return (
-            f"injected {self.injected}, lost {len(self.lost) + len(self.unfinished)}, duplicated {len(self.duplicated)}, "
+            f"injected {self.injected}, lost {lost}, duplicated {len(self.duplicated)}, "
             f"wrongly paged {len(self.wrongly_paged)}, left open {len(self.left_open)}"
         )
 
 
-def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Verdict:
-    """`silent` is how many things were injected of which nobody is to hear."""
+def compare(periods: Sequence[Period], silent: int, told: Iterable[Told], dropped: Iterable[Dropped] = ()) -> Verdict:
+    """Compare what was injected with what incident.io holds.
+
+    Args:
+        periods: What was broken from when to when.
+        silent: How many things were injected of which nobody is to hear.
+        told: The alerts.
+        dropped: The notifications that incident.io lost. The alert of a period that was over soon may be missing by that.
+    """
+    losses = list(dropped)
     alerts = _one_for_each_key(told)
     lost, explained, duplicated = list[Period](), dict[str, list[Period]](), dict[str, Told]()
     found = [
@@ -79,7 +110,7 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Ver
         for period in periods
     ]
     for period, fitting in zip(periods, found, strict=True):
-        if not fitting and not period.optional:
+        if not fitting and not period.optional and not _is_excused(period, losses):
             lost.append(period)
         for alert in fitting:
             explained.setdefault(alert.key, []).append(period)
@@ -91,8 +122,42 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told]) -> Ver
     for alert in unasked:
         duplicated[alert.key] = alert
     wrong = [alert for alert in alerts if not _rightly_paged(alert, explained.get(alert.key, ()))]
-    still = [alert for alert in alerts if alert.end is None and not _flaps(alert, periods)]
-    return Verdict(len(periods) + silent, tuple(lost), tuple(duplicated.values()), tuple(wrong), tuple(still))
+    still = [
+        alert
+        for alert in alerts
+        if alert.end is None
+        and not _flaps(alert, periods)
+        and not any(one.stays_open for one in explained.get(alert.key, ()))
+    ]
+    resolved = [alert for alert in alerts if not _rightly_resolved(alert, explained.get(alert.key, ()))]
+    return Verdict(
+        len(periods) + silent,
+        tuple(lost),
+        tuple(duplicated.values()),
+        tuple(wrong),
+        tuple(still),
+        tuple(resolved),
+    )
+
+
+def _is_excused(period: Period, dropped: Iterable[Dropped]) -> bool:
+    """Whether incident.io lost the notification of a failure that had recovered before a comparison could find that out."""
+    return period.end - period.start < COMPARED_SECONDS and any(
+        period.start - SLACK <= one.at <= period.end + DELIVERED_SECONDS and one.key.startswith(name)
+        for one in dropped
+        for name in period.names
+    )
+
+
+def _rightly_resolved(alert: Told, periods: Sequence[Period]) -> bool:
+    # Without assets nothing tells whether a cause's alert is about a period, or about another thing at the same time.
+    periods = [one for one in periods if one.keys or alert.unit in one.names]
+    if alert.end is None or not periods:
+        return True
+    if any(one.stays_open or (one.not_before is not None and alert.end < one.not_before) for one in periods):
+        return False
+    # One alert may tell of what was removed and of what has recovered.
+    return alert.removed in {one.removed for one in periods}
 
 
 def _is_about(alert: Told, period: Period) -> bool:
