@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from orchestration.core.channel_text import link_url
 from orchestration.core.redaction import redact_line, redact_lines
 from orchestration.incidents import causes, instigators
-from orchestration.incidents.model import Failure, Kind, Staleness
+from orchestration.incidents.model import UNREADABLE_UNIT, Failure, Kind, Staleness
 from orchestration.lineage.failures import FailedUnit
 from orchestration.lineage.graph import Consumer
 
@@ -319,6 +319,8 @@ def _broke(failure: Failure) -> str:
     if failure.name == QUEUE:
         number = len(failure.asset_keys)
         return "Runs hang in the queue" + (f": {_count(number, 'asset')} wait" if number else "")
+    if failure.name.startswith(f"{UNREADABLE_UNIT}/"):
+        return f"{what} cannot be read"
     return f"{what} fails" if _is_tick(failure.name) else f"{what} failed"
 
 
@@ -332,6 +334,8 @@ def _what(failure: Failure) -> str:
         what = f"`{name}`"
     elif kind == QUEUE:
         what = "The queue"
+    elif kind == UNREADABLE_UNIT:
+        what = f"A record of `{keys[0]}`" if len(keys) == 1 else "A record of Dagster's storage"
     elif kind == "tick":
         what = f"{_ticking(failure).capitalize()} {_instigator(instigators.of_unit(failure.name), '`')}"
     elif kind == "check":

@@ -14,6 +14,9 @@ Kind = Literal["asset", "check", "freshness", "run", "queue", "tick", "vendor"]
 """How data failed to arrive: an asset was not made, a check failed, data is late, a run ended with no step to blame or did not start or a backfill broke,
 a run hangs in the queue, a sensor or schedule fails, a sync failed at the vendor that nobody here asked for."""
 
+UNREADABLE_UNIT = "unreadable"
+"""Begins the name of a unit that stands for a record which cannot be read."""
+
 
 @dataclass(frozen=True)
 class Signal:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from orchestration.incidents.model import Signal
+from orchestration.incidents.model import UNREADABLE_UNIT, Signal
 from orchestration.incidents.state import State
 from orchestration.lineage.failures import FailedUnit
 
@@ -54,7 +54,7 @@ def unreadable_record(
         f"This alert closes by itself after {NOTICE_SECONDS / 3600:.0f} hours."
     )
     name = hashlib.sha256(id_.encode()).hexdigest()[:10]
-    unit = FailedUnit(f"unreadable/{name}", asset_keys, text, awaits=(f"{UNREADABLE}{name}",))
+    unit = FailedUnit(f"{UNREADABLE_UNIT}/{name}", asset_keys, text, awaits=(f"{UNREADABLE}{name}",))
     return Signal(id=f"unreadable:{name}", at=at, failed=(unit,), kind="run", **of)
 
 

@@ -209,7 +209,7 @@ def read(instance: dg.DagsterInstance, run_id: str, ended_at: float) -> RunEvent
             said[event.event_type] = event.message or entry.user_message
     run = instance.get_run_by_id(run_id)
     too_long = DagsterEventType.RUN_CANCELED in said and TOO_LONG in said.get(DagsterEventType.RUN_CANCELING, "")
-    run_failure = _run_failure(said, too_long=too_long)
+    run_failure = _run_failure(said, run, too_long=too_long)
     interrupted = run is not None and run_failure is not None and _interrupted(run, steps)
     if run_failure and UNEXPLAINED in run_failure and (error := _engine_error(instance, run_id)) is not None:
         run_failure, run_error = _root_message(error), error
@@ -259,10 +259,10 @@ def _location(run: dg.DagsterRun | None) -> str:
     return run.remote_job_origin.location_name if run is not None and run.remote_job_origin is not None else ""
 
 
-def _run_failure(said: Mapping[DagsterEventType, str], *, too_long: bool) -> str | None:
-    """Return the message of the run's own failure. Dagster may give none, and the run has failed all the same."""
-    if DagsterEventType.RUN_FAILURE in said:
-        return said[DagsterEventType.RUN_FAILURE] or NO_MESSAGE
+def _run_failure(said: Mapping[DagsterEventType, str], run: dg.DagsterRun | None, *, too_long: bool) -> str | None:
+    """Return the message of the run's own failure. It may be empty or lost, and the run has failed all the same."""
+    if DagsterEventType.RUN_FAILURE in said or (run is not None and run.status == dg.DagsterRunStatus.FAILURE):
+        return said.get(DagsterEventType.RUN_FAILURE) or NO_MESSAGE
     return said[DagsterEventType.RUN_CANCELING] if too_long else None
 
 

@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
     ),
     "drops": Kind(
         ("incident_io",),
-        "answers 202 to alert events and drops them; a target is a part of the deduplication keys, `status` firing, resolved or any",
+        "answers 202 and drops the alert event (status: any, firing, resolved)",
         {"status": "any"},
     ),
     "job_failure": Kind(("omni",), "the refresh of the schema model fails", {}),

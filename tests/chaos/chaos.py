@@ -589,10 +589,12 @@ def told(alerts: Iterable[Alert]) -> list[Told]:
     """What incident.io holds, in the words of the comparison. A key that is used again after it was resolved counts as two."""
     found: list[Told] = []
     for alert in alerts:
-        for number, life in enumerate(alert.lives()):
+        # A resolution alone opens nothing: the notification before it was lost, and what had failed recovered before it was sent again.
+        lives = [life for life in alert.lives() if any(event["status"] == "firing" for event in life)]
+        for number, life in enumerate(lives):
             page: Page = "at once" if alert.paged_at_once else "later" if alert.pages else "never"
             ended = life[-1]["metadata"].get("recovered_at") if life[-1]["status"] == "resolved" else None
-            firing = [event["metadata"] for event in life if event["status"] == "firing"] or [life[0]["metadata"]]
+            firing = [event["metadata"] for event in life if event["status"] == "firing"]
             found.append(
                 Told(
                     key=f"{alert.key} (again)" if number else alert.key,

@@ -250,12 +250,12 @@ def test_a_full_folder_refuses_aloud_and_goes_on_when_there_is_room(
     tables: Tables, spool: Path, view: View, between: Network
 ) -> None:
     between.judge = lambda _body: reply(503, ERROR)
-    limits = replace(QUICK, batch_events=10, spool_bytes=5000, block_seconds=0.2)
+    limits = replace(QUICK, batch_events=10, spool_bytes=20_000, block_seconds=0.2)
     accepted: list[str] = []
     with publisher(spool, limits=limits) as publishing:
         with pytest.raises(SpoolFull, match="bytes: insight_viewed: ServiceUnavailable"):
             accepted.extend(view(publishing) for _ in range(100))
-        assert sum(path.stat().st_size for path in spool.rglob("*.jsonl")) < 5000 + 10 * 300
+        assert sum(path.stat().st_size for path in spool.rglob("*.jsonl")) < 20_000 + 10 * 300
         between.judge = lambda _body: None
         publishing.flush()
         accepted.append(view(publishing))

@@ -494,7 +494,7 @@ def test_the_settings_parse(api, source) -> None:
         (SOURCE, "local-alert-source-token", "http"),
         ("01LOCALALERTSOURCE00000001", "local-alert-source-token-1", "heartbeat"),
     ]
-    assert [route.enabled for route in alert_routes_v3_list.sync(client=api).alert_routes] == [True] * 3
+    assert [route.enabled for route in alert_routes_v3_list.sync(client=api).alert_routes] == [True] * 4
 
 
 def test_an_escalation_by_hand_happens_once(on_call, api, key) -> None:

@@ -148,7 +148,7 @@ def test_what_is_in_use_is_not_deleted(api: httpx.Client) -> None:
 def test_lists_are_paged(api: httpx.Client) -> None:
     first = api.get("/v3/alert_routes", params={"page_size": 2}).json()
     rest = api.get("/v3/alert_routes", params={"page_size": 2, "after": first["pagination_meta"]["after"]}).json()
-    assert (len(first["alert_routes"]), len(rest["alert_routes"])) == (2, 1)
+    assert (len(first["alert_routes"]), len(rest["alert_routes"])) == (2, 2)
     assert "after" not in rest["pagination_meta"]
 
 

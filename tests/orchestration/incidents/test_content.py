@@ -17,6 +17,7 @@ from orchestration.incidents.content import (
     rerun_keys,
     selection,
     team_of,
+    title_of,
     what_is_left,
 )
 from orchestration.incidents.model import Failure, Staleness
@@ -276,3 +277,16 @@ def test_what_is_left_is_said_in_words(token: str, words: str) -> None:
 )
 def test_spans(span: timedelta, words: str) -> None:
     assert age(span) == words
+
+
+@pytest.mark.parametrize(
+    ("keys", "title"),
+    [
+        (("shop/odd",), "A record of `shop/odd` cannot be read"),
+        ((), "A record of Dagster's storage cannot be read"),
+        (("a/b", "a/c"), "A record of Dagster's storage cannot be read"),
+    ],
+)
+def test_the_title_of_a_record_that_cannot_be_read_says_so(keys: tuple[str, ...], title: str) -> None:
+    unit = FailedUnit("unreadable/0123456789", keys, "The event 7 cannot be read.")
+    assert title_of(replace(TICK, name=unit.unit, kind="run", units=(unit,))) == title

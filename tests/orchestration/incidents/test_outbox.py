@@ -359,7 +359,7 @@ def test_a_refused_customer_facing_event_is_reduced_before_internal_ones_go_out(
 
 
 LARGE = event(
-    "a", title="t" * 240, customer_facing=False, transient=False, owner="ada", team="data", unit="dbt/x", kind="asset", flapping=False,
+    "a", title="t" * 240, customer_facing=False, urgent=False, transient=False, owner="ada", team="data", unit="dbt/x", kind="asset", flapping=False,
     assets=[f"a/{n}" for n in range(50)], error="e" * 1500, run_id="1",
 )  # fmt: skip
 LARGE = replace(LARGE, description="d" * 5000)
