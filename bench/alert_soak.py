@@ -1,8 +1,8 @@
 """How much Dagster's storage grows by the ticks of `incident_alerts` with 500 open alerts: `python -m bench.alert_soak [ticks]`.
 
 Each tick is evaluated by the real sensor over a real instance, and its row is written as the daemon does (`dagster/_daemon/sensor.py`):
-a row when it starts, which then gets the status, the skip reason, the cursor and the key of its log, and the log as a file. The clock is
-a false one that goes on by five seconds a tick, so that a simulated day does not take a day.
+a row when it starts, which then gets the status, the skip reason and the cursor. The logs of ticks are not counted: they are no rows, and
+production keeps them in Cloud Storage (`deploy/dagster.yaml`). The clock is a false one that goes on by five seconds a tick, so that a simulated day does not take a day.
 
 A day is 17,280 ticks. Fewer are run, with one wave in which all 500 fail again, and extrapolated to 24 such waves: the ticks in which
 something is delivered and the others are counted apart.
@@ -43,8 +43,6 @@ DEFS = dg.Definitions([dg.AssetSpec(["raw", f"t{number}"]) for number in range(A
 class Tick:
     row: int
     """Bytes of its row's body in `job_ticks`."""
-    log: int
-    """Bytes of its log's files."""
     delivered: bool
     took: float
 
@@ -72,31 +70,20 @@ class Soak:
             "origin", "incident_alerts", InstigatorType.SENSOR, TickStatus.STARTED, at, selector_id=SELECTOR
         )
         started = self.instance.create_tick(data)
-        key = ["repository", "incident_alerts", str(started.tick_id)]
         context = dg.build_sensor_context(self.instance, cursor=self.cursor, definitions=DEFS)
         with context:
-            # `build_sensor_context` has no parameter for it; the daemon's context has (`SensorEvaluationContext.log_key`).
-            context._log_key = key  # pyright: ignore[reportPrivateUsage]
             result = incident_alerts.evaluate_tick(context)
-            logged = context.has_captured_logs()
         self.cursor = result.cursor
         ended = started.with_status(TickStatus.SKIPPED, end_timestamp=self.now())
         ended = ended.with_reason(result.skip_message or "").with_cursor(self.cursor)
-        self._store(ended.with_log_key(key) if logged else ended)
+        self.instance.update_tick(ended)
         self.ahead += STEP_SECONDS
         delivered = not (result.skip_message or "").startswith("0 alert events delivered")
-        return Tick(self._bytes_of_row(started), self._bytes_of_log(key), delivered, time.monotonic() - began)
-
-    def _store(self, tick: InstigatorTick) -> None:
-        self.instance.update_tick(tick)
+        return Tick(self._bytes_of_row(started), delivered, time.monotonic() - began)
 
     def _bytes_of_row(self, tick: InstigatorTick) -> int:
         [found] = self._query("select length(tick_body) from job_ticks where id = ?", (tick.tick_id,))
         return int(str(found[0]))
-
-    def _bytes_of_log(self, key: Sequence[str]) -> int:
-        folder = self.root / "storage" / "/".join(key[:-1])
-        return sum(file.stat().st_size for file in folder.glob(f"{key[-1]}*") if file.is_file())
 
     def _query(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
         with sqlite3.connect(self.root / "schedules" / "schedules.db") as database:
@@ -143,10 +130,9 @@ def show(soak: Soak, ticks: list[Tick]) -> None:
     total = 0.0
     for what, some, a_day in (("delivered", active, waves), ("nothing to deliver", idle, TICKS_A_DAY - waves)):
         if some:
-            row, log = statistics.mean(tick.row for tick in some), statistics.mean(tick.log for tick in some)
+            row = statistics.mean(tick.row for tick in some)
             total += row * a_day
-            print(f"  {what:<20} {row:7.0f} bytes a row, {log:7.0f} bytes of log, {a_day} ticks a day")
-            print(f"  {'':<20} {row * a_day / 1e6:.1f} MB of rows and {log * a_day / 1e6:.1f} MB of logs a day")
+            print(f"  {what:<20} {row:7.0f} bytes a row, {a_day} ticks a day: {row * a_day / 1e6:.1f} MB")
     sizes = soak.size_of_state()
     print(f"job_ticks grows by {total / 1e6:.1f} MB a day (bodies of its rows), extrapolated from {len(ticks)} ticks")
     print(f"state: {sum(sizes.values()) / 1e6:.2f} MB, overwritten in place: {sizes}")
