@@ -183,7 +183,9 @@ def _of_batch(
         )
         offset = clock_offsets.offset_of(entry.timestamp, found.after, found.until)
         read = [clock_offsets.shift_signal(signal, offset) for signal in read]
-        signals += [late_failures.without_recovered(instance, signal, now) for signal in read] if found.late else read
+        if found.late:
+            read = [one for signal in read for one in late_failures.with_recoveries(instance, signal, now)]
+        signals += read
     return signals
 
 

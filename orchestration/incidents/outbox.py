@@ -151,6 +151,7 @@ def deliver(
     clock: Callable[[], float] = time.monotonic,
     fallback_seconds: float = FALLBACK_SECONDS,
     pace: Pace | None = None,
+    before_each: Callable[[], None] = lambda: None,
 ) -> Delivered:
     """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
 
@@ -171,8 +172,10 @@ def deliver(
     `carriers` that succeeds, once for each state of the alert. So is what incident.io has kept out with 429s for as long
     (`Pace.keeps_out`). It still waits for incident.io; what is refused in every form for `REFUSED_DAYS` is dropped, with the
     `resolved` behind it, and named among the problems.
+
+    `before_each` is called before each event is sent, by whatever way. What it raises ends the delivery, and is raised.
     """
-    tick = _Tick(list(waiting), now, seconds, clock, pace or Pace())
+    tick = _Tick(list(waiting), now, seconds, clock, pace or Pace(), before_each)
     tick.send(send)
     tick.carry(carriers, fallback_seconds)
     left = tuple(item for item in tick.items if item)
@@ -199,6 +202,7 @@ class _Tick:
     seconds: float
     clock: Callable[[], float]
     pace: Pace
+    before_each: Callable[[], None]
     sent: list[AlertEvent] = field(default_factory=list[AlertEvent])
     problems: list[str] = field(default_factory=list[str])
     unreachable: bool = False
@@ -223,6 +227,7 @@ class _Tick:
                 continue
             try:
                 try:
+                    self.before_each()
                     send(reduced(item.event, item.reduced))
                 finally:
                     slowest = max(slowest, self.clock() - self.began - passed)
@@ -327,6 +332,7 @@ class _Tick:
         """
         while able:
             try:
+                self.before_each()
                 able[0].carry(event, why)
             except VendorError as error:
                 self.problems.append(str(error))

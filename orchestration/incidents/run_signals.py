@@ -157,11 +157,9 @@ def _of_ended(
     if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
         return None
     outcome = clock_offsets.shift_failures(outcome, offset)
-    # What another run has made since a failure that appears late was read before it, and does not come again.
-    until = now if late else ended_at
-    outcome = made.still_failed(instance, replace(outcome, ended_at=datetime.fromtimestamp(until, UTC)))
+    outcome = made.still_failed(instance, replace(outcome, ended_at=datetime.fromtimestamp(ended_at, UTC)))
     signals = _of_run(outcome, ended_at, offset)
-    return [late_failures.without_recovered(instance, one, now) for one in signals] if late else signals
+    return [each for one in signals for each in late_failures.with_recoveries(instance, one, now)] if late else signals
 
 
 def _ended_at(record: dg.RunRecord) -> float:

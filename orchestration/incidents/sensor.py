@@ -74,6 +74,7 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         )
         context.log.warning(text)
         return dg.SensorResult(skip_reason=text, cursor=context.cursor)
+    tick = store.begin_tick(context.instance)
     # Who takes over goes on with the alerts that are open.
     stored = store.load(context.instance, context.cursor or (TAKEN_OVER if claim.took_over else None))
     repository = check.not_none(context.repository_def)
@@ -84,7 +85,27 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     # Code servers are read before something fails, so that its alert need not wait for them.
     workspace(0.0)
     judged = judge(context.instance, stored.state, workspace, stored.problems, deadline)
+    try:
+        cursor, summary = _deliver(context, tick, stored, judged, deadline)
+    except store.SupersededError as error:
+        # The daemon that asked for this tick has died, so that the cursor goes nowhere.
+        return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
+    return dg.SensorResult(skip_reason=summary, cursor=cursor)
+
+
+def _deliver(
+    context: dg.SensorEvaluationContext, tick: str, stored: store.Loaded, judged: state.State, deadline: Deadline
+) -> tuple[str, str]:
+    """Store what was judged and send what waits. Returns the cursor and the summary of the tick.
+
+    Raises SupersededError as soon as another tick has begun.
+    """
+
+    def check_is_newest() -> None:
+        store.check_is_newest(context.instance, tick)
+
     lost = list(stored.problems)
+    check_is_newest()
     if judged.waiting != stored.state.waiting:
         # Before anything is sent: a tick that dies while it sends must not judge the same again, perhaps with another result.
         stored, more = store.save_and_continue(context.instance, stored, judged)
@@ -103,10 +124,12 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         time.time(),
         fallback_seconds=values.incident_io_fallback_minutes * 60,
         pace=judged.pace,
+        before_each=check_is_newest,
     )
+    check_is_newest()
     cursor, more = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))
     _log(context, done, [*lost, *more])
-    return dg.SensorResult(skip_reason=_summary(judged, done), cursor=cursor)
+    return cursor, _summary(judged, done)
 
 
 def _log(context: dg.SensorEvaluationContext, done: outbox.Delivered, lost: Sequence[str]) -> None:

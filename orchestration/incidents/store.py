@@ -7,6 +7,7 @@ the version of the state. Only the parts that have changed are written, all of t
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, cast, get_args, get_origin, get_type_hints
@@ -17,11 +18,34 @@ from pydantic import TypeAdapter, ValidationError
 from orchestration.incidents.state import State, loads
 
 PREFIX = "dataplatform/incident_alerts"
+TICK = f"{PREFIX}/tick"
+"""Holds the tick that began last."""
 VERSION = f"{PREFIX}/version"
 SET_ASIDE = f"{PREFIX}/set_aside"
 """What could not be read, for a person to look at: the last of each part."""
 PARTS: Mapping[str, Any] = {field.name: get_type_hints(State)[field.name] for field in fields(State)}
 ADAPTERS: Mapping[str, TypeAdapter[Any]] = {name: TypeAdapter(kind) for name, kind in PARTS.items()}
+
+
+class SupersededError(Exception):
+    """Another tick of the alert sensor has begun, so that this one may neither send nor store anything more."""
+
+
+def begin_tick(instance: dg.DagsterInstance) -> str:
+    """Note that a tick begins, and return what identifies it.
+
+    Where the daemon dies, the code server goes on with the tick that it was asked for, beside the first tick of the next daemon.
+    What the older one stored would undo what the newer one has judged.
+    """
+    tick = uuid.uuid4().hex
+    instance.daemon_cursor_storage.set_cursor_values({TICK: tick})
+    return tick
+
+
+def check_is_newest(instance: dg.DagsterInstance, tick: str) -> None:
+    """Raise SupersededError where another tick has begun since."""
+    if instance.daemon_cursor_storage.get_cursor_values({TICK}).get(TICK) != tick:
+        raise SupersededError("Another tick of the alert sensor has begun, and goes on with what this one has left.")
 
 
 @dataclass(frozen=True)

@@ -295,7 +295,8 @@ class Triage:
         after = replace(
             alert,
             units=self._places.join(alert, units),
-            missing={**alert.missing, **tokens},
+            # A failure that is read late does not move the time back by which a newer one of the same can recover.
+            missing={**alert.missing, **{token: max(at, alert.missing.get(token, at)) for token, at in tokens.items()}},
             since=min([alert.since, *(entry.at for entry in entries)]),
             last_seen=max(alert.last_seen, last.at),
             count=alert.count + len(others),

@@ -252,7 +252,9 @@ def test_a_sweep_judges_nothing_twice_however_long_ago_it_was_judged(instance: d
     assert len(reader.state.position.blocks) <= 26
 
 
-def test_a_failure_that_appears_after_its_recovery_was_read_is_history(instance: dg.DagsterInstance) -> None:
+def test_a_failure_that_appears_after_its_recovery_was_read_is_an_incident_that_is_over(
+    instance: dg.DagsterInstance,
+) -> None:
     now, end = time.time(), last_id(instance)
     reader = Reader(instance, now)
     insert_others(instance, 10, first=end + 2)
@@ -266,8 +268,33 @@ def test_a_failure_that_appears_after_its_recovery_was_read_is_history(instance:
     late = AssetObservationData(dg.AssetObservation(KEY, metadata=metadata))
     event = DagsterEvent("ASSET_OBSERVATION", "x", event_specific_data=late)
     insert(instance, EventLogEntry(None, "debug", "", "", now, None, "x", event), end + 1)
-    assert reader.tick(60) == []
+    unit = "dbt/insights/time"
+    assert reader.tick(60) == [("firing", unit), ("resolved", unit)]
     assert reader.alerts() == {}
+
+
+def test_a_failure_that_appears_late_does_not_end_the_alert_of_a_newer_one(instance: dg.DagsterInstance) -> None:
+    now, end = time.time(), last_id(instance)
+    reader = Reader(instance, now)
+    insert_others(instance, 10, first=end + 2)
+    reader.tick()
+    job = DEFS.resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(job)
+    store(instance, run, "ASSET_MATERIALIZATION", now + 60, StepMaterializationData(dg.AssetMaterialization(KEY)))
+    finish(instance, run, now + 61, failed=False)
+    reader.tick(60)
+
+    def report(at: float, number: int) -> None:
+        metadata = to_metadata([FailedUnit("dbt/insights/time", ("insights/time",), "no")])
+        late = AssetObservationData(dg.AssetObservation(KEY, metadata=metadata))
+        event = DagsterEvent("ASSET_OBSERVATION", "x", event_specific_data=late)
+        insert(instance, EventLogEntry(None, "debug", "", "", at, None, "x", event), number)
+
+    report(now + 100, last_id(instance) + 1)
+    assert [status for status, _unit in reader.tick(60)] == ["firing"]
+    report(now, end + 1)
+    reader.tick(60)
+    assert len(reader.alerts()) == 1
 
 
 def store(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: str, at: float, data: Any = None) -> None:

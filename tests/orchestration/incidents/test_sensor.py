@@ -24,6 +24,7 @@ from orchestration.incidents.state import STATE, State
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
+from orchestration.vendors.incident_io import AlertEvent, AlertSource
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
@@ -346,6 +347,38 @@ def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypat
         ("firing", "fivetran/salesforce"),
         ("resolved", "fivetran/salesforce"),
     ]
+
+
+def test_a_tick_whose_daemon_has_died_does_not_undo_the_tick_after_it(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, send = platform.heard, AlertSource.send
+    platform.run("product", "salesforce")
+
+    def run_the_next_tick_first(source: AlertSource, event: AlertEvent) -> None:
+        monkeypatch.setattr(AlertSource, "send", send)
+        platform.run()
+        platform.tick()
+        platform.tick_until_delivered()
+        send(source, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AlertSource, "send", run_the_next_tick_first)
+        # Its daemon has died: its cursor is not stored.
+        context = dg.build_sensor_context(platform.instance, cursor=platform.cursor, definitions=DEFS)
+        result = incident_alerts.evaluate_tick(context)
+    assert "has begun" in (result.skip_message or "")
+    assert (platform.state.alerts, platform.state.waiting) == ({}, ())
+    platform.tick()
+    told = platform.told(heard)
+    assert sorted(told[:4]) == [
+        ("firing", "fivetran/product"),
+        ("firing", "fivetran/salesforce"),
+        ("resolved", "fivetran/product"),
+        ("resolved", "fivetran/salesforce"),
+    ]
+    # The call that was under way when it was superseded.
+    assert len(told) <= 5
 
 
 def test_a_tick_that_is_killed_while_it_sends_has_saved_what_it_judged(
