@@ -180,7 +180,7 @@ class Publisher:
         # The blocks that this publisher answers for, each with the number of the first event in it; 0 for what was found in the folder.
         self._own: dict[Path, int] = {}
         self._next_scan = 0.0
-        self._scan()
+        self._scan_folder()
         self._own = {path: 0 for lane in self._lanes.values() for path in lane.waiting if self._is_free(path)}
         self._full_since: float | None = None
         self._refused = 0
@@ -192,7 +192,7 @@ class Publisher:
         self._stopping = False
         self._work = threading.Event()
         self._round_done = threading.Condition()
-        self._sender = threading.Thread(target=self._run, name="product-events", daemon=True)
+        self._sender = threading.Thread(target=self._send_until_stopped, name="product-events", daemon=True)
         self._sender.start()
 
     @property
@@ -227,7 +227,7 @@ class Publisher:
             row, target = submission.dead_letter(str(error)), DEAD_LETTERS
             problem = str(row["reason"])
             log.warning("%s %s is a dead letter: %s", row["event_name"], row["event_id"], problem)
-        self._accept(target, _encoded([row]))
+        self._accept_line(target, _encode_rows([row]))
         return Published(identifier, problem)
 
     def flush(self, seconds: float | None = None) -> None:
@@ -267,7 +267,7 @@ class Publisher:
             for lane in self._lanes.values():
                 lane.open, lane.full = None, []
         for segment in segments:
-            self._seal(segment)
+            self._seal_segment(segment)
         if self._is_pending(self._accepted):
             raise self._undelivered()
         if self._temporary:
@@ -296,29 +296,29 @@ class Publisher:
         if self._closed:
             raise RuntimeError("this publisher is closed")
 
-    def _accept(self, name: str, line: bytes) -> None:
+    def _accept_line(self, name: str, line: bytes) -> None:
         """Append a line to the open block of a lane, when the spool has room for it. Raises SpoolFull and OSError."""
         while True:
             with self._lock:
                 self._check_open()
-                lane = self._lane(name)
+                lane = self._lane_of(name)
                 if lane.open is None:
                     lane.open = self._continue_block(lane)
                 growth = self._spool.growth(lane.open, len(line))
                 if not growth or self._spool.used + growth <= self._limits.spool_bytes:
                     self._full_since = None if growth else self._full_since
                     self._accepted += 1
-                    self._append(lane, line, self._accepted, self._durable)
+                    self._append_lines(lane, line, self._accepted, self._durable)
                     return
                 now = time.monotonic()
                 self._full_since = self._full_since or now
                 if now - self._full_since >= self._limits.block_seconds:
-                    self._refuse(name, now)
+                    self._refuse_event(name, now)
             self._work.set()
             with self._round_done:
                 self._round_done.wait(0.05)
 
-    def _refuse(self, name: str, now: float) -> None:
+    def _refuse_event(self, name: str, now: float) -> None:
         """Count an event that is not accepted, and raise SpoolFull. With the lock."""
         moment = self._clock()
         if not self._unreported:
@@ -332,7 +332,7 @@ class Publisher:
             log.error("%d events were refused so far: %s", self._refused, message)
         raise SpoolFull(message)
 
-    def _append(self, lane: _Lane, lines: bytes, first: int, durable: bool) -> Segment:
+    def _append_lines(self, lane: _Lane, lines: bytes, first: int, durable: bool) -> Segment:
         """Append whole lines to the lane's open block. With the lock. Raises OSError."""
         segment = lane.open
         if segment is None:
@@ -357,7 +357,7 @@ class Publisher:
                 return segment
         return None
 
-    def _lane(self, name: str) -> _Lane:
+    def _lane_of(self, name: str) -> _Lane:
         lane = self._lanes.get(name)
         if lane is None:
             # A new dictionary, so that the sender's thread may go through the one that it has.
@@ -408,12 +408,12 @@ class Publisher:
 
     # What follows runs in the sender's thread alone.
 
-    def _run(self) -> None:
+    def _send_until_stopped(self) -> None:
         while not self._stopping:
             self._work.wait(self._idle_seconds())
             self._work.clear()
             try:
-                self._round()
+                self._send_round()
             except Exception:
                 # The disk, as a rule. Whatever it was: were this thread to end, every later event would wait for ever, and
                 # no one would be notified. The blocks stay, and the next round tries again.
@@ -428,10 +428,10 @@ class Publisher:
         pauses = [lane.pause.until - now for lane in self._lanes.values() if lane.pause and lane.pause.until > now]
         return min([self._limits.batch_seconds, *pauses])
 
-    def _round(self) -> None:
+    def _send_round(self) -> None:
         """Send what waits: one request of each lane in turn, so that a large backlog of one table does not delay the others."""
         if time.monotonic() >= self._next_scan:
-            self._scan()
+            self._scan_folder()
         self._report_refusals()
         end = time.monotonic() + TURN_SECONDS
         busy = True
@@ -451,14 +451,14 @@ class Publisher:
         if busy:
             self._work.set()
 
-    def _scan(self) -> None:
+    def _scan_folder(self) -> None:
         began = time.monotonic()
         listing = self._spool.scan(self._limits.block_bytes // 2)
         ended = time.monotonic()
         self._next_scan = ended + max(self._limits.batch_seconds, SCAN_SHARE * (ended - began))
         with self._lock:
             for name in listing.blocks:
-                self._lane(name)
+                self._lane_of(name)
             for lane in self._lanes.values():
                 lane.small = listing.small.get(lane.name, [])
                 mine = {segment.path for segment in (*lane.full, lane.open) if segment}
@@ -470,19 +470,19 @@ class Publisher:
         with self._lock:
             full, lane.full = lane.full, []
         for segment in full:
-            self._seal(segment)
+            self._seal_segment(segment)
             lane.waiting.append(segment.path)
         now = time.monotonic()
         if lane.pause and now < lane.pause.until:
             return False
         parts: list[_Part] = []
         try:
-            self._gather(lane, parts)
+            self._gather_lines(lane, parts)
             if not parts and self._seal_open(lane, now):
-                self._gather(lane, parts)
+                self._gather_lines(lane, parts)
             if not parts:
                 return False
-            went_on = self._send(lane, parts)
+            went_on = self._send_parts(lane, parts)
         except Exception as error:
             # Whatever it was, the blocks stay. A missing table or permission may be there at the next attempt.
             self._give_back(lane, parts)
@@ -504,17 +504,17 @@ class Publisher:
             ):
                 return False
             lane.open = None
-        self._seal(segment)
+        self._seal_segment(segment)
         lane.waiting.append(segment.path)
         return True
 
-    def _seal(self, segment: Segment) -> None:
+    def _seal_segment(self, segment: Segment) -> None:
         try:
             segment.seal()
         except OSError:
             log.exception("%s may be lost if this machine stops before it is sent", segment.path)
 
-    def _gather(self, lane: _Lane, parts: list[_Part]) -> None:
+    def _gather_lines(self, lane: _Lane, parts: list[_Part]) -> None:
         """Add the lines of the next request, with their blocks, to `parts`."""
         rows, size = self._limits.batch_events, self._limits.batch_bytes
         while rows > 0 and size > 0 and len(parts) < BLOCKS_OF_A_REQUEST:
@@ -561,13 +561,13 @@ class Publisher:
         lane.pause = _Pause(failures, time.monotonic() + wait, reason)
         log.warning("attempt %d failed, the next one is in %.1f s: %s", failures, wait, reason)
 
-    def _send(self, lane: _Lane, parts: Sequence[_Part]) -> bool:
+    def _send_parts(self, lane: _Lane, parts: Sequence[_Part]) -> bool:
         """Deliver lines and leave them out of their blocks; return whether the lane may go on. Raises whatever stopped the request."""
         lines = [line for _, read in parts for line in read]
         if not lines:
-            self._finish(lane, parts)
+            self._finish_blocks(lane, parts)
             return True
-        rows, dead = _read(lane.table, lines)
+        rows, dead = _read_rows(lane.table, lines)
         later: list[Row] = []
         for row, reason in self._delivery.insert(lane.table, rows, self._clock()):
             if reason is None or lane.table == DEAD_LETTERS:
@@ -576,10 +576,10 @@ class Publisher:
                 dead.append(dead_letter(row.get("event_id"), lane.table, row.get("event_version"), row, reason))
         with self._lock:
             first = min([self._accepted, *(self._own[block.path] for block, _ in parts if block.path in self._own)])
-        self._bury(dead, first)
+        self._keep_dead_letters(dead, first)
         if later:
             self._put_off(lane, later, first, len(rows))
-        self._finish(lane, parts)
+        self._finish_blocks(lane, parts)
         if later and len(later) == len(rows) and lane.deferred:
             # The rows are at the end of the lane now: other ones are tried next time.
             return False
@@ -587,7 +587,7 @@ class Publisher:
         lane.flowing = True
         return True
 
-    def _finish(self, lane: _Lane, parts: Sequence[_Part]) -> None:
+    def _finish_blocks(self, lane: _Lane, parts: Sequence[_Part]) -> None:
         for block, _ in parts:
             if block.finished:
                 self._spool.delete(block)
@@ -597,14 +597,14 @@ class Publisher:
                 block.mark_sent()
                 lane.held = block
 
-    def _bury(self, dead: Sequence[Row], first: int) -> None:
+    def _keep_dead_letters(self, dead: Sequence[Row], first: int) -> None:
         """Keep dead letters. Raises OSError, or what BigQuery answers, where they are neither on the disk nor in BigQuery."""
         if not dead:
             return
         for row in dead:
             log.warning("%s %s is a dead letter: %s", row["event_name"], row["event_id"], row["reason"])
         try:
-            self._keep(DEAD_LETTERS, dead, first)
+            self._keep_rows(DEAD_LETTERS, dead, first)
         except OSError:
             # On a full disk the deliveries must go on, because they make room on it.
             if self._delivery.insert(DEAD_LETTERS, dead, self._clock()):
@@ -613,17 +613,17 @@ class Publisher:
     def _put_off(self, lane: _Lane, rows: Sequence[Row], first: int, of: int) -> None:
         """Move rows that BigQuery may take later to the table's deferred blocks, where they delay no others. Raises OSError."""
         name = lane.table + DEFERRED
-        self._keep(name, rows, first)
+        self._keep_rows(name, rows, first)
         with self._lock:
-            deferred = self._lane(name)
+            deferred = self._lane_of(name)
         if (deferred is lane and len(rows) == of) or (deferred is not lane and not deferred.pause):
             self._set_pause(deferred, _PutOff(f"BigQuery does not take {len(rows)} of {of} rows yet"))
 
-    def _keep(self, name: str, rows: Sequence[Row], first: int) -> None:
+    def _keep_rows(self, name: str, rows: Sequence[Row], first: int) -> None:
         """Append rows to a lane's open block, and bring them to the disk. The spool's limit does not hold for them. Raises OSError."""
-        lines = _encoded(rows)
+        lines = _encode_rows(rows)
         with self._lock:
-            segment = self._append(self._lane(name), lines, first, False)
+            segment = self._append_lines(self._lane_of(name), lines, first, False)
         # Only this thread closes segments. Without the lock, so that `publish` does not wait for the disk.
         os.fsync(segment.handle)
         self._spool.sync()
@@ -647,7 +647,7 @@ class Publisher:
             for name, count in counts.items()
         ]
         try:
-            self._keep(DEAD_LETTERS, reports, self._accepted)
+            self._keep_rows(DEAD_LETTERS, reports, self._accepted)
         except OSError:
             if not self._closed:
                 with self._lock:
@@ -666,11 +666,11 @@ def _temporary_folder() -> Path:
     return folder
 
 
-def _encoded(rows: Sequence[Row]) -> bytes:
+def _encode_rows(rows: Sequence[Row]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
 
-def _read(table: str, lines: Sequence[bytes]) -> tuple[list[Row], list[Row]]:
+def _read_rows(table: str, lines: Sequence[bytes]) -> tuple[list[Row], list[Row]]:
     """The rows of lines, and a dead letter for each line that is none: half of one, after a crash of the machine."""
     rows: list[Row] = []
     dead: list[Row] = []

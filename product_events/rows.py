@@ -49,13 +49,13 @@ class Submission:
     def row(self, registry: Registry, now: datetime) -> Row:
         """The row of the event's table, but for `received_at`. Raises Malformed, whatever the values do when they are read."""
         try:
-            return self._row(registry, now)
+            return self._checked_row(registry, now)
         except Malformed:
             raise
         except Exception as error:
-            raise Malformed(f"the event cannot be read: {_described(error)}") from None
+            raise Malformed(f"the event cannot be read: {_error_text(error)}") from None
 
-    def _row(self, registry: Registry, now: datetime) -> Row:
+    def _checked_row(self, registry: Registry, now: datetime) -> Row:
         event = registry.events.get(exact_text(self.name)) if _is_a(self.name, str) else None
         if event is None:
             raise Malformed(f"unknown event {_short(self.name)}")
@@ -130,7 +130,7 @@ def _plain(properties: Any) -> dict[str, Any]:
     try:
         text = json.dumps(properties, allow_nan=False, ensure_ascii=False).encode()
     except Exception as error:
-        raise Malformed(f"properties are not JSON: {_described(error)}") from None
+        raise Malformed(f"properties are not JSON: {_error_text(error)}") from None
     if len(text) > MAX_BYTES:
         raise Malformed(f"properties are too large: {len(text)} bytes, and {MAX_BYTES} are allowed")
     plain = json.loads(text)
@@ -148,7 +148,7 @@ def _payload(value: Any) -> str:
     try:
         text = json.dumps(value, allow_nan=False, default=str)
     except Exception:
-        text = json.dumps(json.dumps(_describe(value, _Budget(), [])))
+        text = json.dumps(json.dumps(_describe_value(value, _Budget(), [])))
     return text if len(text) <= MAX_PAYLOAD else json.dumps(text[:MAX_PAYLOAD])
 
 
@@ -164,7 +164,7 @@ class _Budget:
         return short.encode(errors="backslashreplace").decode() + "…" * (len(short) < len(text))
 
 
-def _describe(value: Any, budget: _Budget, above: list[int]) -> Any:
+def _describe_value(value: Any, budget: _Budget, above: list[int]) -> Any:
     """Return values that JSON carries instead of any others. Raises nothing."""
     budget.values -= 1
     if budget.values < 0 or len(above) > MAX_DEPTH:
@@ -173,14 +173,14 @@ def _describe(value: Any, budget: _Budget, above: list[int]) -> Any:
         return "(circular)"
     above.append(id(value))
     try:
-        return _describe_new(value, budget, above)
+        return _describe_unseen_value(value, budget, above)
     except Exception as error:
         return f"<{_type_name(value)}: {_type_name(error)}>"
     finally:
         above.pop()
 
 
-def _describe_new(value: Any, budget: _Budget, above: list[int]) -> Any:
+def _describe_unseen_value(value: Any, budget: _Budget, above: list[int]) -> Any:
     """Only methods of Python's own types read containers: those of subclasses may do anything."""
     if value is None or value is True or value is False or _is_number(value):
         return value
@@ -190,18 +190,18 @@ def _describe_new(value: Any, budget: _Budget, above: list[int]) -> Any:
             if budget.values <= 0:
                 break
             name = budget.cut(exact_text(key) if _is_a(key, str) else _short(key))
-            shown[name] = _describe(inner, budget, above)
+            shown[name] = _describe_value(inner, budget, above)
         return shown
     for kind in (list, tuple, set, frozenset):
         if _is_a(value, kind):
             members = cast(Iterable[Any], kind.__iter__(value))
-            return [_describe(inner, budget, above) for inner in islice(members, max(0, budget.values))]
+            return [_describe_value(inner, budget, above) for inner in islice(members, max(0, budget.values))]
     if _is_a(value, str):
         return budget.cut(exact_text(value))
     return budget.cut(str(value) if _is_a(value, datetime | Decimal | UUID) else _short(value))
 
 
-def _described(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     try:
         return str(error) or _type_name(error)
     except Exception:

@@ -174,17 +174,17 @@ class Spool:
     def growth(self, segment: Segment | None, length: int) -> int:
         """Return the bytes on the disk that so many more in a block take; in a new block where there is none."""
         size = segment.size if segment else 0
-        return self._rounded(size + length) - self._rounded(size)
+        return self._round_to_blocks(size + length) - self._round_to_blocks(size)
 
     def append(self, segment: Segment, line: bytes, durable: bool) -> None:
         """Add a line to a block. Raises OSError, and the block is as before in that case."""
         growth = self.growth(segment, len(line))
         segment.append(line, durable)
-        self._account(growth)
+        self._add_to_used(growth)
 
     def delete(self, block: Block) -> None:
         """Remove a block that was sent. Raises OSError."""
-        self._account(-block.delete())
+        self._add_to_used(-block.delete())
 
     def segment(self, lane: str, durable: bool = False) -> Segment:
         """Begin a block; with its name on the disk itself when `durable`. Raises OSError."""
@@ -258,7 +258,7 @@ class Spool:
 
     def batches(self) -> list[Path]:
         """Return every block, the oldest first, also those that a process holds."""
-        return sorted(self.folder.glob(f"*{SUFFIX}"), key=_age)
+        return sorted(self.folder.glob(f"*{SUFFIX}"), key=_creation_order)
 
     def scan(self, small: int = 0) -> Listing:
         """List the folder, measure it, make its files private, and remove what killed processes left. Raises OSError.
@@ -279,7 +279,7 @@ class Spool:
                 if not stat.S_ISREG(status.st_mode):
                     continue
                 path = self.folder / entry.name
-                _restrict(path, status.st_mode, 0o600)
+                _restrict_mode(path, status.st_mode, 0o600)
                 if entry.name.endswith(SUFFIX):
                     listing.blocks.setdefault(lane_of(path), []).append(path)
                     if status.st_size < small:
@@ -291,7 +291,7 @@ class Spool:
                 elif entry.name.endswith(UNFINISHED):
                     self._remove_abandoned(path)
         for paths in (*listing.blocks.values(), *listing.small.values()):
-            paths.sort(key=_age)
+            paths.sort(key=_creation_order)
         with self._lock:
             # What this process wrote meanwhile may be counted twice until the next scan, and is never missed.
             self._used = max(0, total + max(0, self._changes - before))
@@ -311,12 +311,12 @@ class Spool:
             finally:
                 os.close(handle)
 
-    def _account(self, change: int) -> None:
+    def _add_to_used(self, change: int) -> None:
         with self._lock:
             self._changes += change
             self._used = max(0, self._used + change)
 
-    def _rounded(self, size: int) -> int:
+    def _round_to_blocks(self, size: int) -> int:
         return -(-size // self._unit) * self._unit
 
     def sync(self) -> None:
@@ -361,7 +361,7 @@ def _progress_path(path: Path) -> Path:
     return path.with_name(path.name + SENT)
 
 
-def _age(path: Path) -> str:
+def _creation_order(path: Path) -> str:
     return path.name.partition(".")[2]
 
 
@@ -372,10 +372,10 @@ def _make_private(folder: Path) -> None:
         path.mkdir(mode=0o700, exist_ok=True)
         # The umask may have taken the owner's own permissions.
         path.chmod(0o700)
-    _restrict(folder, folder.stat().st_mode, 0o700)
+    _restrict_mode(folder, folder.stat().st_mode, 0o700)
 
 
-def _restrict(path: Path, mode: int, wanted: int) -> None:
+def _restrict_mode(path: Path, mode: int, wanted: int) -> None:
     if stat.S_IMODE(mode) == wanted:
         return
     try:

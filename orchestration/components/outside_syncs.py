@@ -131,29 +131,29 @@ def _report_new(instance: dg.DagsterInstance, unit: str, vendor: str, ends: Sequ
     if problem is not None:
         for one in earlier:
             if one.problem() is None and whose(instance, one) == "outside":
-                report(instance, unit, one, vendor, None)
+                report_sync(instance, unit, one, vendor, None)
                 found.append(f"{unit} succeeded")
-    report(instance, unit, newest, vendor, problem)
+    report_sync(instance, unit, newest, vendor, problem)
     return [*found, f"{unit} {'succeeded' if problem is None else 'failed'}"]
 
 
 def whose(instance: dg.DagsterInstance, ended: Ended) -> Whose:
     """Return whether a run of this Dagster has recorded a sync as its own; `under_way` while one that asked for it may still do so."""
-    waiting = _waiting(_recorded(instance, ended.keys[0]))
+    waiting = _find_waiting_runs(_read_recorded(instance, ended.keys[0]))
     runs = {run_id: instance.get_run_by_id(run_id) for run_id in waiting}
     under_way = {run_id for run_id, run in runs.items() if run is not None and not run.is_finished}
     # Read again: a run may have recorded its sync and ended since.
-    recorded = _recorded(instance, ended.keys[0])
+    recorded = _read_recorded(instance, ended.keys[0])
     if any(one.value == ended.sync for one in recorded):
         return "ours"
-    if not under_way & _waiting(recorded):
+    if not under_way & _find_waiting_runs(recorded):
         # The first asset may have been another one when the run recorded it.
-        others = (one for key in ended.keys[1:] for one in _recorded(instance, key))
+        others = (one for key in ended.keys[1:] for one in _read_recorded(instance, key))
         return "ours" if any(one.value == ended.sync for one in others) else "outside"
     return "under_way"
 
 
-def _waiting(recorded: Iterable[Recorded]) -> set[str]:
+def _find_waiting_runs(recorded: Iterable[Recorded]) -> set[str]:
     """The runs that have asked for a sync and not said how it ended."""
     values: dict[str, set[str]] = {}
     for one in recorded:
@@ -161,15 +161,15 @@ def _waiting(recorded: Iterable[Recorded]) -> set[str]:
     return {run_id for run_id, said in values.items() if said == {SYNC_STARTED}}
 
 
-def _recorded(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[Recorded]:
+def _read_recorded(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[Recorded]:
     observed = instance.fetch_observations(key, limit=RECORDS).records
     made = instance.fetch_materializations(key, limit=RECORDS).records
     found = [(one.run_id, one.asset_observation) for one in observed]
     found += [(one.run_id, one.asset_materialization) for one in made]
-    return list(_values(found))
+    return list(_read_values(found))
 
 
-def _values(
+def _read_values(
     events: Iterable[tuple[str, dg.AssetObservation | dg.AssetMaterialization | None]],
 ) -> Iterator[Recorded]:
     for run_id, event in events:
@@ -178,7 +178,7 @@ def _values(
             yield Recorded(run_id, value.value)
 
 
-def report(instance: dg.DagsterInstance, unit: str, ended: Ended, vendor: str, problem: str | None) -> None:
+def report_sync(instance: dg.DagsterInstance, unit: str, ended: Ended, vendor: str, problem: str | None) -> None:
     """Write what a sync did into Dagster's storage, as events of no run. `problem` is why it failed."""
     # The first asset's event is the record by which the sync is not reported again, also where the cursor is lost: it is written last.
     link = {vendor.lower(): dg.MetadataValue.url(ended.url), SYNC_KEY: dg.MetadataValue.text(ended.sync)}

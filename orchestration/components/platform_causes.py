@@ -49,7 +49,7 @@ def bigquery_cause(error: BaseException | None) -> Cause | None:
         return bigquery_cause(cast("BaseException | None", error.cause))
     if isinstance(error, Unauthorized | DefaultCredentialsError | RefreshError):
         return "bigquery-credentials"
-    if isinstance(error, GoogleAPICallError) and _reasons(error) & QUOTA:
+    if isinstance(error, GoogleAPICallError) and _read_reasons(error) & QUOTA:
         return "bigquery-quota"
     # A 500 is about one job (BigQuery's reasons `backendError` and `internalError`).
     if isinstance(error, BadGateway | ServiceUnavailable | GatewayTimeout | TransportError):
@@ -68,6 +68,6 @@ def _of_vendor(error: VendorError) -> Cause | None:
     return None
 
 
-def _reasons(error: GoogleAPICallError) -> set[str]:
+def _read_reasons(error: GoogleAPICallError) -> set[str]:
     details = cast("list[object]", error.errors)
     return {str(cast("Mapping[str, Any]", one).get("reason")) for one in details if isinstance(one, Mapping)}

@@ -54,17 +54,17 @@ class AlertBook:
         )
         return state, self.notifications
 
-    def remember(self, name: str, opening: Opening) -> None:
+    def remember_opening(self, name: str, opening: Opening) -> None:
         self.history[name] = (*self.history.get(name, ()), opening)
 
     def end_as_transient(self, name: str, known: Pending) -> None:
         """Record a failure whose retry has succeeded: no one is paged."""
         failure = self.failure_of(alert_of_waiting(name, known))
-        self.remember(name, Opening(known.at[name], transient=True))
+        self.remember_opening(name, Opening(known.at[name], transient=True))
         self.notifications.append(replace(failure, transient=True))
         key = failure.deduplication_key
         self.notifications.append(
-            Recovery(name, failure.kind, key, "", failure.since, moment(self.now), known.run_id, True)
+            Recovery(name, failure.kind, key, "", failure.since, to_datetime(self.now), known.run_id, True)
         )
 
     def why_muted(self, alert: Alert) -> str | None:
@@ -95,8 +95,8 @@ class AlertBook:
             kind=alert.kind,
             units=alert.units,
             deduplication_key=alert.deduplication_key,
-            since=moment(alert.since),
-            last_seen=moment(alert.last_seen),
+            since=to_datetime(alert.since),
+            last_seen=to_datetime(alert.last_seen),
             count=alert.count,
             run_id=alert.run_id,
             job=alert.job,
@@ -158,7 +158,7 @@ def keys_of(alert: Alert) -> list[str]:
     return list(dict.fromkeys(key for unit in alert.units for key in unit.asset_keys))
 
 
-def moment(seconds: float) -> datetime:
+def to_datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
@@ -171,7 +171,7 @@ def things_of(signal: Signal, unit: FailedUnit) -> set[str]:
     return {thing_of(token) for token in signal.awaited(unit)}
 
 
-def awaiting(unit: FailedUnit, signal: Signal, tokens: Iterable[str]) -> FailedUnit:
+def with_awaited(unit: FailedUnit, signal: Signal, tokens: Iterable[str]) -> FailedUnit:
     """Return the unit, which has recovered only when these have been made or have passed too."""
     known = signal.awaited(unit)
     present = set(known)

@@ -42,7 +42,7 @@ class Claim:
 LEASE = TypeAdapter(Lease)
 
 
-def claim(instance: dg.DagsterInstance, label: str, now: float) -> Claim:
+def claim_lease(instance: dg.DagsterInstance, label: str, now: float) -> Claim:
     """Take or renew the lease for the code location `label`, unless another one holds it. `now` is in seconds since the epoch."""
     lease = read_lease(instance)
     if lease is not None and lease.label != label and _is_held(lease, now):

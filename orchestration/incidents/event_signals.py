@@ -19,7 +19,7 @@ from orchestration.incidents.late_failures import FRESH
 from orchestration.incidents.model import Signal
 from orchestration.incidents.run_signals import LOOK_BACK_SECONDS, of_check
 from orchestration.incidents.state import EndedRun, Position
-from orchestration.incidents.unreadable import isolated, unreadable_record
+from orchestration.incidents.unreadable import read_isolated, unreadable_record
 from orchestration.lineage import runs
 from orchestration.lineage.failures import METADATA_KEY, FailedUnit, from_metadata
 
@@ -92,7 +92,7 @@ def of_events(
         gaps=event_gaps.keep_gaps(gaps, now),
         blocks=event_gaps.keep_blocks(event_gaps.extend_blocks(blocks, rows, events, position.event, now), now),
     )
-    position = _sweep(storage, position, now, batches)
+    position = _sweep_blocks(storage, position, now, batches)
     signals: list[Signal] = []
     ended = dict(position.ended)
     for found in batches:
@@ -133,7 +133,7 @@ def _read_gaps(storage: EventLogStorage, position: Position) -> list[_Found]:
     return [_Found(some, gap.after, gap.since, late=True) for gap, some in within if some]
 
 
-def _sweep(storage: EventLogStorage, position: Position, now: float, batches: list[_Found]) -> Position:
+def _sweep_blocks(storage: EventLogStorage, position: Position, now: float, batches: list[_Found]) -> Position:
     """Compare the number of events in each block of the last day with how many were read, and read a block that has others again.
 
     Adds the rows of such a block to the batches. What was judged has ids by which it counts once, for longer than a day.
@@ -169,11 +169,11 @@ def _of_batch(
     rows = {row.id: row for row in found.rows if row.kind in EVENTS}
     signals: list[Signal] = []
     for id_, entry in event_log.read_entries(instance.event_log_storage, rows).items():
-        what = _described(rows[id_], entry)
+        what = _describe_event(rows[id_], entry)
         if isinstance(entry, Exception):
             signals.append(unreadable_record(f"event:{id_}", now, what, entry, run_id=rows[id_].run_id or None))
             continue
-        read = isolated(
+        read = read_isolated(
             lambda number=id_, one=entry: _of_event(number, one, run_of),
             f"event:{id_}",
             entry.timestamp,
@@ -189,7 +189,7 @@ def _of_batch(
     return signals
 
 
-def _described(row: Row, entry: dg.EventLogEntry | Exception) -> str:
+def _describe_event(row: Row, entry: dg.EventLogEntry | Exception) -> str:
     assets = "" if isinstance(entry, Exception) else "".join(f" of `{key}`" for key in _asset_keys(entry))
     run = f" in the run `{row.run_id}`" if row.run_id else ""
     return f"The event {row.id} ({row.kind}){assets}{run}"
@@ -226,7 +226,7 @@ def _too_late(key: str, at: float) -> Signal:
     return Signal(id=f"{FRESH}{key}:{at}", at=at, failed=(unit,), kind="freshness", lateness=True)
 
 
-def late(instance: dg.DagsterInstance) -> list[Signal]:
+def find_late_assets(instance: dg.DagsterInstance) -> list[Signal]:
     """What is late already when the sensor ticks for the first time: Dagster tells changes only."""
     found: list[Signal] = []
     for keys in batched(instance.all_asset_keys(), KEYS_A_QUERY, strict=False):
@@ -248,7 +248,7 @@ def _of_evaluation(
     if failed is None or failed.answered or (run is not None and runs.may_retry(run)):
         # The end of the run says whether it is tried again, and whether the unit that answers for it was reported.
         return None
-    return of_check(_in(run, entry), failed)
+    return of_check(_signal_in_run(run, entry), failed)
 
 
 def _of_report(
@@ -266,10 +266,10 @@ def _of_report(
         return None
     names = ",".join(unit.unit for unit in units)
     id_ = f"report:{entry.run_id}:{names}:{entry.timestamp}"
-    return replace(_in(run, entry), id=id_, failed=tuple(units), kind="asset" if run else "vendor")
+    return replace(_signal_in_run(run, entry), id=id_, failed=tuple(units), kind="asset" if run else "vendor")
 
 
-def _in(run: dg.DagsterRun | None, entry: dg.EventLogEntry) -> Signal:
+def _signal_in_run(run: dg.DagsterRun | None, entry: dg.EventLogEntry) -> Signal:
     """A signal with the run in which an event happened, if it did in one."""
     if run is None:
         return Signal(id="", at=entry.timestamp)

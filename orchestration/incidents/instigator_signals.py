@@ -15,7 +15,7 @@ from dagster._core.scheduler.instigation import (
 
 from orchestration.incidents import backfills, instigators
 from orchestration.incidents.model import Signal
-from orchestration.incidents.unreadable import NOTICE_SECONDS, isolated
+from orchestration.incidents.unreadable import NOTICE_SECONDS, read_isolated
 from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit
 
@@ -45,7 +45,7 @@ def of_ticks(
         def read(one: InstigatorState = state) -> list[Signal]:
             return _of_instigator(instance, one, known, newest.get(one.selector_id, ()), after, now)
 
-        found += isolated(read, f"tick:{name}:{now // NOTICE_SECONDS}", now, f"The ticks of `{name}`")
+        found += read_isolated(read, f"tick:{name}:{now // NOTICE_SECONDS}", now, f"The ticks of `{name}`")
     return _judged(after), found
 
 
@@ -114,7 +114,7 @@ def of_backfills(
 ) -> Iterator[Signal]:
     for backfill in backfills.broken(instance, since, now, handled):
         id_ = backfill.backfill_id
-        yield from isolated(
+        yield from read_isolated(
             lambda found=backfill: backfills.signals_of(instance, found, now),
             f"backfill:{id_}",
             backfill.backfill_end_timestamp or now,

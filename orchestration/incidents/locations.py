@@ -31,7 +31,7 @@ from orchestration.incidents import backfills
 from orchestration.incidents.instigators import LOCATION
 from orchestration.lineage import runs
 from orchestration.lineage.asset_graph import graph_of, graph_of_snapshots
-from orchestration.lineage.graph import Graph, unite
+from orchestration.lineage.graph import Graph, unite_graphs
 
 WAIT_SECONDS = 2.0
 """Longest time that one tick waits for code servers."""
@@ -99,7 +99,7 @@ class Workspace:
             for name, why in self.unread.items()
             if name not in self.locations and not (self.listed is not None and name not in self.listed)
         ]
-        return unite((one.graph for one in self.locations.values()), unread)
+        return unite_graphs((one.graph for one in self.locations.values()), unread)
 
 
 def of_repository(repository: RepositoryDefinition, name: str = LOCATION) -> Location:
@@ -125,7 +125,7 @@ def of_snapshots(name: str, repositories: Sequence[RepositorySnap]) -> Location:
     checks = [check for one in repositories for check in one.asset_check_nodes or ()]
     return Location(
         name,
-        unite(graph_of_snapshots(one.asset_nodes) for one in repositories),
+        unite_graphs(graph_of_snapshots(one.asset_nodes) for one in repositories),
         frozenset(runs.check_token(check.asset_key.to_user_string(), check.name) for check in checks),
         frozenset(
             job.name
@@ -214,7 +214,7 @@ class Reader:
         own = self._of_own(repository, name)
         problem: str | None = None
         try:
-            self._refresh(instance, name, wait_seconds)
+            self._refresh_locations(instance, name, wait_seconds)
         except Exception as error:
             # Whoever wrote the workspace file or the storage's rows must not stop the alerts.
             problem = f"{type(error).__name__}: {redact_line(str(error))}"
@@ -226,7 +226,7 @@ class Reader:
             unread["workspace"] = problem
         found = Workspace({name: own, **contents}, unread, None if problem else self._listed)
         # The same object while nothing changes, so that a large graph is put together once.
-        if self._last is None or _differ(self._last, found):
+        if self._last is None or _has_changed(self._last, found):
             self._last = found
         return self._last
 
@@ -235,7 +235,7 @@ class Reader:
             self._own = (repository, of_repository(repository, name))
         return self._own[1]
 
-    def _refresh(self, instance: dg.DagsterInstance, own: str, wait_seconds: float) -> None:
+    def _refresh_locations(self, instance: dg.DagsterInstance, own: str, wait_seconds: float) -> None:
         now, root = time.monotonic(), instance.root_directory
         with self._lock:
             if root != self._root:
@@ -244,14 +244,14 @@ class Reader:
             if is_due:
                 self._checked = now
         if is_due:
-            self._start(instance, own, now)
+            self._start_reading(instance, own, now)
         with self._lock:
             reading = [(one.reading, one.began) for one in self._known.values() if one.reading]
         for thread, began in reading:
             # One that hangs is waited for once, and not at every tick.
             thread.join(max(0.0, began + wait_seconds - time.monotonic()))
 
-    def _start(self, instance: dg.DagsterInstance, own: str, now: float) -> None:
+    def _start_reading(self, instance: dg.DagsterInstance, own: str, now: float) -> None:
         """Begin to read all other code locations, but for those that are still being read."""
         origins, listed = find_origins(instance)
         with self._lock:
@@ -287,7 +287,7 @@ class Reader:
             known.problem = problems[0] if problems else NOT_A_SERVER
 
 
-def _differ(one: Workspace, other: Workspace) -> bool:
+def _has_changed(one: Workspace, other: Workspace) -> bool:
     if (one.unread, one.listed, one.locations.keys()) != (other.unread, other.listed, other.locations.keys()):
         return True
     return any(content is not other.locations[name] for name, content in one.locations.items())
@@ -302,7 +302,7 @@ def _of_server(
     """Return the process that answers, and what it defines: `content` where that is of the process `server` and this one still runs."""
     client = origin.create_client()
     found = (origin.get_id(), client.get_server_id(timeout=SERVER_ID_SECONDS))
-    names = _repositories(client)
+    names = _read_repository_names(client)
     if content is not None and found == server:
         return found, content
     snapshots: list[RepositorySnap] = []
@@ -319,7 +319,7 @@ def _of_server(
     return found, of_snapshots(name, snapshots)
 
 
-def _repositories(client: DagsterGrpcClient) -> Iterable[str]:
+def _read_repository_names(client: DagsterGrpcClient) -> Iterable[str]:
     """Return the names of a code server's repositories. A server whose code did not load answers with the error."""
     answer = deserialize_value(client.list_repositories(), (ListRepositoriesResponse, SerializableErrorInfo))
     if isinstance(answer, SerializableErrorInfo):

@@ -94,21 +94,21 @@ class OpenAlerts(_Ordered[Alert]):
         if removed is not None:
             self._by_unit[removed.unit].discard(alert.name)
         if self._alone is not None and (before is None or before.units is not alert.units):
-            self._count(before, -1)
-            self._count(alert, 1)
+            self._count_if_alone(before, -1)
+            self._count_if_alone(alert, 1)
 
     def delete(self, name: str) -> None:
         alert = self[name]
         for unit in alert.units:
             self._by_unit[unit.unit].discard(name)
         if self._alone is not None:
-            self._count(alert, -1)
+            self._count_if_alone(alert, -1)
         self._delete(name)
 
     def awaiting(self, tokens: Mapping[str, Found]) -> dict[str, dict[str, Found]]:
         """Return the names of the alerts that await some of these tokens, in order, each with those tokens and their values."""
         found = defaultdict[str, dict[str, Found]](dict)
-        for token in _common(tokens, self._by_token):
+        for token in _find_common_tokens(tokens, self._by_token):
             for name in self._by_token[token]:
                 if (alert := self.get(name)) is not None and token in alert.missing:
                     found[name][token] = tokens[token]
@@ -127,10 +127,10 @@ class OpenAlerts(_Ordered[Alert]):
         if self._alone is None:
             self._alone = Counter()
             for alert in self.values():
-                self._count(alert, 1)
+                self._count_if_alone(alert, 1)
         return self._alone[cause]
 
-    def _count(self, alert: Alert | None, number: int) -> None:
+    def _count_if_alone(self, alert: Alert | None, number: int) -> None:
         if self._alone is None or alert is None or not alert.units or alert.name != alert.units[0].unit:
             return
         if not causes.shared(alert.units[:1]):
@@ -159,14 +159,14 @@ class WaitingForRetry(_Ordered[Pending]):
     def awaiting(self, tokens: Mapping[str, object]) -> dict[str, set[str]]:
         """Return the names of the chains that await some of these tokens, in order, each with the units that do."""
         found = defaultdict[str, set[str]](set)
-        for token in _common(tokens, self._by_token):
+        for token in _find_common_tokens(tokens, self._by_token):
             for name, unit in self._by_token[token]:
                 if (known := self.get(name)) is not None and token in known.missing.get(unit, ()):
                     found[name].add(unit)
         return {name: found[name] for name in self.in_order(found)}
 
 
-def _common(tokens: Mapping[str, object], index: Mapping[str, object]) -> list[str]:
+def _find_common_tokens(tokens: Mapping[str, object], index: Mapping[str, object]) -> list[str]:
     return (
         [one for one in tokens if one in index]
         if len(tokens) <= len(index)

@@ -109,7 +109,7 @@ def keys_to_look_up(situation: Situation, before: Comparison, firing: Collection
     return order[:MOST_LOOK_UPS]
 
 
-def compare(situation: Situation, before: Comparison, listing: Listing, now: float) -> Comparison:
+def compare_alerts(situation: Situation, before: Comparison, listing: Listing, now: float) -> Comparison:
     """Return the differences between the alerts here and incident.io's, and the events to send again.
 
     Args:

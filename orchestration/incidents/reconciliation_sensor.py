@@ -54,14 +54,14 @@ def alert_reconciliation(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         # The next tick compares again. An alert about an outage of incident.io would reach no one.
         context.log.warning(str(error))
         return dg.SkipReason(f"not compared: {error}")
-    after = reconciliation.compare(situation, before, listing, now)
+    after = reconciliation.compare_alerts(situation, before, listing, now)
     write_comparison(context.instance, after)
     for problem in problems:
         context.log.warning(problem)
     for what, keys in (("sent", after.send_again), ("resolved", after.resolve_again)):
         for key in keys:
             context.log.warning(f"incident.io has lost an event of the alert {key}. It is {what} again.")
-    return dg.SkipReason(" ".join((describe(situation, after), *problems)))
+    return dg.SkipReason(" ".join((describe_comparison(situation, after), *problems)))
 
 
 def read_situation(instance: dg.DagsterInstance, now: float) -> Situation:
@@ -109,7 +109,7 @@ def read_listing(alert_list: AlertList, situation: Situation, before: Comparison
     return Listing(firing.keys, firing.complete, found, absent), problems
 
 
-def describe(situation: Situation, after: Comparison) -> str:
+def describe_comparison(situation: Situation, after: Comparison) -> str:
     """Return one sentence about a comparison."""
     parts = [f"{len(situation.notified)} open and {len(situation.ended)} resolved alerts compared"]
     if suspected := len(after.missing) + len(after.unresolved):

@@ -52,10 +52,10 @@ def find_removed(instance: dg.DagsterInstance, state: State, workspace: Workspac
     What was seen at earlier looks is kept in Dagster's key-value storage, so that a restart begins nothing anew. `now` is in seconds
     since the epoch.
     """
-    awaited = _awaited(state)
-    before = _load(instance)
+    awaited = _find_awaited_tokens(state)
+    before = _load_looks(instance)
     if not awaited:
-        _store(instance, before, {})
+        _store_looks(instance, before, {})
         return []
     why = _Definitions(instance, workspace)
     after, removed = dict[str, Look](), dict[str, str]()
@@ -75,11 +75,11 @@ def find_removed(instance: dg.DagsterInstance, state: State, workspace: Workspac
         else:
             # Marked as looked at: the runs are not read at every tick.
             after[token] = Look(absent_since=now if look.absent_since is None else look.absent_since)
-    _store(instance, before, after)
+    _store_looks(instance, before, after)
     return [Signal(id="", at=now, removed=removed)] if removed else []
 
 
-def _awaited(state: State) -> dict[str, set[str]]:
+def _find_awaited_tokens(state: State) -> dict[str, set[str]]:
     """Every token that an alert or a pending failure waits for, with the runs that failed."""
     found: dict[str, set[str]] = {}
     for alert in state.alerts.values():
@@ -123,7 +123,7 @@ class _Definitions:
             return True
         return any(token.partition("@")[0] in self._planned(run_id) for run_id in run_ids)
 
-    def _unless(self, has: Callable[[Location], bool], what: str) -> str | None:
+    def _reason_unless(self, has: Callable[[Location], bool], what: str) -> str | None:
         """Return that something is not part of the platform any more, unless a code location has it."""
         if any(has(location) for location in self._workspace.locations.values()):
             return ""
@@ -132,7 +132,7 @@ class _Definitions:
     def _of_job(self, name: str) -> str | None:
         if name.startswith(IMPLICIT_JOBS):
             return ""
-        return self._unless(lambda one: name in one.jobs, f"the job `{name}`")
+        return self._reason_unless(lambda one: name in one.jobs, f"the job `{name}`")
 
     def _of_step(self, token: str) -> str | None:
         """A step of a job of ops is there as long as the job is: which steps it has is not known here."""
@@ -141,25 +141,25 @@ class _Definitions:
             return self._of_job(job)
         # `graph.op` of an asset that is a graph, `op[key]` of a mapped step.
         name = step.partition(".")[0].partition("[")[0]
-        return self._unless(lambda one: name in one.steps, f"the step `{step}`")
+        return self._reason_unless(lambda one: name in one.steps, f"the step `{step}`")
 
     def _of_check(self, token: str) -> str | None:
         asset, _colon, name = token.removeprefix(runs.CHECKS).rpartition(":")
         what = f"the check `{name}` of the asset {asset}"
-        return self._of_asset(asset) or self._unless(lambda one: token in one.checks, what)
+        return self._of_asset(asset) or self._reason_unless(lambda one: token in one.checks, what)
 
     def _of_freshness(self, asset: str) -> str | None:
         if (why := self._of_asset(asset)) != "":
             return why
-        found = self._unless(lambda one: asset in one.fresh, "")
+        found = self._reason_unless(lambda one: asset in one.fresh, "")
         return found and f"the asset {asset} has no freshness policy any more"
 
     def _of_asset(self, key: str, partition: str = "") -> str | None:
-        found = self._unless(lambda one: one.graph.is_known(key), f"the asset {key}")
+        found = self._reason_unless(lambda one: one.graph.is_known(key), f"the asset {key}")
         if found or found is None or not partition:
             return found
         definitions = [one.partitions.get(key) for one in self._workspace.locations.values() if one.graph.is_known(key)]
-        if any(self._has(one, partition) for one in definitions if one is not None):
+        if any(self._has_partition(one, partition) for one in definitions if one is not None):
             return ""
         if not self._workspace.is_complete:
             return None
@@ -167,7 +167,7 @@ class _Definitions:
             return f"the asset {key} has no partitions any more"
         return f"the asset {key} has no partition `{partition}` any more"
 
-    def _has(self, definition: dg.PartitionsDefinition, partition: str) -> bool:
+    def _has_partition(self, definition: dg.PartitionsDefinition, partition: str) -> bool:
         try:
             with partition_loading_context(dynamic_partitions_store=self._instance):
                 return definition.has_partition_key(partition)
@@ -221,7 +221,7 @@ class _Definitions:
         return frozenset(found)
 
 
-def _load(instance: dg.DagsterInstance) -> dict[str, Look]:
+def _load_looks(instance: dg.DagsterInstance) -> dict[str, Look]:
     stored = instance.daemon_cursor_storage.get_cursor_values({KEY}).get(KEY)
     try:
         return LOOKS.validate_json(stored) if stored else {}
@@ -230,6 +230,6 @@ def _load(instance: dg.DagsterInstance) -> dict[str, Look]:
         return {}
 
 
-def _store(instance: dg.DagsterInstance, before: Mapping[str, Look], after: Mapping[str, Look]) -> None:
+def _store_looks(instance: dg.DagsterInstance, before: Mapping[str, Look], after: Mapping[str, Look]) -> None:
     if dict(before) != dict(after):
         instance.daemon_cursor_storage.set_cursor_values({KEY: LOOKS.dump_json(dict(after)).decode()})

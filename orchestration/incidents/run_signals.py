@@ -16,7 +16,7 @@ from orchestration.incidents.deadline import Deadline
 from orchestration.incidents.model import Signal
 from orchestration.incidents.state import EndedRun, Position, State
 from orchestration.incidents.triage import RetryState
-from orchestration.incidents.unreadable import isolated
+from orchestration.incidents.unreadable import read_isolated
 from orchestration.lineage import runs
 from orchestration.lineage.failures import FailedUnit
 
@@ -74,21 +74,21 @@ def of_runs(
         oldest, runs_until, reached_end = min(oldest, position.runs_until), position.runs_until, False
         # In the order in which they ended, so that a page waits until the one before it is judged.
         if len(ended) < RUNS_A_TICK:
-            records = _changed(instance, datetime.fromtimestamp(runs_until - LOOK_BACK_OVERLAP_SECONDS, UTC))
+            records = _read_changed_runs(instance, datetime.fromtimestamp(runs_until - LOOK_BACK_OVERLAP_SECONDS, UTC))
             ended |= {run: EndedRun(now) for record in records if (run := record.dagster_run.run_id) not in ended}
             reached_end = len(records) < RECORDS_A_TICK
             runs_until = now if reached_end else min(now, max(runs_until, _changed_at(records[-1])))
     elif sweep_runs is not None and len(ended) < RUNS_A_TICK:
-        records = _of_last_day(instance, sweep_runs, now)
+        records = _read_runs_of_last_day(instance, sweep_runs, now)
         ended |= {
             run: EndedRun(now, late=True) for record in records if (run := record.dagster_run.run_id) not in ended
         }
         sweep_runs = records[-1].dagster_run.run_id if len(records) == RECORDS_A_TICK else None
-    signals, left, all_judged = _judge(instance, ended, handled, oldest, now, deadline)
+    signals, left, all_judged = _judge_runs(instance, ended, handled, oldest, now, deadline)
     return EndedRuns(signals, left, runs_until, reached_end and all_judged, sweep_runs)
 
 
-def _judge(
+def _judge_runs(
     instance: dg.DagsterInstance,
     ended: Mapping[str, EndedRun],
     handled: Mapping[str, float],
@@ -115,7 +115,7 @@ def _judge(
             if record.dagster_run.status not in ENDED:
                 continue
             at = _ended_at(record)
-            if not known.until and at + _offset(record, known, now) < oldest:
+            if not known.until and at + _clock_offset(record, known, now) < oldest:
                 del left[run_id]
                 continue
             if read >= RUNS_A_TICK or (read and limit.passed()):
@@ -133,11 +133,11 @@ def _of_record(instance: dg.DagsterInstance, record: dg.RunRecord, known: EndedR
 
     def read() -> list[Signal]:
         nonlocal undecided
-        found = _of_ended(instance, run, at, _offset(record, known, now), now, late=known.late)
+        found = _of_ended(instance, run, at, _clock_offset(record, known, now), now, late=known.late)
         undecided = found is None
         return found or []
 
-    found = isolated(
+    found = read_isolated(
         read,
         f"run:{run.run_id}",
         at,
@@ -154,7 +154,7 @@ def _of_ended(
 ) -> list[Signal] | None:
     outcome = runs.outcome(runs.read(instance, run.run_id, at))
     ended_at = at + offset
-    if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _permanent(outcome):
+    if outcome.retry == "undecided" and now - ended_at < UNDECIDED_SECONDS and not _is_permanent(outcome):
         return None
     outcome = clock_offsets.shift_failures(outcome, offset)
     outcome = made.still_failed(instance, replace(outcome, ended_at=datetime.fromtimestamp(ended_at, UTC)))
@@ -167,18 +167,18 @@ def _ended_at(record: dg.RunRecord) -> float:
     return record.end_time or _changed_at(record)
 
 
-def _offset(record: dg.RunRecord, known: EndedRun, now: float) -> float:
+def _clock_offset(record: dg.RunRecord, known: EndedRun, now: float) -> float:
     created_at = record.create_timestamp.replace(tzinfo=UTC).timestamp()
     return clock_offsets.offset_of_run(created_at, record.start_time, _ended_at(record), known.after, known.until, now)
 
 
-def _changed(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRecord]:
+def _read_changed_runs(instance: dg.DagsterInstance, after: datetime) -> Sequence[dg.RunRecord]:
     """The runs that have ended, in the order in which they changed."""
     filters = RunsFilter(statuses=ENDED, updated_after=after)
     return instance.get_run_records(filters, limit=RECORDS_A_TICK, order_by="update_timestamp", ascending=True)
 
 
-def _of_last_day(instance: dg.DagsterInstance, after_run: str, now: float) -> Sequence[dg.RunRecord]:
+def _read_runs_of_last_day(instance: dg.DagsterInstance, after_run: str, now: float) -> Sequence[dg.RunRecord]:
     """The runs that were created in the last day and have ended, in the order of their creation, after one of them."""
     filters = RunsFilter(statuses=ENDED, created_after=datetime.fromtimestamp(now - LOOK_BACK_SECONDS, UTC))
     return instance.get_run_records(filters, limit=RECORDS_A_TICK, cursor=after_run or None, ascending=True)
@@ -188,7 +188,7 @@ def _changed_at(record: dg.RunRecord) -> float:
     return record.update_timestamp.replace(tzinfo=UTC).timestamp()
 
 
-def _permanent(outcome: runs.Outcome) -> bool:
+def _is_permanent(outcome: runs.Outcome) -> bool:
     """Nothing of it waits for a retry, whether one comes or not."""
     return bool(outcome.failed) and outcome.interruption is None and all(unit.permanent for unit in outcome.failed)
 
@@ -226,12 +226,14 @@ def of_check(run: Signal, check: runs.FailedCheck) -> Signal:
     return replace(run, id=id_, at=check.at, failed=(check.unit,))
 
 
-def retries(instance: dg.DagsterInstance, before: State, now: float) -> dict[str, RetryState]:
+def find_retries(instance: dg.DagsterInstance, before: State, now: float) -> dict[str, RetryState]:
     """Whether what waits for a retry has one under way. A retry that Dagster could not launch leaves no event, only a tag."""
-    return {name: _retry(instance, known.run_id, now) for name, known in before.pending.items() if known.run_id}
+    return {
+        name: _state_of_retry(instance, known.run_id, now) for name, known in before.pending.items() if known.run_id
+    }
 
 
-def _retry(instance: dg.DagsterInstance, run_id: str, now: float) -> RetryState:
+def _state_of_retry(instance: dg.DagsterInstance, run_id: str, now: float) -> RetryState:
     run = instance.get_run_by_id(run_id)
     if run is None or runs.retry_of(instance, run) == "none":
         return "off"

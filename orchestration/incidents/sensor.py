@@ -66,7 +66,7 @@ TAKEN_OVER = "v0"
 def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     deadline = Deadline.within(TICK_SECONDS)
     own = instigators.of_context(context) or Instigator(alerter.ALERTS)
-    claim = alerter.claim(context.instance, own.label, time.time())
+    claim = alerter.claim_lease(context.instance, own.label, time.time())
     if claim.other is not None:
         text = (
             f"The code location {claim.other} sends the alerts, so {own.label} does not: two would page twice. "
@@ -86,14 +86,14 @@ def incident_alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     workspace(0.0)
     judged = judge(context.instance, stored.state, workspace, stored.problems, deadline)
     try:
-        cursor, summary = _deliver(context, tick, stored, judged, deadline)
+        cursor, summary = _store_and_deliver(context, tick, stored, judged, deadline)
     except store.SupersededError as error:
         # The daemon that asked for this tick has died, so that the cursor goes nowhere.
         return dg.SensorResult(skip_reason=str(error), cursor=context.cursor)
     return dg.SensorResult(skip_reason=summary, cursor=cursor)
 
 
-def _deliver(
+def _store_and_deliver(
     context: dg.SensorEvaluationContext, tick: str, stored: store.Loaded, judged: state.State, deadline: Deadline
 ) -> tuple[str, str]:
     """Store what was judged and send what waits. Returns the cursor and the summary of the tick.
@@ -128,11 +128,11 @@ def _deliver(
     )
     check_is_newest()
     cursor, more = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))
-    _log(context, done, [*lost, *more])
+    _write_log(context, done, [*lost, *more])
     return cursor, _summary(judged, done)
 
 
-def _log(context: dg.SensorEvaluationContext, done: outbox.Delivered, lost: Sequence[str]) -> None:
+def _write_log(context: dg.SensorEvaluationContext, done: outbox.Delivered, lost: Sequence[str]) -> None:
     """Write a tick's log, of a limited length: Dagster keeps the log of each tick in a file of its own."""
     for event in done.sent[:MOST_LINES]:
         context.log.info(f"{event.status}: {event.title} ({event.deduplication_key})")
@@ -180,7 +180,7 @@ def judge(
     wrong = reading.state.alerts or reading.state.pending or any(signal.failed for signal in found)
     platform, muted = (workspace(), mutes.active(instance, now)) if wrong else (Workspace({}), ())
     known = platform.graph
-    found += unreadable.isolated(
+    found += unreadable.read_isolated(
         lambda: removed.find_removed(instance, reading.state, platform, now),
         f"removed:{now // unreadable.NOTICE_SECONDS}",
         now,
@@ -201,8 +201,8 @@ def judge(
         told = _without_the_mended(after, told, earlier)
     told = [*told, *repeated]
     after = replace(after, resolved=reconciliation.remember_resolved(after.resolved, told, now))
-    gathered = _gather(instance, told, known, earlier, deadline.share(BACKGROUND_SECONDS))
-    return _put(after, told, gathered, now, earlier)
+    gathered = _gather_backgrounds(instance, told, known, earlier, deadline.share(BACKGROUND_SECONDS))
+    return _queue_notifications(after, told, gathered, now, earlier)
 
 
 def _without_the_mended(
@@ -213,7 +213,7 @@ def _without_the_mended(
     return [item for item in told if item.deduplication_key in live]
 
 
-def _gather(
+def _gather_backgrounds(
     instance: dg.DagsterInstance,
     told: Sequence[Failure | Recovery],
     graph: Graph,
@@ -239,7 +239,7 @@ def _gather(
     return found
 
 
-def _put(
+def _queue_notifications(
     after: state.State,
     told: Sequence[Failure | Recovery],
     gathered: Mapping[int, Background],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cached_property
 
-from orchestration.incidents.alert_book import AlertBook, Follows, keys_of, moment
+from orchestration.incidents.alert_book import AlertBook, Follows, keys_of, to_datetime
 from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.state import Alert
 
@@ -37,20 +37,20 @@ class Settling:
         for name in self._book.partly_recovered:
             if (alert := self._alerts.get(name)) is not None:
                 self._alerts.put(replace(alert, left=tuple(sorted(alert.missing))))
-        self._end()
+        self._end_alerts()
         new, changed = list[Alert](), list[Alert]()
         for alert in list(self._alerts.values()):
             if alert.told:
                 if alert.changed and self._book.why_muted(alert) is None:
                     changed.append(alert)
-            elif (held := self._held(alert)) is not None:
+            elif (held := self._hold_back(alert)) is not None:
                 if held != alert:
                     self._alerts.put(held)
             else:
                 new.append(alert)
-        self._notify(new, changed)
+        self._notify_in_turn(new, changed)
 
-    def _end(self) -> None:
+    def _end_alerts(self) -> None:
         resolved = 0
         for name, alert in self._alerts.items():
             if alert.missing:
@@ -58,9 +58,9 @@ class Settling:
             # What is over and was notified can wait for the next tick; more than so many at once are a storm's end.
             if alert.told and resolved >= RESOLVED_A_TICK:
                 continue
-            resolved += self._resolve(name, alert)
+            resolved += self._resolve_alert(name, alert)
 
-    def _resolve(self, name: str, alert: Alert) -> bool:
+    def _resolve_alert(self, name: str, alert: Alert) -> bool:
         """End an alert that awaits nothing, unless it flaps; return whether people are notified of it."""
         if alert.flapping and alert.told and not alert.removed:
             since = alert.well_since or self._book.now
@@ -71,14 +71,14 @@ class Settling:
         self._alerts.delete(name)
         if not alert.told:
             # No one was notified of it, and what is no longer part of the platform has not recovered either.
-            if alert.removed or self._held(alert) is not None:
+            if alert.removed or self._hold_back(alert) is not None:
                 return False
             # It failed and was mended between two looks: that is an incident too.
-            alert = self._notified(alert)
-        self._book.notifications.append(self._recovery(alert))
+            alert = self._mark_notified(alert)
+        self._book.notifications.append(self._recovery_of(alert))
         return True
 
-    def _notify(self, new: list[Alert], changed: list[Alert]) -> None:
+    def _notify_in_turn(self, new: list[Alert], changed: list[Alert]) -> None:
         """Open and update alerts: those that customers are affected by first, then the oldest, as many as one tick may."""
         urgent = {alert.name: self._book.is_urgent(alert) for alert in (*new, *changed)}
         due, opening = list[Alert](), {alert.name for alert in new}
@@ -101,40 +101,40 @@ class Settling:
             if alert.name not in turned:
                 self._alerts.put(alert if alert.told else replace(alert, held=IN_TURN))
             elif alert.name in opening:
-                self._open(alert)
+                self._open_alert(alert)
 
-    def _open(self, alert: Alert) -> None:
+    def _open_alert(self, alert: Alert) -> None:
         if alert.told:
-            self._book.notifications.append(self._recovery(alert))
+            self._book.notifications.append(self._recovery_of(alert))
             alert = replace(alert, deduplication_key=f"{alert.deduplication_key}:customer")
-        self._alerts.put(self._notified(alert))
+        self._alerts.put(self._mark_notified(alert))
 
-    def _notified(self, alert: Alert) -> Alert:
+    def _mark_notified(self, alert: Alert) -> Alert:
         failure: Failure = self._book.failure_of(alert)
         self._book.notifications.append(failure)
         return replace(alert, told=True, held="", changed=False, updated=self._book.now, customer_facing=failure.urgent)
 
-    def _held(self, alert: Alert) -> Alert | None:
+    def _hold_back(self, alert: Alert) -> Alert | None:
         """Return the alert as long as no one is notified of it; None where people have to be."""
         now = self._book.now
         if (why := self._book.why_muted(alert)) is not None:
             return replace(alert, held=why)
-        if alert.lateness and (cause := self._follows.find(alert.name, keys_of(alert))) is not None:
+        if alert.lateness and (cause := self._explanations.find(alert.name, keys_of(alert))) is not None:
             return replace(alert, held=f"follows from {cause}", not_before=now + AFTERMATH_SECONDS)
         return replace(alert, held="young") if now < alert.not_before else None
 
     @cached_property
-    def _follows(self) -> Follows:
+    def _explanations(self) -> Follows:
         return self._book.follows()
 
-    def _recovery(self, alert: Alert) -> Recovery:
+    def _recovery_of(self, alert: Alert) -> Recovery:
         return Recovery(
             name=alert.name,
             kind=alert.kind,
             deduplication_key=alert.deduplication_key,
             title=alert.title,
-            since=moment(alert.since),
-            at=moment(self._book.now),
+            since=to_datetime(alert.since),
+            at=to_datetime(self._book.now),
             run_id=None if alert.removed else alert.run_id,
             reason=alert.removed,
         )

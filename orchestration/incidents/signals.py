@@ -14,10 +14,16 @@ from functools import cache
 import dagster as dg
 
 from orchestration.incidents.deadline import Deadline
-from orchestration.incidents.event_signals import late, of_events, passed_checks, reported_by_hand, start_of_log
+from orchestration.incidents.event_signals import (
+    find_late_assets,
+    of_events,
+    passed_checks,
+    reported_by_hand,
+    start_of_log,
+)
 from orchestration.incidents.instigator_signals import of_backfills, of_ticks
 from orchestration.incidents.model import Signal
-from orchestration.incidents.run_signals import OVERLAP_SECONDS, of_queue, of_runs, retries
+from orchestration.incidents.run_signals import OVERLAP_SECONDS, find_retries, of_queue, of_runs
 from orchestration.incidents.state import State
 from orchestration.incidents.triage import RetryState
 from orchestration.incidents.unreadable import expired_notices
@@ -54,7 +60,7 @@ def read(
     ticks, from_ticks = of_ticks(instance, position.ticks, now)
     found += [*from_ticks, *of_queue(instance, now, queue_minutes, before.handled)]
     if before.position is None:
-        found += late(instance)
+        found += find_late_assets(instance)
     awaited = _awaited(before, found)
     found += [*reported_by_hand(instance, awaited), *passed_checks(instance, awaited), *expired_notices(before, now)]
     handled = {id_: at for id_, at in before.handled.items() if at > now - _kept(id_)}
@@ -69,7 +75,7 @@ def read(
     after = replace(before, position=position, handled=handled)
     # A recovery that no alert awaits changes nothing.
     relevant = (one for one in found if one.failed or one.ended or one.removed or awaited & one.well.keys())
-    return Reading(after, sorted(relevant, key=lambda one: (one.at, one.ended)), retries(instance, before, now))
+    return Reading(after, sorted(relevant, key=lambda one: (one.at, one.ended)), find_retries(instance, before, now))
 
 
 def _kept(id_: str) -> float:

@@ -11,11 +11,11 @@ from orchestration.incidents import causes
 from orchestration.incidents.alert_book import (
     AlertBook,
     Muted,
-    awaiting,
     keys_of,
     kind_of,
     signal_of_waiting,
     thing_of,
+    with_awaited,
 )
 from orchestration.incidents.alert_units import AlertParts, UnitPlaces
 from orchestration.incidents.model import Failure, Recovery, Signal
@@ -75,7 +75,7 @@ def triage(
     book = AlertBook(before, graph, now, muted)
     tick = Triage(book, set(causes.shared(fresh).values()))
     for signal in signals:
-        tick.apply(signal)
+        tick.apply_signal(signal)
     tick.end_removed(signals)
     tick.give_up(retries or {})
     Settling(book).settle()
@@ -90,13 +90,13 @@ class Triage:
         self._alerts, self._pending, self._graph = book.alerts, book.pending, book.graph
         self._places, self._parts = UnitPlaces(), dict[str, AlertParts]()
 
-    def apply(self, signal: Signal) -> None:
+    def apply_signal(self, signal: Signal) -> None:
         if signal.id in self._book.handled:
             return
         if signal.failed or signal.ended:
             self._book.handled[signal.id] = self._book.now
-        self._recover(signal)
-        self._remove(signal)
+        self._apply_recoveries(signal)
+        self._apply_removals(signal)
         entries = [Entry(self._parted(unit, signal), signal, signal.at) for unit in self._with_unmade(signal)]
         if signal.ended:
             entries = self._after_retry(signal, entries)
@@ -172,7 +172,7 @@ class Triage:
         earlier = signal_of_waiting(known) if known.units else signal
         for name, unit in known.units.items():
             if (again := found.get(name)) is not None:
-                failed = awaiting(replace(again.unit, unit=name), signal, known.missing[name])
+                failed = with_awaited(replace(again.unit, unit=name), signal, known.missing[name])
                 found[name] = replace(again, unit=failed, at=known.at[name], count=known.attempts + 1)
             elif known.missing[name]:
                 found[name] = Entry(unit, earlier, known.at[name], known.attempts)
@@ -233,7 +233,7 @@ class Triage:
             taken = parts.awaited_by(unit.unit)
             if not taken:
                 continue
-            unit = awaiting(unit, signal, taken)
+            unit = with_awaited(unit, signal, taken)
             before, others = parts.take(unit.unit)
             if not others and not alert.told:
                 self._alerts.delete(name)
@@ -267,7 +267,7 @@ class Triage:
             others = found if alert is not None else found[1:]
             alert = alert or self._opened(name, found[0])
             if others:
-                self._join(alert, others)
+                self._join_alert(alert, others)
 
     def _causes_of(self, new: Sequence[FailedUnit]) -> dict[str, str]:
         """Of units without an alert, the cause that each shares: with one another, with all that is heard now, or with open alerts."""
@@ -283,7 +283,7 @@ class Triage:
             or alike[cause] + self._alerts.count_alone(cause) >= causes.SAME_WORDS
         }
 
-    def _join(self, alert: Alert, entries: Sequence[Entry]) -> None:
+    def _join_alert(self, alert: Alert, entries: Sequence[Entry]) -> None:
         tokens = dict[str, float]()
         for entry in entries:
             tokens |= dict.fromkeys(entry.signal.awaited(entry.unit), entry.signal.at)
@@ -315,7 +315,7 @@ class Triage:
     def _opened(self, name: str, entry: Entry) -> Alert:
         signal, at, book = entry.signal, entry.at, self._book
         past = [one.at for one in book.history.get(name, ()) if one.at > at - FLAP_SECONDS]
-        book.remember(name, Opening(at))
+        book.remember_opening(name, Opening(at))
         kind = kind_of(entry.unit.unit) if signal.kind == "asset" else signal.kind
         alert = Alert(
             name=name,
@@ -339,7 +339,7 @@ class Triage:
 
     # What has recovered, or is removed
 
-    def _recover(self, signal: Signal) -> None:
+    def _apply_recoveries(self, signal: Signal) -> None:
         for name, tokens in self._alerts.awaiting(signal.well).items():
             alert = self._alerts[name]
             missing = dict(alert.missing)
@@ -364,7 +364,7 @@ class Triage:
                     self._book.end_as_transient(unit, known)
                 self._pending.delete(name)
 
-    def _remove(self, signal: Signal) -> None:
+    def _apply_removals(self, signal: Signal) -> None:
         """Await no longer what can never recover. An alert that awaited nothing else ends, and a failure that waits for a retry is dropped."""
         for name, reasons in self._alerts.awaiting(signal.removed).items():
             alert = self._alerts[name]

@@ -21,7 +21,7 @@ NO_STORAGE = (OperationalError, InterfaceError, PoolTimeout, OSError)
 """Errors of Dagster's storage, which say nothing about the record that was being read. The tick fails, and is repeated."""
 
 
-def isolated(read: Callable[[], Iterable[Signal]], id_: str, at: float, what: str, **of: Any) -> list[Signal]:
+def read_isolated(read: Callable[[], Iterable[Signal]], id_: str, at: float, what: str, **of: Any) -> list[Signal]:
     """Return the signals of one record. A record that cannot be read is a signal of its own, so that the others are read.
 
     Args:

@@ -50,7 +50,7 @@ NO_STORAGE = {
 
 def dagster_cause(error: SerializableErrorInfo | None) -> Cause | None:
     """Return what is wrong with Dagster by an error of a tick or a backfill, or of a run in which no step failed; None for other errors."""
-    chain = list(_chain(error))
+    chain = list(_walk_chain(error))
     if any(_is_of_storage(one) for one in chain):
         return "dagster-storage"
     if any(one.cls_name in USER_CODE or _has_frame(one, CODE_SERVER) for one in chain):
@@ -70,7 +70,7 @@ def _has_frame(error: SerializableErrorInfo, files: tuple[str, ...]) -> bool:
     return any(file in frame.partition(", line ")[0] for frame in error.stack for file in files)
 
 
-def _chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
+def _walk_chain(error: SerializableErrorInfo | None) -> Iterator[SerializableErrorInfo]:
     """Yield an error and what caused it, down to the root."""
     while error is not None:
         yield error

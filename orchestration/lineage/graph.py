@@ -91,7 +91,7 @@ class Graph:
         return sorted({owner for key in keys if key in self.assets for owner in self.assets[key].owners})
 
 
-def unite(graphs: Iterable[Graph], problems: Iterable[str] = ()) -> Graph:
+def unite_graphs(graphs: Iterable[Graph], problems: Iterable[str] = ()) -> Graph:
     """Return one graph of the graphs of several code locations.
 
     Where several locations have an asset, those that define it count: its parents and owners are joined, and its audience is
@@ -101,11 +101,11 @@ def unite(graphs: Iterable[Graph], problems: Iterable[str] = ()) -> Graph:
     found: dict[Key, Asset] = {}
     for graph in graphs:
         for key, asset in graph.assets.items():
-            found[key] = _united(found[key], asset) if key in found else asset
+            found[key] = _unite_assets(found[key], asset) if key in found else asset
     return Graph(found, tuple(dict.fromkeys([*(one for graph in graphs for one in graph.problems), *problems])))
 
 
-def _united(first: Asset, second: Asset) -> Asset:
+def _unite_assets(first: Asset, second: Asset) -> Asset:
     if first.defined != second.defined:
         return first if first.defined else second
     return replace(

@@ -265,15 +265,15 @@ def test_the_heartbeat_looks_at_the_alert_sensor_of_its_own_code_location(tmp_pa
 def test_one_of_two_code_locations_sends_the_alerts(tmp_path: Path) -> None:
     now = time.time()
     with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
-        assert alerter.claim(made, "a", now) == alerter.Claim()
-        assert alerter.claim(made, "b", now + 30) == alerter.Claim(other="a")
+        assert alerter.claim_lease(made, "a", now) == alerter.Claim()
+        assert alerter.claim_lease(made, "b", now + 30) == alerter.Claim(other="a")
         assert alerter.find_other(made, "b", now + 30) == "a"
-        assert alerter.claim(made, "a", now + 500) == alerter.Claim()
+        assert alerter.claim_lease(made, "a", now + 500) == alerter.Claim()
         # Renewed in the meantime.
-        assert alerter.claim(made, "b", now + 900) == alerter.Claim(other="a")
-        assert alerter.claim(made, "b", now + 1101) == alerter.Claim(took_over=True)
-        assert alerter.claim(made, "a", now + 1102) == alerter.Claim(other="b")
+        assert alerter.claim_lease(made, "b", now + 900) == alerter.Claim(other="a")
+        assert alerter.claim_lease(made, "b", now + 1101) == alerter.Claim(took_over=True)
+        assert alerter.claim_lease(made, "a", now + 1102) == alerter.Claim(other="b")
         # A lease of a clock that was ahead, and one that cannot be read, hold no one up.
-        assert alerter.claim(made, "a", now - 1000) == alerter.Claim(took_over=True)
+        assert alerter.claim_lease(made, "a", now - 1000) == alerter.Claim(took_over=True)
         made.daemon_cursor_storage.set_cursor_values({alerter.KEY: "7"})
-        assert alerter.claim(made, "b", now) == alerter.Claim()
+        assert alerter.claim_lease(made, "b", now) == alerter.Claim()

@@ -224,7 +224,7 @@ def test_a_workspace_file_that_cannot_be_read_or_asked_stops_nothing(instance: d
 def test_an_alert_sensor_does_nothing_while_another_code_location_sends_the_alerts(
     instance: dg.DagsterInstance,
 ) -> None:
-    alerter.claim(instance, "other", time.time())
+    alerter.claim_lease(instance, "other", time.time())
     store.save(instance, store.load(instance, None), State(handled={"run:1": 1.0}))
     context = dg.build_sensor_context(instance, definitions=dg.Definitions([table], sensors=[incident_alerts]))
     result = incident_alerts.evaluate_tick(context)

@@ -67,9 +67,9 @@ def compared(
     where: Situation, listing: Listing, *, first: Listing | None = None, after: float = CONFIRM_SECONDS
 ) -> Comparison:
     """The second of two comparisons."""
-    before = reconciliation.compare(where, Comparison(), first or listing, NOW)
+    before = reconciliation.compare_alerts(where, Comparison(), first or listing, NOW)
     assert (before.send_again, before.resolve_again) == ((), ()), "one comparison alone asks for nothing"
-    return reconciliation.compare(where, before, listing, NOW + after)
+    return reconciliation.compare_alerts(where, before, listing, NOW + after)
 
 
 ABSENT = Listing(frozenset(), absent=("a:run",))
@@ -111,16 +111,16 @@ def test_a_difference_has_to_last_and_the_comparisons_must_not_be_far_apart() ->
     assert compared(where, ABSENT, after=-86400).send_again == (), "the clock was set back"
     arrived = compared(where, Listing({"a:run"}), first=ABSENT)
     assert (arrived.send_again, arrived.missing) == ((), {})
-    in_between = reconciliation.compare(situation(alert("a"), waiting=waiting("a")), arrived, ABSENT, LATER)
+    in_between = reconciliation.compare_alerts(situation(alert("a"), waiting=waiting("a")), arrived, ABSENT, LATER)
     assert in_between.missing == {}
 
 
 def test_an_alert_that_was_sent_again_has_time_to_arrive() -> None:
     where = situation(alert("a"))
     asked = compared(where, ABSENT)
-    again = reconciliation.compare(where, asked, ABSENT, LATER + 300)
+    again = reconciliation.compare_alerts(where, asked, ABSENT, LATER + 300)
     assert again.send_again == ()
-    assert reconciliation.compare(where, again, ABSENT, LATER + 600).send_again == ("a:run",)
+    assert reconciliation.compare_alerts(where, again, ABSENT, LATER + 600).send_again == ("a:run",)
 
 
 def test_a_resolved_alert_that_still_fires_there_is_resolved_again() -> None:
@@ -163,7 +163,7 @@ def test_the_work_of_one_comparison_is_bounded_and_the_rest_follows() -> None:
     for turn in range(60):
         looked_up = reconciliation.keys_to_look_up(where, record, frozenset())
         assert len(looked_up) <= MOST_LOOK_UPS
-        record = reconciliation.compare(where, record, Listing(frozenset(), absent=looked_up), NOW + turn * 300)
+        record = reconciliation.compare_alerts(where, record, Listing(frozenset(), absent=looked_up), NOW + turn * 300)
         assert len(record.send_again) + len(record.resolve_again) <= MOST_REPEATED
         sent += record.send_again
         # What was sent again arrives.
@@ -176,9 +176,9 @@ def test_the_work_of_one_comparison_is_bounded_and_the_rest_follows() -> None:
 
 def test_an_alert_that_incident_io_has_is_not_looked_up_again() -> None:
     where = situation(alert("a"), alert("b"))
-    record = reconciliation.compare(where, Comparison(), Listing({"b:run"}, found=("a:run",)), NOW)
+    record = reconciliation.compare_alerts(where, Comparison(), Listing({"b:run"}, found=("a:run",)), NOW)
     assert reconciliation.keys_to_look_up(where, record, frozenset()) == []
-    closed = reconciliation.compare(situation(alert("b")), record, Listing(frozenset()), LATER)
+    closed = reconciliation.compare_alerts(situation(alert("b")), record, Listing(frozenset()), LATER)
     assert closed.known == ("b:run",), "a closed alert is forgotten"
 
 
