@@ -1,4 +1,4 @@
-"""How much Dagster's storage grows by the ticks of `incident_alerts` with 500 open alerts: `python -m bench.alert_soak [ticks]`.
+"""Measure how much the ticks of `incident_alerts` add to Dagster's storage with 500 open alerts: `python -m bench.alert_soak [ticks]`.
 
 Each tick is evaluated by the real sensor over a real instance, and its row is written as the daemon does (`dagster/_daemon/sensor.py`):
 a row when it starts, which then gets the status, the skip reason and the cursor. The logs of ticks are not counted: they are no rows, and

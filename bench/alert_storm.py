@@ -1,4 +1,4 @@
-"""How fast `incident_alerts` notifies people when hundreds or thousands of assets fail at once.
+"""Measure how fast `incident_alerts` notifies people when hundreds or thousands of assets fail at once.
 
 Run `python -m bench.alert_storm`; `--quick` does not wait until incident.io has accepted the last notification. incident.io accepts
 120 events a minute, which its emulator enforces: 1,000 alerts take more than eight minutes, however fast the sensor is. So there are
@@ -31,7 +31,7 @@ OURS, STOCK = "incident_alerts", "plain_failure_sensor"
 
 @dataclass
 class Storm:
-    """What was seen of one storm: seconds after the end of the run, or None where it was not waited for."""
+    """The times of one storm, in seconds after the end of its run. None where the program did not wait for the event."""
 
     longest_tick: float = 0.0
     first_customer: float | None = None

@@ -1,4 +1,4 @@
-"""How long `publish` takes with a day of backlog: `uv run python -m bench.product_event_backlog`.
+"""Measure how long `publish` takes with a day of backlog: `uv run python -m bench.product_event_backlog`.
 
 Four tables at 100 events a second, which is 34.6 million events a day. For each table one block is written by the publisher itself while
 BigQuery answers 503; its file is then copied under new names until the day is complete, because to publish every event would take hours. The

@@ -25,7 +25,7 @@ MAX_PAYLOAD = 1024 * 1024
 MAX_REASON = 2000
 MAX_DEPTH = 30
 MAX_VALUES = 10_000
-"""Of a payload that JSON cannot carry, and that is described instead."""
+"""Most values in the description of a payload that JSON cannot carry."""
 
 type Row = dict[str, Any]
 
@@ -144,7 +144,7 @@ def _plain(properties: Any) -> dict[str, Any]:
 
 
 def _payload(value: Any) -> str:
-    """What was published, as JSON; where JSON cannot carry it, as a text that describes it."""
+    """Return what was published as JSON; where JSON cannot carry it, as a text that describes it."""
     try:
         text = json.dumps(value, allow_nan=False, default=str)
     except Exception:

@@ -80,7 +80,7 @@ class Block:
 
     @property
     def finished(self) -> bool:
-        """Whether every line was read."""
+        """True after every line was read."""
         return self._position >= self._end
 
     def read(self, rows: int, size: int) -> list[bytes]:
@@ -114,7 +114,7 @@ class Block:
 
     @property
     def released(self) -> bool:
-        """Whether another process may have the block."""
+        """True when another process may take the block."""
         return self._file.closed
 
     def delete(self) -> int:
@@ -145,7 +145,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a scan found: the blocks of each lane, the oldest first, and those of them with less than `small` bytes."""
+    """The result of a scan: the blocks of each lane, the oldest first, and those of them with less than `small` bytes."""
 
     blocks: dict[str, list[Path]]
     small: dict[str, list[Path]]

@@ -1,4 +1,4 @@
-"""What another web page can make a browser send to Dagster's UI, and what the UI and programs send themselves."""
+"""Requests that another web page can make a browser send to Dagster's UI, and those of the UI and of programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether dbt's own connection to BigQuery failed, by what dbt-bigquery writes of it and the branch in which it wrote that. Pure.
+"""Recognize a failure of dbt's own connection to BigQuery, by dbt-bigquery's message and the branch that wrote it. Pure.
 
 The text of an error is not enough. A model may fail with any words, for `error('503 POST …')` is SQL. In dbt-bigquery 1.12.1,
 `BigQueryConnectionManager.exception_handler` (dbt/adapters/bigquery/connections.py, lines 89 to 130) has three branches, which dbt's
@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What dbt's log says of the branch in which an error was written."""
+    """Facts from dbt's log about the branch of dbt-bigquery that wrote an error."""
 
     unhandled: bool = False
     """An exception of Google's client, and no answer of BigQuery about a job."""

@@ -183,7 +183,7 @@ def with_columns(events: Iterable[Any], invocation: DbtCliInvocation) -> Iterato
 MARKS = (
     b'"NodeFinished"', b'"GenericExceptionOnRun"', b'"MainEncounteredError"', UNHANDLED.encode(), b"console.cloud.google.com/bigquery"
 )  # fmt: skip
-"""Of lines of dbt's log that are read: most are not."""
+"""Texts that mark the lines of dbt's log that are parsed; all other lines are skipped."""
 
 
 class NodeLog:
@@ -197,7 +197,7 @@ class NodeLog:
         self.evidence: dict[str, Evidence] = {}
         """Id of a node to what the log says of how BigQuery was met."""
         self.main_error: str | None = None
-        """Why dbt ended before it ran a node."""
+        """Return the cause for which dbt ended before it ran a node."""
 
     def result(self, unique_id: str) -> Mapping[str, Any]:
         """What dbt says of a node that has just ended: `status`, `message`, `adapter_response`; nothing if it says nothing in time."""

@@ -95,7 +95,7 @@ def failed_units(
     failed: list[FailedUnit] = []
     for about, messages in errors.items():
         node, error, final = nodes.get(about), " ".join(messages), about not in retryable
-        # A model with an error of its own beside it has to be looked at by itself.
+        # A model that also has an error of its own keeps an alert of its own.
         cause = causes[about].pop() if len(causes[about]) == 1 else None
         if node is None:
             held_up = assets(skipped - explained)

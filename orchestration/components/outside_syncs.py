@@ -34,7 +34,7 @@ class Ended:
     """A sync that has ended at the vendor."""
 
     keys: tuple[dg.AssetKey, ...]
-    """What it writes. Runs record their syncs on the first of them."""
+    """The assets that it writes. Runs record their syncs on the first of them."""
     at: datetime
     sync: str
     """The vendor's identity of it, as a run of Dagster records it."""
@@ -45,7 +45,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Look:
-    """How the last syncs of a unit ended."""
+    """The source of the last syncs of one unit."""
 
     unit: str
     """The name under which it fails here as well, such as `fivetran/product`."""
@@ -55,7 +55,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a run, or this sensor, says of a sync on its asset."""
+    """A note about a sync on its asset, written by a run or by this sensor."""
 
     run_id: str
     value: str

@@ -1,4 +1,4 @@
-"""Which exceptions of the platform's own calls say that something is wrong with the platform itself. Pure.
+"""Map exceptions of the platform's own calls to causes that lie in the platform itself. Pure.
 
 Only the type and the typed fields of an exception count, never its text: a vendor quotes its sources and destinations there.
 """

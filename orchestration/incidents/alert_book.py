@@ -1,4 +1,4 @@
-"""What one tick knows of the alerts while it judges signals, and what it has to notify people of. Pure."""
+"""The alerts of one tick while it applies signals, and the notifications that result. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HISTORY_SECONDS = 30 * 86400.0
 MOST_OPENINGS = 100
 
 Muted = Callable[[Sequence[str]], str | None]
-"""Why assets are muted; None where they are not."""
+"""Returns the reason for which assets are muted; None where they are not."""
 
 
 class AlertBook:
@@ -110,7 +110,7 @@ class AlertBook:
 
 
 class Follows:
-    """Which other alert, or failure that waits for its retry, explains that assets are late."""
+    """Finds the alert, or the failure that waits for its retry, that explains why assets are late."""
 
     def __init__(self, book: AlertBook) -> None:
         self._book = book

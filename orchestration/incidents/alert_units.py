@@ -13,7 +13,7 @@ from orchestration.lineage.failures import FailedUnit
 
 
 class UnitPlaces:
-    """Where each unit stands in its alert, so that a unit that joins an alert with thousands does not cost a look at each of them."""
+    """The position of each unit in its alert, so that a unit can join an alert with thousands of units in constant time."""
 
     def __init__(self) -> None:
         self._places = dict[str, tuple[tuple[FailedUnit, ...], dict[str, int]]]()
@@ -48,7 +48,7 @@ class UnitPlaces:
 
 
 class AlertParts:
-    """What each unit of an alert awaits that none of the other units does. `signal` says what a unit awaits that has nothing of its own."""
+    """The tokens that only one unit of an alert awaits. `signal` gives the tokens of units that have none of their own."""
 
     def __init__(self, alert: Alert, signal: Signal) -> None:
         self.alert, self.signal = alert, signal

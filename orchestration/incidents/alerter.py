@@ -32,7 +32,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """Who sends the alerts. `other` is the code location that does, None where this one does."""
+    """The result of a claim. `other` is the code location that sends the alerts; None where this one does."""
 
     other: str | None = None
     took_over: bool = False

@@ -1,4 +1,4 @@
-"""When several failures are one: the causes that their components know by type, and failures with the same words. Pure.
+"""Group failures that have one cause: a cause that their components know by type, or the same words. Pure.
 
 A cause that lies outside of what failed (the warehouse is down, a credential of the platform has expired) fails whatever needs it, so
 that a page for each of the failures would say the same thing many times.
@@ -33,7 +33,7 @@ TITLES: dict[str, str] = {
     "omni-credentials": "Omni refuses the platform's API key",
     "omni-unreachable": "Omni's API cannot be reached",
 }
-"""What people read of each cause of `orchestration.core.causes`."""
+"""The title of an alert about each cause of `orchestration.core.causes`."""
 
 LONGEST = 2000
 """Characters of an error that are looked at: the rest is a traceback, or a vendor's page."""

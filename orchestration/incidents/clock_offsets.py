@@ -1,4 +1,4 @@
-"""How far the clock of another machine is off, and times corrected by that. Pure. Times are in seconds since the epoch.
+"""Estimate how far the clock of another machine is off, and correct times by that. Pure. Times are in seconds since the epoch.
 
 The machine on which a run's process runs writes the times of its events (`EventLogEntry.timestamp`), and Dagster copies that of a run's
 last event to `update_timestamp` and `end_time` (`handle_run_event` in dagster/_core/storage/runs/sql_run_storage.py, 1.13). The order of

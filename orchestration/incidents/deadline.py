@@ -32,5 +32,5 @@ class Deadline:
         return self.remaining() <= 0
 
     def share(self, seconds: float) -> Deadline:
-        """Return the deadline of one stage, which may take `seconds` of what is left."""
+        """Return the deadline of one stage, which may take `seconds` of the remaining time."""
         return Deadline(min(self.at, self.clock() + seconds), self.clock)

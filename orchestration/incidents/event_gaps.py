@@ -1,4 +1,4 @@
-"""Which ids of the event log were skipped, and how many events each block of ids had. Pure. Times are in seconds since the epoch."""
+"""Track the ids of the event log that were skipped, and the number of events in each block of ids. Pure. Times are in seconds since the epoch."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from orchestration.lineage.failures import METADATA_KEY, FailedUnit, from_metada
 ROWS_A_TICK = 20_000
 """Ids that one tick reads past, of events of all types: about 50 ms."""
 EVENTS_A_TICK = 2_000
-"""Events that one tick judges: about half a second. Those of late events and of the sweep come on top, each as many."""
+"""Events that one tick judges: about half a second. Events that appear late, and those of a sweep, have the same limit each."""
 BLOCKS_A_TICK = 20
 """Blocks that one tick of a sweep counts: 100,000 ids."""
 RUNS_WAITING = 1_000
@@ -215,7 +215,7 @@ def _of_freshness(id_: int, event: dg.DagsterEvent) -> Signal:
     change = event.asset_freshness_state_change_data
     key, token, at = change.key.to_user_string(), f"{FRESH}{change.key.to_user_string()}", change.state_change_timestamp
     if change.new_state != FreshnessState.FAIL:
-        # Also where it has no policy any more: nobody waits for it then.
+        # Also where its policy was removed: no alert can wait for it then.
         return Signal(id=f"event:{id_}", at=at, well={token: at})
     return _too_late(key, at)
 
@@ -227,7 +227,7 @@ def _too_late(key: str, at: float) -> Signal:
 
 
 def find_late_assets(instance: dg.DagsterInstance) -> list[Signal]:
-    """What is late already when the sensor ticks for the first time: Dagster tells changes only."""
+    """Return signals of assets that are late when the sensor ticks for the first time: Dagster logs only changes."""
     found: list[Signal] = []
     for keys in batched(instance.all_asset_keys(), KEYS_A_QUERY, strict=False):
         for key, record in instance.event_log_storage.get_freshness_state_records(keys).items():
@@ -254,7 +254,7 @@ def _of_evaluation(
 def _of_report(
     entry: dg.EventLogEntry, event: dg.DagsterEvent, run_of: Callable[[str], dg.DagsterRun | None]
 ) -> Signal | None:
-    """A failure that is told before its run has ended, or that happened outside of Dagster."""
+    """Return a failure that was reported before its run ended, or that happened outside of Dagster."""
     metadata = event.asset_observation_data.asset_observation.metadata
     if METADATA_KEY not in metadata:
         return None
@@ -283,7 +283,7 @@ def _signal_in_run(run: dg.DagsterRun | None, entry: dg.EventLogEntry) -> Signal
 
 
 def reported_by_hand(instance: dg.DagsterInstance, awaited: Collection[str]) -> list[Signal]:
-    """What was reported as made by no run: a sync that succeeded at the vendor, or a person who has mended something."""
+    """Return recoveries that no run produced: a sync that succeeded at the vendor, or a materialization that a person reported."""
     assets = {token.partition("@")[0] for token in awaited}
     keys = [dg.AssetKey.from_user_string(asset) for asset in assets if ":" not in asset]
     if not keys:

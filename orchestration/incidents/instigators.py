@@ -43,7 +43,7 @@ class Instigator:
 
     @property
     def token(self) -> str:
-        """What an alert about its ticks waits for. `@` begins a partition in tokens of assets, so it is encoded."""
+        """The token that an alert about its ticks awaits. `@` begins a partition in tokens of assets, so it is encoded."""
         return TICK_TOKEN + self.full_name.replace("%", "%25").replace("@", "%40")
 
     @property

@@ -55,7 +55,7 @@ class LocationError(Exception):
 
 @dataclass(frozen=True)
 class Location:
-    """What one code location defines."""
+    """The definitions of one code location."""
 
     name: str
     graph: Graph
@@ -77,7 +77,7 @@ class Workspace:
     """All code locations that are known."""
 
     locations: Mapping[str, Location]
-    """What could be read, at the last time at which it could."""
+    """The definitions that were read last, by code location."""
     unread: Mapping[str, str] = field(default_factory=dict[str, str])
     """Code locations that cannot be read just now, each with the reason. `locations` may have what was read of one earlier."""
     listed: frozenset[str] | None = None
@@ -177,7 +177,7 @@ def _of_file(instance: dg.DagsterInstance) -> Sequence[CodeLocationOrigin] | Non
 
 @dataclass
 class _Known:
-    """What is known of one code location. `server` is the address and the process that `content` is of."""
+    """The state of reading one code location. `server` is the address and the process that `content` is of."""
 
     content: Location | None = None
     server: tuple[str, str] | None = None
@@ -328,4 +328,4 @@ def _read_repository_names(client: DagsterGrpcClient) -> Iterable[str]:
 
 
 READER = Reader()
-"""Of this process: a code server evaluates one tick after the other."""
+"""The reader of this process, which keeps what code servers have answered between ticks."""

@@ -16,7 +16,7 @@ from orchestration.lineage.failures import FailedUnit
 MADE_A_QUERY = 1_000
 KEYS_A_QUERY = 500
 RUNS_A_QUERY = 50
-"""Of the runs that ended between the failure of a step and the end of its run."""
+"""Most runs that are read, of those that ended between the failure of a step and the end of its run."""
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 

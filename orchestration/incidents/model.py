@@ -43,7 +43,7 @@ class Signal:
     ended: bool = False
     """It is about a whole run that has ended."""
     removed: Mapping[str, str] = field(default_factory=dict[str, str])
-    """What an alert may await and can never recover, each with the reason, such as `the asset is no longer part of the platform`."""
+    """Tokens that can never recover, each with the reason, such as `the asset a/b is no longer part of the platform`."""
 
     def awaited(self, unit: FailedUnit) -> tuple[str, ...]:
         """What has to be made or to pass before a unit is well: a whole run of the job where it has nothing of its own."""
@@ -138,4 +138,4 @@ class Recovery:
     """The run in which the last of it was made again; None where no run did it."""
     transient: bool = False
     reason: str = ""
-    """Why it is over although nothing recovered: what it awaited is no longer part of the platform."""
+    """The reason for which the alert ended without a recovery: the awaited definition was removed. Empty for a recovery."""

@@ -132,7 +132,7 @@ class Queue:
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:
-        """What waits. The events of one alert stand together, in their order."""
+        """The events that wait for delivery. Those of one alert stand together, in their order."""
         return tuple(item for items in self._by_key.values() for item in items) if self._changed else self._before
 
     def put(self, event: AlertEvent, now: float, *, customer_facing: bool = False, update: bool = False) -> None:
@@ -155,7 +155,7 @@ def deliver(
 ) -> Delivered:
     """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
 
-    No call is begun that would take longer than what is left, if it took as long as the slowest before it.
+    No call is begun that would exceed the time limit if it took as long as the slowest call before it.
 
     Customer-facing alerts go first, then what opens an alert before updates, then the oldest. `pace` limits how many are sent. When
     incident.io answers 429, the rest waits until the time that it names; that is no failure of an event, and no outage.

@@ -40,7 +40,7 @@ MOST_LOOK_UPS = 100
 
 @dataclass(frozen=True)
 class Situation:
-    """What the alert sensor has stored, and the names of the alerts that are muted now."""
+    """The alerts as the alert sensor has stored them, and the names of those that are muted now."""
 
     alerts: Mapping[str, Alert]
     waiting: Sequence[Waiting]
@@ -71,7 +71,7 @@ class Situation:
 
 @dataclass(frozen=True)
 class Listing:
-    """What incident.io has, by deduplication key. What is in none of the sets was not looked at."""
+    """The alerts of incident.io, by deduplication key. A key that is in none of the sets was not looked up."""
 
     firing: Collection[str]
     complete: bool = True

@@ -24,7 +24,7 @@ from orchestration.vendors.incident_io_alerts import AlertList
 KEY = "dataplatform/alert_reconciliation"
 INTERVAL_SECONDS = 300
 MOST_PAGES = 20
-"""Of 50 alerts that fire, each. Alerts beyond them are looked up by key while they are open; resolved ones are not compared."""
+"""Pages of 50 firing alerts. Alerts beyond them are looked up by key while they are open; resolved ones are not compared."""
 LOOK_SECONDS = 25.0
 """After this time no further request is made: a tick has 60 seconds, and a request takes up to 16."""
 COMPARISON = TypeAdapter(Comparison)

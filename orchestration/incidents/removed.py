@@ -35,7 +35,7 @@ PLANNED = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSE
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of one awaited token."""
+    """The earlier looks at one awaited token."""
 
     defined: bool = False
     """It was defined at some time. An alert about what was never defined anywhere is not ended because it is not defined."""
@@ -49,7 +49,7 @@ LOOKS = TypeAdapter(dict[str, Look])
 def find_removed(instance: dg.DagsterInstance, state: State, workspace: Workspace, now: float) -> list[Signal]:
     """Return a signal of what open alerts and pending failures wait for and is no longer defined, each token with the reason.
 
-    What was seen at earlier looks is kept in Dagster's key-value storage, so that a restart begins nothing anew. `now` is in seconds
+    What was seen at earlier looks is kept in Dagster's key-value storage, so that a restart loses nothing. `now` is in seconds
     since the epoch.
     """
     awaited = _find_awaited_tokens(state)

@@ -31,7 +31,7 @@ UNDECIDED_SECONDS = 60.0
 RUNS_A_TICK = 100
 RUNS_A_QUERY = 500
 RECORDS_A_TICK = 1_000
-"""Of runs that have changed, most of which were judged before."""
+"""Most runs that one query returns."""
 UNENDED_SECONDS = 3600.0
 """Dagster stores a run's last event before it marks the run as ended. If that takes longer, the run is not waited for."""
 READ_SECONDS = 15.0
@@ -109,7 +109,7 @@ def _judge_runs(
         for run_id in run_ids:
             known, record = left[run_id], records.get(run_id)
             if record is None or now - known.noticed_at > UNENDED_SECONDS:
-                # Somebody has deleted it, or the process that stored the event died before it could mark the run as ended.
+                # The run was deleted, or the process that stored the event died before it could mark the run as ended.
                 del left[run_id]
                 continue
             if record.dagster_run.status not in ENDED:
@@ -227,7 +227,7 @@ def of_check(run: Signal, check: runs.FailedCheck) -> Signal:
 
 
 def find_retries(instance: dg.DagsterInstance, before: State, now: float) -> dict[str, RetryState]:
-    """Whether what waits for a retry has one under way. A retry that Dagster could not launch leaves no event, only a tag."""
+    """Return the state of the retry that each pending failure waits for. A retry that Dagster could not launch leaves only a tag."""
     return {
         name: _state_of_retry(instance, known.run_id, now) for name, known in before.pending.items() if known.run_id
     }

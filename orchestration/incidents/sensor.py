@@ -50,7 +50,7 @@ BACKGROUND_SECONDS, ONE_BACKGROUND_SECONDS = 3.0, 1.0
 DELIVERY_SECONDS, LEAST_DELIVERY_SECONDS = 10.0, 2.0
 """Short, since what fails in the meantime is seen by the next tick only; and at least enough for one call, however long reading took."""
 MOST_LINES = 20
-"""Of a tick's log, and of the problems that its summary names."""
+"""Most lines of each kind in a tick's log, and most problems in its summary."""
 LONGEST_SUMMARY = 1_000
 """Characters: Dagster keeps the summary in the row of each tick."""
 TAKEN_OVER = "v0"
@@ -164,7 +164,7 @@ def judge(
     problems: Sequence[str] = (),
     deadline: Deadline | None = None,
 ) -> state.State:
-    """The state after everything that has happened since, with what has to be told among what waits for delivery.
+    """Return the state after everything that has happened since, with the new notifications among those that wait for delivery.
 
     `problems` name the parts of the stored state that could not be read, each of which becomes an alert. What there is no time for
     before the `deadline` is left for the next tick.
@@ -191,45 +191,48 @@ def judge(
         mute = mutes.is_muted(keys, muted)
         return f"muted until {mute.until:%Y-%m-%d %H:%M %Z}: {mute.reason}" if mute else None
 
-    after, told = triage(reading.state, found, known, now, why_muted, reading.retries)
+    after, notifications = triage(reading.state, found, known, now, why_muted, reading.retries)
     earlier = {alert.deduplication_key: alert for alert in before.alerts.values() if alert.told}
     if after.looking_back:
         # What is read next may be the end of what has just begun.
         alerts = {name: replace(alert, told=alert.deduplication_key in earlier) for name, alert in after.alerts.items()}
-        after, told = replace(after, alerts=alerts), [item for item in told if item.deduplication_key in earlier]
+        after, notifications = (
+            replace(after, alerts=alerts),
+            [item for item in notifications if item.deduplication_key in earlier],
+        )
     elif before.looking_back:
-        told = _without_the_mended(after, told, earlier)
-    told = [*told, *repeated]
-    after = replace(after, resolved=reconciliation.remember_resolved(after.resolved, told, now))
-    gathered = _gather_backgrounds(instance, told, known, earlier, deadline.share(BACKGROUND_SECONDS))
-    return _queue_notifications(after, told, gathered, now, earlier)
+        notifications = _without_recovered(after, notifications, earlier)
+    notifications = [*notifications, *repeated]
+    after = replace(after, resolved=reconciliation.remember_resolved(after.resolved, notifications, now))
+    gathered = _gather_backgrounds(instance, notifications, known, earlier, deadline.share(BACKGROUND_SECONDS))
+    return _queue_notifications(after, notifications, gathered, now, earlier)
 
 
-def _without_the_mended(
-    after: state.State, told: Sequence[Failure | Recovery], earlier: Mapping[str, state.Alert]
+def _without_recovered(
+    after: state.State, notifications: Sequence[Failure | Recovery], earlier: Mapping[str, state.Alert]
 ) -> list[Failure | Recovery]:
-    """What failed and was mended while nobody looked is history, and wakes nobody; but for what was told `earlier`."""
+    """Return the notifications without those of alerts that opened and ended before the first look; `earlier` ones are kept."""
     live = earlier.keys() | {alert.deduplication_key for alert in after.alerts.values()}
-    return [item for item in told if item.deduplication_key in live]
+    return [item for item in notifications if item.deduplication_key in live]
 
 
 def _gather_backgrounds(
     instance: dg.DagsterInstance,
-    told: Sequence[Failure | Recovery],
+    notifications: Sequence[Failure | Recovery],
     graph: Graph,
     earlier: Mapping[str, state.Alert],
     deadline: Deadline,
 ) -> dict[int, Background]:
-    """Return the background of each failure by its place in `told`: first of those that go out first, as long as there is time."""
+    """Return the background of each failure by its place in `notifications`: first of those that go out first, as long as there is time."""
 
     def rank(place: int) -> tuple[bool, bool, bool, int]:
-        item = told[place]
+        item = notifications[place]
         is_internal = not (isinstance(item, Failure) and item.urgent)
         return item.transient, is_internal, item.deduplication_key in earlier, place
 
     found: dict[int, Background] = {}
-    for place in sorted(range(len(told)), key=rank):
-        item = told[place]
+    for place in sorted(range(len(notifications)), key=rank):
+        item = notifications[place]
         if isinstance(item, Failure):
             seconds = min(ONE_BACKGROUND_SECONDS, deadline.remaining())
             known = background.gather(
@@ -241,7 +244,7 @@ def _gather_backgrounds(
 
 def _queue_notifications(
     after: state.State,
-    told: Sequence[Failure | Recovery],
+    notifications: Sequence[Failure | Recovery],
     gathered: Mapping[int, Background],
     now: float,
     earlier: Mapping[str, state.Alert],
@@ -250,7 +253,7 @@ def _queue_notifications(
     url, alerts = settings().dagster_url, dict(after.alerts)
     titles = {alert.deduplication_key: alert.title for alert in alerts.values()}
     queue = outbox.Queue(after.waiting)
-    for place, item in enumerate(told):
+    for place, item in enumerate(notifications):
         if isinstance(item, Failure):
             past = after.history.get(item.name, ())
             known = replace(gathered[place], failures=len(past), transients=sum(one.transient for one in past))

@@ -10,9 +10,9 @@ from orchestration.incidents.model import Failure, Recovery
 from orchestration.incidents.state import Alert
 
 AFTERMATH_SECONDS = 900.0
-"""So long what is late may take to be made once what it followed from is mended."""
+"""Time in which late assets may recover after the failure that explained their lateness has recovered."""
 UPDATE_SECONDS = 60.0
-"""An alert that goes on changing is told anew at most this often."""
+"""Shortest time between two updates of an alert that keeps changing."""
 WELL_SECONDS = 3600.0
 """An alert that flaps stays open until nothing of it has failed for so long."""
 OPENED_A_TICK = 60
@@ -73,7 +73,7 @@ class Settling:
             # No one was notified of it, and what is no longer part of the platform has not recovered either.
             if alert.removed or self._hold_back(alert) is not None:
                 return False
-            # It failed and was mended between two looks: that is an incident too.
+            # It failed and recovered between two ticks: that is an incident, too.
             alert = self._mark_notified(alert)
         self._book.notifications.append(self._recovery_of(alert))
         return True

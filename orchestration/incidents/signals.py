@@ -36,7 +36,7 @@ OK_SECONDS = 26 * 3600.0
 
 @dataclass(frozen=True)
 class Reading:
-    """What one tick has read."""
+    """The signals that one tick has read, and the state after them."""
 
     state: State
     signals: Sequence[Signal]

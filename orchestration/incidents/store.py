@@ -34,7 +34,7 @@ class SupersededError(Exception):
 def begin_tick(instance: dg.DagsterInstance) -> str:
     """Note that a tick begins, and return what identifies it.
 
-    Where the daemon dies, the code server goes on with the tick that it was asked for, beside the first tick of the next daemon.
+    Where the daemon dies, the code server finishes the tick that it was asked for, while the next daemon already runs its first tick.
     What the older one stored would undo what the newer one has judged.
     """
     tick = uuid.uuid4().hex

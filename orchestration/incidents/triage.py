@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 3600.0
 FLAPS, FLAP_SECONDS = 3, 6 * 3600.0
 """What opens for the third time within six hours flaps: it stays open until it has been well for an hour."""
 MOST_REASONS = 3
-"""Of an alert that ends because what it awaited was removed."""
+"""Most reasons that the resolution of an alert names where awaited definitions were removed."""
 MOST_BLOCKED = 50
 """Assets that each of many units of one signal names as blocked: with all of them, 2,000 units would name millions."""
 

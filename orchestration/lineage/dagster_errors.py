@@ -1,4 +1,4 @@
-"""Whether Dagster itself failed, by the classes of the errors that its daemon and its run workers store. Pure.
+"""Recognize failures of Dagster itself, by the classes of the errors that its daemon and its run workers store. Pure.
 
 The database: the class of the error is that of a database, and a frame of the same error's stack is in Dagster's storage. A step, a
 sensor or a module of a team that uses a database of its own has no such frame.

@@ -138,7 +138,7 @@ class RunEvents:
     selected: tuple[str, ...] = ()
     """The assets that were selected, of a run of some assets. Those that are only observed are not `planned`."""
     cause: Cause | None = None
-    """What is wrong with Dagster itself, so that the run failed without a step that did."""
+    """The failure of Dagster itself by which the run failed while no step did."""
 
 
 @dataclass(frozen=True)
@@ -421,7 +421,7 @@ def _awaiting_step(run: RunEvents, failed: Failed) -> FailedUnit:
 
 
 def _has_assets(run: RunEvents, step: str) -> bool:
-    """Whether a step makes, observes or checks assets. Those that are only observed are not planned, and run in a job of assets."""
+    """Return whether a step makes, observes or checks assets. Assets that are only observed are not planned; their job is one of assets."""
     planned = step in run.planned.values() or step in run.checks_planned
     return planned or run.job.removeprefix("job:").startswith(IMPLICIT_JOBS)
 

@@ -1,6 +1,6 @@
 """Dagster's webserver, which takes requests of its own pages and of programs only: `python -m sandbox.services.webserver …`.
 
-Dagster looks at no Origin and has no sign-in, so that any web page that somebody has open could post to http://127.0.0.1:3000/graphql
+Dagster looks at no Origin and has no sign-in, so that any web page in an open browser could post to http://127.0.0.1:3000/graphql
 and stop a sensor. In production the proxy refuses such requests (deploy/Caddyfile); here this does, by the same rules. It also
 refuses foreign host names, since on a laptop a page could make its own name lead to 127.0.0.1 (DNS rebinding).
 """
