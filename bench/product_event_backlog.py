@@ -27,6 +27,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from product_events.publisher import Publisher
 
 DAY = 4 * 100 * 86_400
 TABLES = 4
@@ -163,20 +167,23 @@ EVENTS = (
 
 def work(arguments: argparse.Namespace) -> None:
     import logging
+    from unittest.mock import patch
 
-    import google.auth
     from google.auth.credentials import AnonymousCredentials
 
     # The script's own folder is first on the path, and has no product_events: PYTHONPATH says whose.
     from product_events.publisher import Limits, Publisher
 
     logging.disable(logging.CRITICAL)
-    google.auth.default = lambda **_: (AnonymousCredentials(), PROJECT)  # type: ignore[assignment]
+    limits = Limits(spool_bytes=SPOOL_BYTES)
     began = time.monotonic()
-    publisher = Publisher(PROJECT, DATASET, spool_dir=arguments.folder, limits=Limits(spool_bytes=SPOOL_BYTES))
+    # The server of this program asks for no token.
+    with patch("google.auth.default", return_value=(AnonymousCredentials(), PROJECT)):
+        publisher = Publisher(PROJECT, DATASET, spool_dir=arguments.folder, limits=limits)
     started = time.monotonic() - began
     if arguments.worker == "block":
-        block(publisher)
+        # Older code has no such limit, and writes a file a second.
+        fill_blocks(publisher, getattr(limits, "block_bytes", 0))
     else:
         print(json.dumps(measure(publisher, arguments.seconds) | {"start": started}))
     sys.stdout.flush()
@@ -184,17 +191,14 @@ def work(arguments: argparse.Namespace) -> None:
     os._exit(0)
 
 
-def block(publisher: object) -> None:
+def fill_blocks(publisher: Publisher, block_bytes: int) -> None:
     """Publish, while BigQuery is down, until a block of each table is full; for older code, for a second."""
-    most = getattr(publisher._limits, "block_bytes", 0)  # type: ignore[attr-defined]
-    sent = 0
-    while sent < max(100, most // 250):
+    for _ in range(max(100, block_bytes // 250)):
         for name, version, properties in EVENTS:
-            publisher.publish(name, version, properties, organisation_id="org_0001")  # type: ignore[attr-defined]
-        sent += 1
+            publisher.publish(name, version, properties, organisation_id="org_0001")
 
 
-def measure(publisher: object, seconds: float) -> dict[str, float]:
+def measure(publisher: Publisher, seconds: float) -> dict[str, float]:
     took: list[float] = []
     time.sleep(3)
     began = time.perf_counter()
@@ -202,7 +206,7 @@ def measure(publisher: object, seconds: float) -> dict[str, float]:
     while time.perf_counter() - began < seconds:
         name, version, properties = EVENTS[number % TABLES]
         before = time.perf_counter()
-        publisher.publish(name, version, properties, organisation_id="org_0001")  # type: ignore[attr-defined]
+        publisher.publish(name, version, properties, organisation_id="org_0001")
         after = time.perf_counter()
         took.append((after - before) * 1000)
         number += 1

@@ -36,6 +36,7 @@ def model() -> None: ...
 
 DEFS = dg.Definitions([model])
 KEY = dg.AssetKey(["insights", "time"])
+MODEL = FailedUnit("dbt/insights/time", ("insights/time",), "no")
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +105,13 @@ def storage_of(instance: dg.DagsterInstance) -> SqlEventLogStorage:
 
 def report(name: str, at: float, run_id: str = "") -> EventLogEntry:
     """A failure that was noticed outside of any run."""
-    metadata = to_metadata([FailedUnit(f"vendor/{name}", (f"vendor/{name}",), "no")])
-    data = AssetObservationData(dg.AssetObservation(["vendor", name], metadata=metadata))
+    return report_failure(FailedUnit(f"vendor/{name}", (f"vendor/{name}",), "no"), at, run_id)
+
+
+def report_failure(unit: FailedUnit, at: float, run_id: str = "") -> EventLogEntry:
+    data = AssetObservationData(
+        dg.AssetObservation(dg.AssetKey.from_user_string(unit.asset_keys[0]), metadata=to_metadata([unit]))
+    )
     event = DagsterEvent("ASSET_OBSERVATION", "x", event_specific_data=data)
     return EventLogEntry(None, "debug", "", run_id, at, None, "x", event)
 
@@ -256,45 +262,32 @@ def test_a_failure_that_appears_after_its_recovery_was_read_is_an_incident_that_
     instance: dg.DagsterInstance,
 ) -> None:
     now, end = time.time(), last_id(instance)
-    reader = Reader(instance, now)
-    insert_others(instance, 10, first=end + 2)
-    reader.tick()
-    job = DEFS.resolve_implicit_global_asset_job_def()
-    run = instance.create_run_for_job(job)
-    store(instance, run, "ASSET_MATERIALIZATION", now + 60, StepMaterializationData(dg.AssetMaterialization(KEY)))
-    finish(instance, run, now + 61, failed=False)
-    reader.tick(60)
-    metadata = to_metadata([FailedUnit("dbt/insights/time", ("insights/time",), "no")])
-    late = AssetObservationData(dg.AssetObservation(KEY, metadata=metadata))
-    event = DagsterEvent("ASSET_OBSERVATION", "x", event_specific_data=late)
-    insert(instance, EventLogEntry(None, "debug", "", "", now, None, "x", event), end + 1)
-    unit = "dbt/insights/time"
-    assert reader.tick(60) == [("firing", unit), ("resolved", unit)]
+    reader = recovered_while_an_id_is_missing(instance, now)
+    insert(instance, report_failure(MODEL, now), end + 1)
+    assert reader.tick(60) == [("firing", MODEL.unit), ("resolved", MODEL.unit)]
     assert reader.alerts() == {}
 
 
 def test_a_failure_that_appears_late_does_not_end_the_alert_of_a_newer_one(instance: dg.DagsterInstance) -> None:
     now, end = time.time(), last_id(instance)
+    reader = recovered_while_an_id_is_missing(instance, now)
+    insert(instance, report_failure(MODEL, now + 100), last_id(instance) + 1)
+    assert reader.tick(60) == [("firing", MODEL.unit)]
+    insert(instance, report_failure(MODEL, now), end + 1)
+    reader.tick(60)
+    assert len(reader.alerts()) == 1
+
+
+def recovered_while_an_id_is_missing(instance: dg.DagsterInstance, now: float) -> Reader:
+    """Skip one id, materialize the asset of `MODEL` at `now + 60`, and read everything but the missing event."""
     reader = Reader(instance, now)
-    insert_others(instance, 10, first=end + 2)
+    insert_others(instance, 10, first=last_id(instance) + 2)
     reader.tick()
-    job = DEFS.resolve_implicit_global_asset_job_def()
-    run = instance.create_run_for_job(job)
+    run = instance.create_run_for_job(DEFS.resolve_implicit_global_asset_job_def())
     store(instance, run, "ASSET_MATERIALIZATION", now + 60, StepMaterializationData(dg.AssetMaterialization(KEY)))
     finish(instance, run, now + 61, failed=False)
     reader.tick(60)
-
-    def report(at: float, number: int) -> None:
-        metadata = to_metadata([FailedUnit("dbt/insights/time", ("insights/time",), "no")])
-        late = AssetObservationData(dg.AssetObservation(KEY, metadata=metadata))
-        event = DagsterEvent("ASSET_OBSERVATION", "x", event_specific_data=late)
-        insert(instance, EventLogEntry(None, "debug", "", "", at, None, "x", event), number)
-
-    report(now + 100, last_id(instance) + 1)
-    assert [status for status, _unit in reader.tick(60)] == ["firing"]
-    report(now, end + 1)
-    reader.tick(60)
-    assert len(reader.alerts()) == 1
+    return reader
 
 
 def store(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: str, at: float, data: Any = None) -> None:
