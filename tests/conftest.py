@@ -7,6 +7,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -96,11 +97,25 @@ def vendors(company: SandboxConfig) -> Iterator[Vendors]:
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
     """Cloud Storage's stand-in alone, with an empty bucket."""
+    with running_alone("storage", tmp_path_factory.mktemp("storage")) as config:
+        yield config
+
+
+@pytest.fixture(scope="module")
+def postgres_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
+    """PostgreSQL alone, without databases of the sandbox."""
+    with running_alone("postgres", tmp_path_factory.mktemp("postgres")) as config:
+        yield config
+
+
+@contextmanager
+def running_alone(service: str, root: Path) -> Iterator[SandboxConfig]:
+    """Run one service of the sandbox, on ports of its own, until the end of the block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANDBOX_DIR", str(tmp_path_factory.mktemp("storage")))
+        patch.setenv("SANDBOX_DIR", str(root))
         patch.setenv("SANDBOX_PORTS", "free")
         config = SandboxConfig.load()
-    supervisor = stack(config, only=("storage",))
+    supervisor = stack(config, only=(service,))
     try:
         supervisor.up(lambda _done: None)
         yield config

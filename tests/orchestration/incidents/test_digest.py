@@ -21,10 +21,8 @@ from orchestration.incidents.mutes import Mute
 from orchestration.incidents.warned import Warned
 from orchestration.settings import settings
 from orchestration.vendors.slack import LONGEST_MESSAGE, client, length
-from sandbox.config import SandboxConfig
 from sandbox.env_file import environment
 from sandbox.services import postgres
-from sandbox.stack import stack
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
 
@@ -60,25 +58,12 @@ def account() -> Iterator[Any]:
 DEFS = dg.Definitions([time_spent, account], jobs=[warnings_digest], executor=dg.in_process_executor)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
-    """PostgreSQL, in processes of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANDBOX_DIR", str(tmp_path_factory.mktemp("postgres")))
-        patch.setenv("SANDBOX_PORTS", "free")
-        config = SandboxConfig.load()
-    supervisor = stack(config, only=("postgres",))
-    supervisor.up(lambda _done: None)
-    yield config
-    supervisor.down(lambda _name: None)
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     """An instance on either storage."""
     overrides: dict[str, Any] = {}
     if request.param == "postgres":
-        config, name = request.getfixturevalue("server"), f"digest_{abs(hash(request.node.nodeid))}"
+        config, name = request.getfixturevalue("postgres_alone"), f"digest_{abs(hash(request.node.nodeid))}"
         with psycopg.connect(postgres.dsn(config, "postgres"), autocommit=True) as connection:
             connection.execute(f"create database {name}".encode())
         url = postgres.dsn(config, name).replace("postgresql:", "postgresql+psycopg2:")

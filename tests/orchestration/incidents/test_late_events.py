@@ -25,7 +25,6 @@ from orchestration.lineage.failures import METADATA_KEY, FailedUnit, to_metadata
 from orchestration.lineage.graph import Graph
 from sandbox.config import SandboxConfig
 from sandbox.services import postgres
-from sandbox.stack import stack
 
 OTHERS = 6_000
 
@@ -39,24 +38,12 @@ KEY = dg.AssetKey(["insights", "time"])
 MODEL = FailedUnit("dbt/insights/time", ("insights/time",), "no")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxConfig]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SANDBOX_DIR", str(tmp_path_factory.mktemp("postgres")))
-        patch.setenv("SANDBOX_PORTS", "free")
-        config = SandboxConfig.load()
-    supervisor = stack(config, only=("postgres",))
-    supervisor.up(lambda _done: None)
-    yield config
-    supervisor.down(lambda _name: None)
-
-
 @pytest.fixture
-def on_postgres(server: SandboxConfig, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def on_postgres(postgres_alone: SandboxConfig, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     name = f"late{time.monotonic_ns()}"
-    with psycopg.connect(postgres.dsn(server, "postgres"), autocommit=True) as connection:
+    with psycopg.connect(postgres.dsn(postgres_alone, "postgres"), autocommit=True) as connection:
         connection.execute(f"create database {name}".encode())
-    url = postgres.dsn(server, name).replace("postgresql://", "postgresql+psycopg2://")
+    url = postgres.dsn(postgres_alone, name).replace("postgresql://", "postgresql+psycopg2://")
     overrides = {"storage": {"postgres": {"postgres_url": url}}}
     with dg.instance_for_test(overrides, temp_dir=str(tmp_path)) as instance:
         yield instance

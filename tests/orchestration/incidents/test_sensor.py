@@ -1,6 +1,10 @@
 """The sensor over a real instance's event log, real runs, and incident.io's stand-in in a process of its own."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +28,6 @@ from orchestration.incidents.state import STATE, State
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from orchestration.settings import settings
-from orchestration.vendors.incident_io import AlertEvent, AlertSource
 from sandbox.env_file import environment
 from sandbox.vendors.context import VendorContext
 from tests.on_call import OnCall, running
@@ -77,8 +80,8 @@ class Platform:
     """An instance, its runs, and the sensor ticking over them as the daemon would have it tick."""
 
     def __init__(self, instance: dg.DagsterInstance, on_call: OnCall) -> None:
-        self.instance, self.on_call, self.cursor = instance, on_call, str | None
-        self.cursor = None
+        self.instance, self.on_call = instance, on_call
+        self.cursor: str | None = None
         self.tick()
 
     def run(self, *broken: str) -> str:
@@ -349,51 +352,48 @@ def test_a_long_backlog_is_read_over_several_ticks(platform: Platform, monkeypat
     ]
 
 
-def test_a_tick_whose_daemon_has_died_does_not_undo_the_tick_after_it(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard, send = platform.heard, AlertSource.send
+@contextmanager
+def sending_tick(platform: Platform) -> Iterator[subprocess.Popen[str]]:
+    """A tick in a process of its own, which has stored what it judged and waits for an answer of incident.io."""
+    assert platform.cursor
+    VendorContext.of(platform.on_call.config).faults.add("incident_io", kind="hang", params={"seconds": 10}, times=1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.orchestration.incidents.one_tick", platform.cursor],
+        env=os.environ | {"DAGSTER_HOME": str(platform.instance.root_directory)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(lambda: platform.state.waiting or process.poll() is not None, 60, "the tick has stored what it judged")
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_tick_whose_daemon_has_died_does_not_undo_the_tick_after_it(platform: Platform) -> None:
+    heard = platform.heard
     platform.run("product", "salesforce")
-
-    def run_the_next_tick_first(source: AlertSource, event: AlertEvent) -> None:
-        monkeypatch.setattr(AlertSource, "send", send)
+    with sending_tick(platform) as process:
         platform.run()
-        platform.tick()
         platform.tick_until_delivered()
-        send(source, event)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AlertSource, "send", run_the_next_tick_first)
-        # Its daemon has died: its cursor is not stored.
-        context = dg.build_sensor_context(platform.instance, cursor=platform.cursor, definitions=DEFS)
-        result = incident_alerts.evaluate_tick(context)
-    assert "has begun" in (result.skip_message or "")
-    assert (platform.state.alerts, platform.state.waiting) == ({}, ())
+        said, _ = process.communicate(timeout=60)
+    assert "Another tick of the alert sensor has begun" in said
     platform.tick()
-    told = platform.told(heard)
-    assert sorted(told[:4]) == [
+    assert (platform.state.alerts, platform.state.waiting) == ({}, ())
+    assert sorted(platform.told(heard)) == [
         ("firing", "fivetran/product"),
         ("firing", "fivetran/salesforce"),
         ("resolved", "fivetran/product"),
         ("resolved", "fivetran/salesforce"),
     ]
-    # The call that was under way when it was superseded.
-    assert len(told) <= 5
 
 
-def test_a_tick_that_is_killed_while_it_sends_has_saved_what_it_judged(
-    platform: Platform, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tick_that_is_killed_while_it_sends_has_saved_what_it_judged(platform: Platform) -> None:
     heard = platform.heard
     platform.run("product")
-
-    def die(_source: object, _event: object) -> None:
-        raise SystemExit
-
-    with monkeypatch.context() as patch:
-        patch.setattr("orchestration.vendors.incident_io.AlertSource.send", die)
-        with pytest.raises(SystemExit):
-            platform.tick()
+    with sending_tick(platform) as process:
+        process.kill()
     [waiting] = platform.state.waiting
     [alert] = platform.state.alerts.values()
     assert (waiting.event.deduplication_key, alert.told) == (alert.deduplication_key, True)
