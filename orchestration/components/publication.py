@@ -57,6 +57,8 @@ class Publisher:
     progress: Progress = print
     proof_seconds: float = SECONDS
     """How long building the code location once may take."""
+    search_seconds: float = 600
+    """How long all builds of one publication may take together."""
     lock_seconds: float = LOCK_SECONDS
     """How long another refresh that publishes is waited for."""
     process: ProofProcess | None = None
@@ -66,6 +68,8 @@ class Publisher:
     record_proof: Callable[[str], None] | None = None
     """Called with the fingerprint of the code location after each publication that leaves one which loads. Where it is given, the code
     location is built even from states without changes, if its fingerprint is not the last one."""
+
+    _until: float = field(default=0.0, init=False)
 
     def publish(
         self, candidates: Sequence[Candidate], keep: Callable[[Sequence[Candidate]], None] = lambda _published: None
@@ -107,6 +111,7 @@ class Publisher:
         wanted = changed or self.record_proof
         if wanted and self.read_proof and self.read_proof() == fingerprint({**in_place, **new}):
             return Choice(frozenset(new)), False
+        self._until = time.monotonic() + self.search_seconds
         if changed:
             choice = self._choose(in_place, changed)
             return choice, choice.undecided is None
@@ -138,7 +143,7 @@ class Publisher:
             (folder / name).symlink_to(path.resolve())
         process, self.process = self.process or ProofProcess(self.staging, self.location), None
         with process:
-            return process.build(folder, self.proof_seconds)
+            return process.build(folder, max(0.0, min(self.proof_seconds, self._until - time.monotonic())))
 
     def _explain(self, choice: Choice, changed: Collection[Candidate], in_place: Mapping[str, Path]) -> dict[str, str]:
         """Return why each candidate that is not published is not, and keep aside those that are at fault."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from orchestration.components.publication import Progress, Published, Publisher
-from orchestration.components.saved_state import Candidate, Refreshed, SavedState, StateRefused, VendorState
+from orchestration.components.saved_state import Candidate, Refreshed, SavedState, StateRefused, VendorState, explain
 from orchestration.components.state_bucket import StateBucket
 from orchestration.components.state_files import StateLocked, finish_publication, open_staging
 from orchestration.components.state_proof import LOCATION, ProofProcess
@@ -92,7 +92,7 @@ def refresh_all(
                     case StateRefused() as error:
                         tell(_kept(part, publisher.reject(part, error.path, error.cause)))
                     case error:
-                        tell(_kept(part, str(error)))
+                        tell(_kept(part, _text(error)))
         if not candidates:
             return lines
         progress(f"{len(candidates)} of {len(due)} parts were read ({max(seconds.values()):.1f} s)")
@@ -130,7 +130,7 @@ def pull(
             if isinstance(took, StateRefused):
                 tell(_kept(part, publisher.reject(part, took.path, took.cause)))
             elif isinstance(took, Exception):
-                tell(_kept(part, str(took)))
+                tell(_kept(part, _text(took)))
             elif took is None:
                 tell(Line(part.state_name, f"{part.state_name}: up to date", read_at=part.read_at()))
             else:
@@ -189,6 +189,11 @@ def _lines(
             text = f"{name}: the code location does not load with the state that is in place: {why} Refresh it"
             lines.append(Line(name, text, failed=True))
     return lines
+
+
+def _text(error: BaseException) -> str:
+    """Return an error's message; with its kind, where Python's own say little without."""
+    return explain(error) if isinstance(error, LookupError | TypeError | AttributeError) else str(error)
 
 
 def _unkept(line: Line, why: str) -> Line:

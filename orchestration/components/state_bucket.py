@@ -39,7 +39,7 @@ RETRY = DEFAULT_RETRY.with_timeout(15)
 LOAD_SECONDS = 5
 """How long a load of the code location waits for the bucket: it goes on with the states it has."""
 LOAD_PROOF_SECONDS = 90
-"""How long a load builds the code location from newer states before it goes on with those it has."""
+"""How long a load builds the code location from newer states, all tries together, before it goes on with those it has."""
 LOAD_LOCK_SECONDS = 30
 """How long a load waits for a refresh that publishes in the same folder."""
 
@@ -167,7 +167,7 @@ def take_newer(part: VendorState, tree: dg.ComponentTree) -> None:
             publisher = Publisher(
                 folder,
                 progress=log.info,
-                proof_seconds=LOAD_PROOF_SECONDS,
+                search_seconds=LOAD_PROOF_SECONDS,
                 lock_seconds=LOAD_LOCK_SECONDS,
                 read_proof=bucket.read_proof,
             )

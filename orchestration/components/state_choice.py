@@ -40,6 +40,28 @@ def choose(in_place: States, candidates: States, build: Build, suspects: Suspect
     `in_place` has the states that can be read. The search costs one build where all is well, one more for each candidate where one is
     at fault, and up to about the square of the number of parts where several are, or where the states in place do not load either.
     """
+
+    def build_to_the_end(states: States) -> Proof:
+        proof = build(states)
+        if not proof.finished:
+            raise _Unfinished(proof)
+        return proof
+
+    try:
+        return _choose(in_place, candidates, build_to_the_end, suspects)
+    except _Unfinished as error:
+        return Choice(undecided=error.proof)
+
+
+class _Unfinished(Exception):
+    """A build has not ended: it says nothing about any state."""
+
+    def __init__(self, proof: Proof) -> None:
+        super().__init__(proof.error)
+        self.proof = proof
+
+
+def _choose(in_place: States, candidates: States, build: Build, suspects: Suspects) -> Choice:
     refused, left = dict[str, Proof](), dict(candidates)
     proof = build({**in_place, **left})
     while unread := proof.left_out.keys() & left.keys():
@@ -49,8 +71,6 @@ def choose(in_place: States, candidates: States, build: Build, suspects: Suspect
         if not left:
             return Choice(refused=refused)
         proof = build({**in_place, **left})
-    if not proof.finished:
-        return Choice(refused=refused, undecided=proof)
     if proof.loads:
         return Choice(frozenset(left), refused)
     for name in suspects(proof.error or "", left):
