@@ -302,7 +302,7 @@ def lineage_of(manifest: Mapping[str, Any]) -> Lineage:
     return {
         keys.dbt_node(node).to_user_string(): frozenset(
             keys.dbt_node(nodes[id_]).to_user_string()
-            for id_ in (node.get("depends_on") or {}).get("nodes", [])
+            for id_ in cast("Mapping[str, list[str]]", node.get("depends_on") or {}).get("nodes", [])
             if id_ in nodes
         )
         for node in manifest["nodes"].values()

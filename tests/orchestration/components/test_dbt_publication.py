@@ -73,6 +73,8 @@ def checkout(vendors: Vendors, tmp_path_factory: pytest.TempPathFactory) -> Chec
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("target", "logs", "__pycache__"))
         else:
             shutil.copy(source, folder / name)
+    with (folder / "dbt_project" / "dbt_project.yml").open("a") as file:
+        file.write("\nseeds:\n  dataplatform:\n    +schema: seeds\n")
     (folder / "deploy").mkdir()
     shutil.copy(REPOSITORY / "deploy" / "on_call.yaml", folder / "deploy")
     # Ahead of the package that is installed, which is the other checkout's.
@@ -170,10 +172,7 @@ def test_a_manifest_that_does_not_load_is_refused_with_the_file_to_change(edited
     assert not (edited.state / "rejected").exists()
 
 
-SEED = {
-    "seeds/odd_seed.csv": "id\n1\n",
-    "seeds/_odd_seed.yml": "seeds:\n  - name: odd_seed\n    config: {schema: seeds}\n",
-}
+SEED = {"seeds/odd_seed.csv": "id\n1\n"}
 
 
 @pytest.mark.parametrize("edited", [SEED], ids=["seed"], indirect=True)

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import override
@@ -65,7 +65,7 @@ def test_a_state_that_does_not_load_is_kept_aside_and_the_last_one_stays_until_a
     line = refresh(shelf)["shelf.json"]
     assert line.failed
     assert line.text.startswith(
-        "shelf.json: not refreshed, its last state, 0 min old, is kept. The code location does not load with it."
+        "shelf.json: not refreshed, its last state, under a minute old, is kept. The code location does not load with it."
     )
     assert "Emma" in line.text
     assert "Change that and refresh again." in line.text
@@ -187,63 +187,89 @@ def test_an_unreadable_state_counts_as_none_and_a_load_names_the_command(content
         assert (folder() / "rejected" / "shelf.json.replaced" / "precious").exists()
 
 
-SCRIPT = """
+KILL = """
 import os, signal, sys
-from orchestration.components.refresh import refresh_all
-from orchestration.settings import settings
-from tests.orchestration.components.shelf_location import LOCATION, Attic, Desk, Shelf
 
-version, last = sys.argv[1], int(sys.argv[2])
-count = 0
+count, last, below = 0, int(sys.argv[1]), sys.argv[2]
 
 def kill(event, arguments):
     global count
-    if event == "os.rename" and str(settings().dataplatform_state_dir) in str(arguments):
+    if event == "os.rename" and below in str(arguments):
         count += 1
         if count == last:
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(kill)
-parts = [part({f"{part.__name__} {version}": [], **({"moved": []} if part is (Shelf if int(version) % 2 else Desk) else {})}) for part in (Shelf, Desk, Attic)]
-lines = refresh_all(parts, lambda line: None, location=LOCATION)
-print([line.text for line in lines if line.failed])
 """
-"""Refreshes three vendors to a version, and is killed at its n-th rename below the state directory. A book moves with each version."""
+"""Has a process kill itself before its n-th rename below a folder; never where n is 0."""
+
+PUBLISH = f"""{KILL}
+from pathlib import Path
+from orchestration.components.state_files import open_staging, publish_files
+
+version, state = sys.argv[3], Path(below)
+with open_staging(state) as staging:
+    for name in ("a.json", "b.json", "dbt/manifest.json", "dbt/partial_parse.msgpack"):
+        (staging / name).parent.mkdir(exist_ok=True)
+        (staging / name).write_text(version)
+    publish_files(state, staging, [staging / name for name in ("a.json", "b.json", "dbt")])
+"""
+
+REFRESH = f"""{KILL}
+from orchestration.components.refresh import refresh_all
+from tests.orchestration.components.shelf_location import LOCATION, Attic, Desk, Shelf
+
+version = int(sys.argv[3])
+books = {{part: {{f"{{part.__name__}}_{{version}}": []}} for part in (Shelf, Desk, Attic)}}
+books[Shelf if version % 2 else Desk]["moved"] = []
+refresh_all([part(own) for part, own in books.items()], lambda line: None, location=LOCATION)
+"""
+"""Refreshes three vendors to a version. A book moves between two of them with each version."""
 
 
-def versions() -> set[str]:
-    return {title.split()[1] for part in (Shelf, Desk, Attic) for title in json.loads(part.saved()) if title != "moved"}
+def run(script: str, version: int, last: int = 0) -> int:
+    """Run a script, killed before its n-th rename where that is given, and return its exit status."""
+    command = [sys.executable, "-c", script, str(last), str(folder()), str(version)]
+    return subprocess.run(command, cwd=REPOSITORY, check=False).returncode
 
 
-@pytest.mark.timeout(600)
-def test_a_refresh_that_is_killed_between_any_two_renames_leaves_states_that_go_together() -> None:
-    def run(version: int, last: int) -> int:
-        command = [sys.executable, "-c", SCRIPT, str(version), str(last)]
-        return subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True).returncode
+def test_a_publication_that_is_killed_before_any_of_its_renames_leaves_files_that_go_together() -> None:
+    def versions() -> list[str]:
+        finish_publication(folder())  # what whoever reads a state does first
+        files = (
+            folder() / "a.json",
+            folder() / "b.json",
+            folder() / "dbt" / "manifest.json",
+            folder() / "dbt" / "partial_parse.msgpack",
+        )
+        return sorted({file.read_text() for file in files})
 
-    assert run(1, 0) == 0
-    last, killed = 1, 0
-    while True:
-        done = run(last + 1, last)
-        # What a process that loads the code location does first.
-        Shelf().build_defs(dg.ComponentTree.for_test().load_context)
-        assert len(versions()) == 1, f"killed at rename {last}: {versions()}"
-        assert loads() if last % 3 == 0 else True
-        if done == 0:
-            break
-        assert done == -signal.SIGKILL
-        killed, last = killed + 1, last + 1
-    assert killed >= 7, "three moves into the folder, its rename, and three moves into place"
-    assert versions() == {str(last + 1)}
+    assert run(PUBLISH, 0) == 0
+    (folder() / "dbt" / "runs").mkdir()
+    seen, killed = ["0"], 0
+    while run(PUBLISH, killed + 1, killed + 1):
+        assert len(versions()) == 1
+        seen += versions()
+        killed += 1
+    assert killed == 8, "three into the folder, its own, and four into place"
+    assert seen == ["0"] * 5 + ["5", "6", "7", "8"], "from the rename of the folder on they are published"
+    assert versions() == ["9"]
+    assert (folder() / "dbt" / "runs").is_dir()
+
+
+def test_a_refresh_that_is_killed_while_it_publishes_leaves_a_code_location_that_loads() -> None:
+    assert run(REFRESH, 1) == 0
+    for version, last in ((2, 3), (3, 6)):
+        assert run(REFRESH, version, last) == -signal.SIGKILL
+        assert loads()
+    assert books(Shelf()) == {"Shelf_3": [], "moved": []}
+    assert run(REFRESH, 4) == 0
     assert loads()
 
 
 def test_refreshes_at_the_same_time_leave_states_that_load_together() -> None:
-    commands: Sequence[list[str]] = [[sys.executable, "-c", SCRIPT, str(version), "0"] for version in (1, 2, 3)]
-    started = [subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) for command in commands]
-    for process in started:
-        process.communicate()
-    assert [process.returncode for process in started] == [0, 0, 0]
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda version: run(REFRESH, version), (1, 2, 3))) == [0, 0, 0]
     assert loads()
     assert names() - {"rejected"} == {"shelf.json", "desk.json", "attic.json"}
 
@@ -288,7 +314,7 @@ def test_what_a_killed_refresh_has_left_is_removed_by_the_next_one() -> None:
 
 
 def test_a_publication_that_was_interrupted_is_finished_by_whoever_looks_next() -> None:
-    refresh(Shelf({"old": []}), Desk({"old too": []}))
+    refresh(Shelf({"old": []}), Desk({"old_too": []}))
     publishing = folder() / "publishing"
     publishing.mkdir()
     for part in (Shelf, Desk):
