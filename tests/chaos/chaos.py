@@ -24,6 +24,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
+from orchestration.incidents.render import MOST_ITEMS
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from sandbox.clock import Clock
 from sandbox.services import postgres
@@ -606,6 +607,10 @@ def told(alerts: Iterable[Alert]) -> list[Told]:
                     pages=len(alert.pages),
                     flapping=bool(firing[-1].get("flapping")),
                     removed=life[-1]["status"] == "resolved" and REMOVED_WORDS in str(life[-1]),
+                    last_seen=tuple(
+                        datetime.fromisoformat(one.get("last_seen", one["failed_at"])).timestamp() for one in firing
+                    ),
+                    is_cut=any(len(metadata.get("assets", ())) >= MOST_ITEMS for metadata in firing),
                 )
             )
     return found

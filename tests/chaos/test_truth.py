@@ -85,6 +85,23 @@ def test_what_flaps_may_stay_open() -> None:
     assert compare(periods[1:], 0, alerts[1:]).left_open
 
 
+def test_each_failure_of_what_flaps_is_part_of_its_open_alert() -> None:
+    periods = [replace(INTERNAL, start=at, end=at + 50) for at in (100, 300, 500)]
+    told = replace(alert(periods[0]), end=None, flapping=True, last_seen=(100.0, 500.0))
+    assert compare(periods, 0, [told]).good
+    # The last failure did not reach it.
+    assert compare(periods, 0, [replace(told, last_seen=(100.0, 300.0))]).lost == (periods[2],)
+
+
+def test_an_alert_that_cannot_name_all_its_assets_is_about_what_failed_when_it_says() -> None:
+    told = replace(
+        alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), is_cut=True, last_seen=(170.0,)
+    )
+    assert compare([KILLED], 0, [told]).good
+    assert compare([KILLED], 0, [replace(told, last_seen=(300.0,))]).lost == (KILLED,)
+    assert compare([KILLED], 0, [replace(told, is_cut=False)]).lost == (KILLED,)
+
+
 def test_one_alert_is_about_much_that_the_same_thing_broke() -> None:
     other = replace(KILLED, keys=frozenset({"shop/d"}), start=160)
     together = replace(alert(KILLED, "1", "cause/code-location"), assets=frozenset({"shop/c", "shop/d"}))

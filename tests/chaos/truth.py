@@ -56,6 +56,10 @@ class Told:
     flapping: bool
     removed: bool = False
     """It was resolved since what it is about is no longer part of the platform."""
+    last_seen: tuple[float, ...] = ()
+    """The times of the newest failure that each of its firing notifications reports."""
+    is_cut: bool = False
+    """It is about more assets than a notification names."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told], droppe
     lost, explained, duplicated = list[Period](), dict[str, list[Period]](), dict[str, Told]()
     found = [
         [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
+        or [one for one in alerts if _may_be_about(one, period)][:1]
         for period in periods
     ]
     for period, fitting in zip(periods, found, strict=True):
@@ -162,11 +167,25 @@ def _rightly_resolved(alert: Told, periods: Sequence[Period]) -> bool:
 
 def _is_about(alert: Told, period: Period) -> bool:
     at_its_time = alert.start <= period.end + SLACK and (alert.end is None or alert.end >= period.start - SLACK)
-    return _has_its_name(alert, period) and at_its_time and (not period.keys or bool(period.keys & alert.assets))
+    if not _has_its_name(alert, period) or not at_its_time:
+        return False
+    return not period.keys or bool(period.keys & alert.assets)
+
+
+def _may_be_about(alert: Told, period: Period) -> bool:
+    """Whether an alert that does not name all its assets reports a failure in that time."""
+    return (
+        alert.is_cut
+        and _has_its_name(alert, period)
+        and any(period.start - SLACK <= at <= period.end + SLACK for at in alert.last_seen)
+    )
 
 
 def _of_another(alert: Told, period: Period, periods: Sequence[Period]) -> bool:
     """It began with another failure of the same, a little earlier or later."""
+    if alert.flapping and alert.start < period.start <= max(alert.last_seen, default=alert.start) + SLACK:
+        # It stays open while the same fails and recovers, and each failure is part of it.
+        return False
     others = (one for one in periods if one is not period and (one.names, one.keys) == (period.names, period.keys))
     return any(abs(one.start - alert.start) < abs(period.start - alert.start) for one in others)
 
