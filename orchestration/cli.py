@@ -89,7 +89,8 @@ def refresh(
 ) -> None:
     """Read what each vendor runs and parse the dbt project: what the code location builds its assets from.
 
-    A part that cannot be read keeps its last state. The exit status is then 1.
+    What was read is published once the whole code location was built from it in a process of its own. A part that cannot be read, or that
+    the code location does not load with, keeps its last state. The exit status is then 1.
     """
     from orchestration.components.refresh import components, pull, refresh_all
     from orchestration.settings import SettingsError
@@ -99,9 +100,15 @@ def refresh(
     def say(line: Line) -> None:
         console.print(line.text, style="red" if line.failed else "", markup=False, highlight=False, soft_wrap=True)
 
+    def report(text: str) -> None:
+        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
     try:
         found = components()
-        lines = pull(found, say) if from_bucket else refresh_all(found, say, only_stale=if_stale)
+        if from_bucket:
+            lines = pull(found, say, progress=report)
+        else:
+            lines = refresh_all(found, say, only_stale=if_stale, progress=report)
     except SettingsError as error:
         raise _fail(error) from error
     if any(line.failed for line in lines):

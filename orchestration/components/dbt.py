@@ -28,8 +28,18 @@ from dagster_dbt.dbt_project_manager import DbtProjectManager
 from orchestration.components import steps
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import failed_units, permanent
-from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
-from orchestration.components.saved_state import Lineage, Refreshed, SavedState
+from orchestration.components.dbt_files import (
+    FOLDER,
+    MANIFEST,
+    PARTIAL_PARSE,
+    ManifestError,
+    changed_since,
+    find_fault,
+    normalize,
+    read_manifest,
+)
+from orchestration.components.saved_state import Candidate, Lineage, Refreshed, SavedState, StateRefused
+from orchestration.components.state_files import finish_publication
 from orchestration.lineage import keys
 from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
@@ -40,7 +50,6 @@ LANDED_TABLE = "landed_table"
 ALLOW_EMPTY_DAYS_TAG = "dataplatform/allow_empty_days"
 """The tag, with the value `true`, of a run that may leave days without rows (dbt_project/macros/overwrite.sql)."""
 DBT = Path(sys.executable).with_name("dbt")
-PARTIAL_PARSE = "partial_parse.msgpack"
 KEEP_RUNS_SECONDS = 7 * 86400
 """How long the artifacts of a failed invocation stay for people to look at."""
 
@@ -143,16 +152,25 @@ class DbtModels(SavedState, DbtProjectComponent):
 
     @classmethod
     def manifest_path(cls) -> Path:
-        """The manifest of the last refresh. Raises StateMissing."""
+        """Return the manifest of the last refresh. Raises StateMissing where there is none, or none that can be read."""
+        finish_publication(settings().dataplatform_state_dir)
         path = cls.state_path() / MANIFEST
+        if fault := find_fault(path):
+            raise cls.unreadable(fault)
         if not path.exists():
             raise cls.missing()
         return path
 
     @override
+    def find_fault(self) -> str | None:
+        return find_fault(self.state_path() / MANIFEST)
+
+    @override
     def read_at(self) -> datetime | None:
         manifest = self.state_path() / MANIFEST
-        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC) if manifest.exists() else None
+        if not manifest.exists() or self.find_fault():
+            return None
+        return datetime.fromtimestamp(manifest.stat().st_mtime, UTC)
 
     @override
     def stale(self) -> bool:
@@ -160,25 +178,40 @@ class DbtModels(SavedState, DbtProjectComponent):
         return read_at is None or any(changed_since(read_at))
 
     @override
-    def refresh(self) -> Refreshed:
-        """Parse the project beside the last manifest, and put the new one in its place when it is whole."""
+    def stage(self, folder: Path) -> Candidate:
+        """Parse the project into `folder`. Raises ParseFailed where dbt refuses it, and StateRefused where it makes no assets."""
         from orchestration.components.dbt_exposures import read  # it imports this module
 
-        folder = self.state_path()
-        folder.mkdir(parents=True, exist_ok=True)
-        before = lineage(folder / MANIFEST)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as new:
-            if (folder / PARTIAL_PARSE).exists():
-                shutil.copy(folder / PARTIAL_PARSE, new)
-            self.write_state_to_path(Path(new))
-            # A manifest with an exposure that is no asset would take the whole location down, and its alerts with it.
-            read(Path(new) / MANIFEST)
+        last, new = self.state_path(), folder / self.state_name
+        new.mkdir()
+        began = datetime.now(UTC)
+        before = lineage(last / MANIFEST)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as target:
+            if (last / PARTIAL_PARSE).is_file():
+                shutil.copy(last / PARTIAL_PARSE, target)
+            self.write_state_to_path(Path(target))
             for name in (PARTIAL_PARSE, MANIFEST):
-                (Path(new) / name).replace(folder / name)
-        return Refreshed.of(before, lineage(folder / MANIFEST))
+                (Path(target) / name).replace(new / name)
+        # The files of the project may be edited while dbt reads them.
+        os.utime(new / MANIFEST, (began.timestamp(), began.timestamp()))
+        try:
+            read(new / MANIFEST)  # the error of an exposure that is no asset names the exposure and its file
+            after = lineage_of(read_manifest(new / MANIFEST))
+        except Exception as error:
+            raise StateRefused(new, error) from error
+        return Candidate(self, new, Refreshed.of(before, after), began)
+
+    @override
+    def differs(self, path: Path) -> bool:
+        try:
+            return normalize(read_manifest(self.state_path() / MANIFEST)) != normalize(read_manifest(path / MANIFEST))
+        except (FileNotFoundError, ManifestError):
+            return True
 
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if self.is_left_out():
+            return dg.Definitions()
         self.manifest_path()
         return self.build_defs_from_state(context, self.state_path())
 
@@ -256,16 +289,23 @@ class DbtModels(SavedState, DbtProjectComponent):
 
 
 def lineage(manifest: Path) -> Lineage:
-    """The assets that a manifest makes; none where there is no manifest."""
-    if not manifest.exists():
+    """Return the assets that a manifest makes; none where there is no manifest, or none that can be read."""
+    try:
+        return lineage_of(read_manifest(manifest))
+    except (FileNotFoundError, ManifestError, LookupError, TypeError, AttributeError):
         return {}
-    parsed = json.loads(manifest.read_text("utf-8"))
-    nodes = {**parsed["nodes"], **parsed["sources"]}
+
+
+def lineage_of(manifest: Mapping[str, Any]) -> Lineage:
+    """Return the assets that a manifest makes. A seed depends on nothing, and has no key for what it depends on."""
+    nodes = {**manifest["nodes"], **manifest["sources"]}
     return {
         keys.dbt_node(node).to_user_string(): frozenset(
-            keys.dbt_node(nodes[id_]).to_user_string() for id_ in node["depends_on"]["nodes"] if id_ in nodes
+            keys.dbt_node(nodes[id_]).to_user_string()
+            for id_ in (node.get("depends_on") or {}).get("nodes", [])
+            if id_ in nodes
         )
-        for node in parsed["nodes"].values()
+        for node in manifest["nodes"].values()
         if node["resource_type"] in {"model", "seed", "snapshot"}
     }
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 import dagster as dg
 
 from orchestration.components.dbt import MANIFEST, DbtModels
+from orchestration.components.dbt_files import find_fault
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Exposure, unite
 from orchestration.lineage.graph import Audience
@@ -24,15 +25,20 @@ class ExposureError(dg.DagsterError):
 
 
 def declared() -> Mapping[dg.AssetKey, Exposure]:
-    """The exposures by the key of their consumer; none where the project has not been parsed yet. Raises ExposureError."""
+    """Return the exposures by the key of their consumer; none where there is no manifest that can be read. Raises ExposureError."""
     path = DbtModels.state_path() / MANIFEST
-    return _declared(path, path.stat().st_mtime_ns) if path.exists() else {}
+    return _declared(path, path.stat().st_mtime_ns) if _is_readable(path) else {}
 
 
 def dbt_models() -> Mapping[str, dg.AssetKey]:
-    """The assets of dbt's models, seeds and snapshots by their unique ids; none where the project has not been parsed yet."""
+    """Return the assets of dbt's models, seeds and snapshots by their unique ids; none where there is no manifest that can be read."""
     path = DbtModels.state_path() / MANIFEST
-    return _models(path, path.stat().st_mtime_ns) if path.exists() else {}
+    return _models(path, path.stat().st_mtime_ns) if _is_readable(path) else {}
+
+
+def _is_readable(path: Path) -> bool:
+    # The part that a broken manifest belongs to names it (`DbtModels.manifest_path`); the vendors' states have nothing to do with it.
+    return path.is_file() and find_fault(path) is None
 
 
 @lru_cache(maxsize=4)

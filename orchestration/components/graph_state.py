@@ -48,7 +48,7 @@ class GraphState(dg.Component, dg.Resolvable):
         def state(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             parts = components()
             vendors = [part for part in parts if isinstance(part, VendorState)]
-            lines = refresh_all(vendors, lambda line: context.log.info(line.text))
+            lines = refresh_all(vendors, lambda line: context.log.info(line.text), progress=context.log.info)
             loaded = now_loaded(lines, last_loaded(context.instance), checksum(vendors), lambda: _reload(context))
             yield dg.MaterializeResult(
                 metadata=_metadata(lines) | ({LOADED: loaded} if loaded else {}),
