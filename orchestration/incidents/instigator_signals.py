@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
 
 import dagster as dg
 from dagster._core.scheduler.instigation import (
@@ -89,7 +90,7 @@ def _of_instigator(
         # Of a clock that was ahead: they hide those that have come since.
         ticks = instance.get_ticks(state.instigator_origin_id, selector, before=now, limit=TICKS_LOOKED_AT)
     ordered = list(reversed(ticks))
-    for tick, following in zip(ordered, [*ordered[1:], None], strict=True):
+    for tick, following in zip_longest(ordered, ordered[1:]):
         if tick.timestamp <= after.get(selector, 0.0) or tick.status == TickStatus.STARTED:
             continue
         # Dagster goes on with the tick of a schedule that was interrupted.

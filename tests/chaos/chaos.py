@@ -644,7 +644,11 @@ def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
         if failing or failed:
             found[-1] = replace(found[-1], end=at)
         failing = failed
-    return [replace(one, may_page=frozenset()) if one.end - one.start > HICCUP_SECONDS else one for one in found]
+    # Of several outages that are one period, each by itself may have been short.
+    return [
+        replace(one, may_page=frozenset()) if one.most == 1 and one.end - one.start > HICCUP_SECONDS else one
+        for one in found
+    ]
 
 
 def with_unknown_readers(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:

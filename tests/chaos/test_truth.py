@@ -244,6 +244,11 @@ def test_a_sensor_that_fails_for_minutes_is_no_hiccup() -> None:
     assert short.may_page == {"never"}
 
 
+def test_of_several_outages_in_one_period_each_may_have_been_short() -> None:
+    [period] = streaks("s", [(100.0, True), (110.0, False), (120.0, True), (400.0, False)])
+    assert (period.most, period.may_page) == (2, frozenset({"never"}))
+
+
 def test_a_sensor_that_is_removed_while_it_fails_ends_by_that() -> None:
     [period] = streaks("s", [(100.0, True), (110.0, True)])
     assert until_removal(period, 90, 200) == replace(period, end=200, not_before=200, removed=True)
