@@ -17,7 +17,7 @@ from orchestration.components.setting_names import find_unknown_names
 from orchestration.lineage import keys, tenants
 from orchestration.lineage.consumers import Consumer, Finding
 from orchestration.lineage.graph import Audience
-from orchestration.settings import settings
+from orchestration.settings import ExploSettings, VendorSettings, explo_settings
 from orchestration.vendors.explo import Dashboard, Dataset, Explo
 
 RETRY = {"dagster/max_retries": "1"}
@@ -36,7 +36,7 @@ class ExploState(BaseModel):
 
 
 def explo() -> Explo:
-    values = settings()
+    values = explo_settings()
     return Explo(str(values.explo_api_url), values.explo_api_token.get_secret_value())
 
 
@@ -58,11 +58,12 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "explo.json"
     vendor: ClassVar[str] = "explo"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (ExploSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().explo_api_url)
+        return str(explo_settings().explo_api_url)
 
     @override
     def read(self, last: str | None) -> str:

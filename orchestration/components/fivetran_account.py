@@ -20,7 +20,7 @@ from pydantic import Field
 
 from orchestration.components.fivetran_selection import Group, Listed, is_excluded, is_selected
 from orchestration.lineage import keys
-from orchestration.settings import settings
+from orchestration.settings import fivetran_settings
 from orchestration.vendors.fivetran import BROKEN, CONNECTED, Fivetran
 from orchestration.vendors.http import PATIENCE_SECONDS, VendorError
 
@@ -33,7 +33,7 @@ REQUESTS_AT_ONCE = 8
 
 def fivetran(patience_seconds: float = PATIENCE_SECONDS) -> Fivetran:
     """Return a client of the account of the settings. `patience_seconds` is how long a request waits for a rate limit to pass."""
-    values = settings()
+    values = fivetran_settings()
     return Fivetran(
         str(values.fivetran_api_url),
         values.fivetran_api_key,
