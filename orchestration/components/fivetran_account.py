@@ -20,7 +20,7 @@ from pydantic import Field
 
 from orchestration.components.fivetran_selection import Group, Listed, is_excluded, is_selected
 from orchestration.lineage import keys
-from orchestration.settings import fivetran_settings
+from orchestration.settings import fivetran_settings, settings
 from orchestration.vendors.fivetran import BROKEN, CONNECTED, Fivetran
 from orchestration.vendors.http import PATIENCE_SECONDS, VendorError
 

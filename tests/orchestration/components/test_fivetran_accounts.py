@@ -26,7 +26,7 @@ from orchestration.components.fivetran_selection import Group, Listed, is_select
 from orchestration.components.outside_syncs import watch
 from orchestration.components.source_checks import Freshness
 from orchestration.lineage.failures import FailedUnit, from_metadata
-from orchestration.settings import settings
+from orchestration.settings import fivetran_settings, settings
 from orchestration.vendors.fivetran import Fivetran
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed, Wait
@@ -540,8 +540,8 @@ def test_a_sync_clears_the_mark_of_a_broken_connection(account: Account) -> None
     account.vendors.faults.add("fivetran", "sheet_00006", "broken", {"starts": False})
     with pytest.raises(SyncFailed, match="has not started"):
         _ = Fivetran(
-            str(settings().fivetran_api_url),
-            settings().fivetran_api_key,
-            settings().fivetran_api_secret.get_secret_value(),
+            str(fivetran_settings().fivetran_api_url),
+            fivetran_settings().fivetran_api_key,
+            fivetran_settings().fivetran_api_secret.get_secret_value(),
             broken_start_seconds=0.5,
         ).sync("sheet_00006_conn", Wait(30, "", lambda _: None))
