@@ -38,6 +38,8 @@ def check(
     """List exposures whose dashboard is gone, dashboards with no exposure, what could not be joined to the graph, and why; what reads
     a table that nothing lands; and dbt's resources that share an asset key or have values that Dagster cannot hold.
 
+    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
+
     By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
     """
     import json
