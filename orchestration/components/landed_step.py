@@ -13,6 +13,7 @@ from dagster._core.definitions.data_version import extract_data_version_from_ent
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side
@@ -222,7 +223,7 @@ class Looking:
                 else checks.drift(columns, last, partial(reports.models_at_risk, table.key), accept=accept)
             ),
             checks.NEW_TABLES: lambda _: checks.new_tables(
-                known - {own.name for own in self._of_dataset[table.dataset]}, table.dataset
+                known - {own.name for own in self._of_dataset[table.dataset]} - _built_in(table.dataset), table.dataset
             ),
         }
         counted = found.counted.get(table.name)
@@ -245,6 +246,11 @@ class Looking:
         for table in self.tables:
             found.setdefault(table.dataset, []).append(table)
         return found
+
+
+def _built_in(dataset: str) -> set[str]:
+    """Return the tables of a dataset that dbt builds."""
+    return {key.path[-1] for key in dbt_models().values() if key.path[0] == dataset}
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:
