@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 from dagster_dbt import DbtProject
 
-from orchestration.components import dagster_values as values
 from orchestration.components import automation, dbt_nodes, landed_step
+from orchestration.components import dagster_values as values
 from orchestration.components.consumers import unreported
 from orchestration.components.dbt import DbtModels, stages_before
 from orchestration.components.dbt_exposures import read
