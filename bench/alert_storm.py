@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.storm_location import ONE_CAUSE, OWN_CAUSES, TABLES, THOUSAND_CAUSES
+from bench.storm_names import ONE_CAUSE, OWN_CAUSES, TABLES, THOUSAND_CAUSES
 from orchestration.incidents import store
 from orchestration.incidents.state import Alert as OpenAlert
 from tests.chaos.platform import Alert, Platform, running, wait_for
