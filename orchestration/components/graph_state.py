@@ -91,7 +91,10 @@ def now_loaded(lines: Sequence[Line], before: str | None, now: str, reload: Call
 
 
 def findings(parts: Collection[SavedState]) -> list[Finding]:
-    """Where vendors and dbt's exposures disagree, and what is not joined to the graph, by the saved states. Raises StateMissing."""
+    """Where vendors and dbt's exposures disagree, what is not joined to the graph, and settings that name what does not exist.
+
+    By the saved states. Raises StateMissing.
+    """
     readers = [part for part in parts if isinstance(part, ConsumerState)]
     known = {dg.AssetKey.from_user_string(key) for key in lineage(DbtModels.manifest_path())}
     known |= {
@@ -101,7 +104,8 @@ def findings(parts: Collection[SavedState]) -> list[Finding]:
         for key in part.lineage(part.saved())
     }
     consumers = [consumer for part in readers for consumer in part.consumers(part.saved())]
-    return reconcile(consumers, declared().values(), {part.vendor for part in readers}, known)
+    found = reconcile(consumers, declared().values(), {part.vendor for part in readers}, known)
+    return [*found, *(one for part in parts if isinstance(part, VendorState) for one in part.findings(part.saved()))]
 
 
 def _metadata(lines: Sequence[Line]) -> dict[str, Any]:

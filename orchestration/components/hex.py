@@ -1,5 +1,6 @@
 """Hex projects as assets, joined to the tables that they query; those marked for it run when these have landed, in one step."""
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from dagster._core.utils import is_valid_email
 from pydantic import BaseModel
 
 from orchestration.components.consumers import ConsumerState
+from orchestration.components.setting_names import find_unknown_names
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
-from orchestration.lineage.consumers import Consumer
+from orchestration.lineage.consumers import Consumer, Finding
 from orchestration.settings import settings
 from orchestration.vendors.hex import Hex, Project, Ran
 from orchestration.vendors.http import VendorError
@@ -83,6 +85,11 @@ class HexProjects(ConsumerState, dg.Resolvable):
         with ThreadPoolExecutor(READERS) as pool:
             found = sorted(pool.map(read, projects.values()), key=lambda one: one.slug)
         return HexState(projects=found).model_dump_json()
+
+    @override
+    def findings(self, state: str) -> list[Finding]:
+        """Return the settings that name a category of runs that no project has."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @override
     def consumers(self, state: str) -> list[Consumer]:

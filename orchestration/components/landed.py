@@ -10,6 +10,8 @@ import dagster as dg
 from orchestration.components.landed_step import LandedSource, Looking, Table, matches
 from orchestration.components.saved_state import StateIncomplete, StateMissing, VendorState
 from orchestration.components.schema_drift import standard
+from orchestration.components.setting_names import LEFT_OUT, find_unknown_names
+from orchestration.lineage.consumers import Finding
 from orchestration.settings import settings
 from orchestration.vendors.bigquery import Warehouse
 from product_events.registry import expected_schema, owners
@@ -17,7 +19,7 @@ from product_events.registry import expected_schema, owners
 log = logging.getLogger(__name__)
 
 State = dict[str, dict[str, dict[str, str]]]
-"""Dataset, table, column, type."""
+"""Dataset, table, column, type. Beside the datasets, `LEFT_OUT` has the names of the tables that are excluded, by dataset."""
 
 
 @dataclass
@@ -43,16 +45,13 @@ class LandedTables(VendorState, dg.Resolvable):
         settings()
         warehouse = Warehouse.configured()
         before: State = json.loads(last or "{}")
-        state: State = {
-            dataset: {
-                table: dict(schema.columns)
-                for table, schema in warehouse.schemas(dataset).items()
-                if not matches(table, source.exclude)
-            }
-            for source in self.sources
-            if not source.registry
-            for dataset in source.datasets
-        }
+        state: State = {}
+        left_out: dict[str, list[str]] = {}
+        for source, dataset in ((one, name) for one in self.sources if not one.registry for name in one.datasets):
+            schemas = warehouse.schemas(dataset)
+            excluded = {table for table in schemas if matches(table, source.exclude)}
+            left_out[dataset] = sorted(excluded)
+            state[dataset] = {table: dict(one.columns) for table, one in schemas.items() if table not in excluded}
         lost = sorted(dataset for dataset, tables in state.items() if not tables and before.get(dataset))
         if lost:
             raise StateIncomplete(
@@ -61,7 +60,12 @@ class LandedTables(VendorState, dg.Resolvable):
             )
         for dataset in (dataset for dataset, tables in state.items() if not tables):
             log.warning("%s has no tables in BigQuery yet; refresh again when rows have landed", dataset)
-        return json.dumps(state)
+        return json.dumps({**state, LEFT_OUT: left_out})
+
+    @override
+    def findings(self, state: str) -> list[Finding]:
+        """Return the patterns of tables that no table of their source matches."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @property
     def _read_datasets(self) -> set[str]:

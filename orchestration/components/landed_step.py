@@ -9,16 +9,14 @@ from functools import cached_property, partial
 from typing import Any
 
 import dagster as dg
-import requests
 from dagster._core.definitions.data_version import extract_data_version_from_entry
-from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
-from orchestration.components.platform_causes import bigquery_cause
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.table_counts import BIGQUERY_ERRORS, Counts, count_tables, not_counted, unreadable
 from orchestration.lineage import keys
 from orchestration.settings import settings
 from orchestration.vendors.bigquery import RECENT_DAYS, Counted, Look, Schema, Warehouse
@@ -87,7 +85,11 @@ class Found:
     """A dataset as it is now."""
 
     schemas: Mapping[str, Schema]
-    counted: Mapping[str, Counted]
+    counts: Counts
+
+    @property
+    def counted(self) -> Mapping[str, Counted]:
+        return self.counts.counted
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,13 @@ class Looking:
                 failed.add(f"landed/{dataset}", [table.key for table in own], error, table_url(dataset))
                 continue
             found = future.result()
-            for table in own:
-                if self._unreadable(table, found):
+            if left := [table.key for table in own if table.name in found.counts.left]:
+                failed.add(f"landed/{dataset}", left, not_counted(dataset, found.counts.error), table_url(dataset))
+            for table in (table for table in own if table.key not in left):
+                if (error := found.counts.failed.get(table.name)) is not None:
+                    problem = unreadable(dataset, table.name, error)
+                    failed.add(f"landed/{table.key.to_user_string()}", [table.key], problem, table_url(*table.key.path))
+                elif self._unreadable(table, found):
                     problem = SyncFailed(f"It has no column `{self.source.timestamp}`, so what came is not known.")
                     failed.add(f"landed/{table.key.to_user_string()}", [table.key], problem, table_url(*table.key.path))
                 elif table.name in found.counted and table.key in context.selected_asset_keys:
@@ -172,16 +179,14 @@ class Looking:
         dataset = tables[0].dataset
         try:
             schemas = warehouse.schemas(dataset)
-            looks = [
-                self._look(table, schemas[table.name], before)
-                for table in tables
-                if self.source.timestamp in schemas.get(table.name, NOTHING).columns
-            ]
-            return Found(schemas, warehouse.counted(dataset, looks))
-        except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
-            raise SyncFailed(
-                f"BigQuery could not be asked what {dataset} holds: {error}", cause=bigquery_cause(error)
-            ) from error
+        except BIGQUERY_ERRORS as error:
+            raise not_counted(dataset, error) from error
+        looks = [
+            self._look(table, schemas[table.name], before)
+            for table in tables
+            if self.source.timestamp in schemas.get(table.name, NOTHING).columns
+        ]
+        return Found(schemas, count_tables(warehouse, dataset, looks))
 
     def _look(self, table: Table, schema: Schema, before: Mapping[dg.AssetKey, Previous | None]) -> Look:
         since = last.newest if (last := before[table.key]) else None

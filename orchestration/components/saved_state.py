@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import tempfile
 from abc import abstractmethod
@@ -18,7 +19,10 @@ from dagster.components.component.state_backed_component import StateBackedCompo
 from dagster.components.utils.defs_state import DefsStateConfig, DefsStateConfigArgs
 from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
+from orchestration.lineage.consumers import Finding
 from orchestration.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 class StateMissing(dg.DagsterError):
@@ -124,6 +128,10 @@ class VendorState(SavedState):
     def definitions(self, state: str) -> dg.Definitions:
         """The assets of a state."""
 
+    def findings(self, state: str) -> list[Finding]:
+        """Return what a person has to correct, of a state: settings that name what it does not have, and what could not be in the graph."""
+        return []
+
     @classmethod
     def stamped(cls) -> Stamped | None:
         """The saved state; None where there is none, or one that an older version of this code wrote."""
@@ -175,6 +183,8 @@ class VendorState(SavedState):
                 f"delete {self.state_path()} and refresh again."
             )
         self.save(state)
+        for finding in self.findings(state):
+            log.warning("%s: %s: %s", self.state_name, finding.key, finding.why)
         return Refreshed.of(before, after)
 
     @override

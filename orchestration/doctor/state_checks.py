@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
+from orchestration.components.setting_names import UnknownName, check_files
 from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest, projects
 from orchestration.doctor.google_errors import ERRORS, explained
 from orchestration.doctor.landed_columns import SourceTable, source_tables
@@ -28,7 +29,9 @@ STATES = (*DATASETS_OF, "hightouch.json", "omni.json", "explo.json", "hex.json")
 OLD = timedelta(hours=24)
 """It is read anew every hour; a day is when the platform's own check of it becomes an error."""
 REFRESH = "`dataplatform refresh`"
-STATE_CHECK, MANIFEST_CHECK = "state: saved", "dbt: manifest"
+STATE_CHECK, MANIFEST_CHECK, NAMES_CHECK = "state: saved", "dbt: manifest", "state: names in defs/"
+NAMED = 5
+"""So many names in settings are shown in a line; of more, the number is given."""
 SHOWN = ("dagster", "dbt-core", "dbt-bigquery")
 
 
@@ -90,6 +93,7 @@ def checks(values: Settings, states: States) -> Iterator[Check]:
     yield Check(STATE_CHECK, lambda: _any(states, values.dataplatform_state_dir), needs=("dataplatform_state_dir",))
     for name in STATES:
         yield Check(f"state: {name}", lambda name=name: _saved(values, states, name, datetime.now(UTC)), after=after)
+    yield Check(NAMES_CHECK, lambda: named(check_files({name: one.state for name, one in states.saved.items()})), after=after)
     yield Check(MANIFEST_CHECK, lambda: _manifest(values, states), after=after)
     yield Check("versions", lambda: versions(required(REPOSITORY / "pyproject.toml"), _version))
 
@@ -111,6 +115,15 @@ def _saved(values: Settings, states: States, name: str, now: datetime) -> Outcom
         except ERRORS as error:
             return explained(error, state_bucket(values).role, ADDRESS)
     return aged(read_at, now)
+
+
+def named(unknown: Sequence[UnknownName]) -> Outcome:
+    """The names in settings that nothing has."""
+    if not unknown:
+        return ok("every connection, sync and table that a setting names is there")
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    found = "; ".join(f"{one.setting}: {one.text}" for one in unknown[:NAMED])
+    return warning(f"{found}{more}", "Correct the settings, or run `dataplatform refresh` where these are new at the vendor")
 
 
 def aged(read_at: datetime, now: datetime) -> Outcome:

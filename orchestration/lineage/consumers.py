@@ -73,12 +73,14 @@ def reads(consumer: Consumer, exposure: Exposure | None) -> tuple[dg.AssetKey, .
     return tuple(sorted({*consumer.reads, *declared}, key=lambda key: key.to_user_string()))
 
 
-Kind = Literal["gone", "repeated", "undeclared", "unjoined", "different"]
+Kind = Literal["gone", "repeated", "undeclared", "unjoined", "different", "collision", "setting"]
 KINDS: dict[Kind, str] = {
     "gone": "Exposures whose dashboard is gone",
     "repeated": "Declared by more than one exposure",
     "unjoined": "Not joined to the graph",
     "different": "Exposures that declare something else than is read",
+    "collision": "Landed by more than one connection",
+    "setting": "Settings that name what does not exist",
     "undeclared": "Read by people, and no exposure declares it",
 }
 """What `dataplatform lineage check` lists, in this order."""

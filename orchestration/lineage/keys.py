@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import dagster as dg
@@ -63,15 +63,18 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "unnamed"
 
 
-def slugs(names: Mapping[str, str], kept: Mapping[str, str]) -> dict[str, str]:
+def slugs(
+    names: Mapping[str, str], kept: Mapping[str, str], shorten: Callable[[str], str] = slug
+) -> dict[str, str]:
     """A slug for each id of a vendor, from its name; those in `kept` stay, whatever they are called now.
 
-    So an asset keeps its history when its dashboard is renamed. Of two with one name the second has its id in its slug.
+    So an asset keeps its history when its dashboard is renamed. Of two with one name the second has its id in its slug. `shorten` makes a
+    slug of a name; a vendor that has slugs of its own needs none.
     """
     found = {id_: kept[id_] for id_ in names if id_ in kept}
     taken = set(found.values())
     for id_ in sorted(names.keys() - found.keys()):
-        short = slug(names[id_])
+        short = shorten(names[id_])
         found[id_] = short if short not in taken else f"{short}_{slug(id_)}"
         taken.add(found[id_])
     return found
