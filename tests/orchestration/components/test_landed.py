@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import batched
 from typing import Any
 
 import dagster as dg
@@ -21,11 +22,12 @@ from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.settings import REPOSITORY, settings
 from product_events.registry import owners
 from product_events.tables import apply
-from sandbox.config import PROJECT
-from tests.orchestration.wire import refused_port
+from sandbox.config import PROJECT, SandboxConfig
+from tests.orchestration.wire import refused_port, reply
+from tests.product_events.faulty import network
 
 pytestmark = pytest.mark.usefixtures("configured")
-SITE, EVENTS = "landed_site", "landed_events"
+SITE, EVENTS, MANY = "landed_site", "landed_events", "landed_many"
 TRACKS, PAGES = AssetKey([SITE, "tracks"]), AssetKey([SITE, "pages"])
 SEGMENT = LandedSource(
     name="segment", datasets=[SITE], owners=["data@example.com"], kinds=["segment"], exclude=["*_view"],
@@ -333,6 +335,125 @@ def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_check_passes(
     assert unit.error.startswith(f"BigQuery could not be asked what {SITE} holds:")
     assert platform.observed == {}
     assert list(platform.result.get_asset_check_evaluations()) == []
+
+
+def many(client: bigquery.Client, number: int) -> LandedTables:
+    """A dataset of so many tables that Segment would land; the last one is a view over the first but one."""
+    client.delete_dataset(MANY, delete_contents=True, not_found_ok=True)
+    client.create_dataset(MANY)
+    row = "select 'm1' as id, 'u1' as user_id, timestamp_sub(current_timestamp(), interval 1 hour) as received_at"
+    names = [f"t{place:04}" for place in range(number)]
+    for some in batched(names, 100, strict=False):
+        client.query(";\n".join(f"create table {MANY}.{name} as {row}" for name in some)).result(timeout=600)
+    component = LandedTables(sources=[replace(SEGMENT, datasets=[MANY], fresh_tables=["*"], rewritten=[])])
+    return component
+
+
+def test_one_broken_view_among_200_tables_fails_alone_and_is_well_again_when_it_is_corrected(
+    client: bigquery.Client, sql: Callable[[str], None]
+) -> None:
+    component = many(client, 200)
+    sql(f"create view {MANY}.v as select * from {MANY}.t0199")
+    sql(f"create view {MANY}.w as select * from {MANY}.t0000")
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    sql(f"drop table {MANY}.t0199")
+    platform.run()
+    assert set(platform.observed) == {f"{MANY}/w", *(f"{MANY}/t{place:04}" for place in range(199))}
+    [unit] = platform.failed.values()
+    assert (unit.unit, unit.asset_keys, unit.permanent) == (f"landed/{MANY}/v", (f"{MANY}/v",), True)
+    assert f"BigQuery cannot read `{MANY}.v`" in unit.error
+    assert unit.cause is None
+    assert unit.vendor_url is not None
+    assert unit.vendor_url.endswith("t=v&page=table")
+    broken = AssetKey([MANY, "v"])
+    assert not platform.check(broken, "volume").passed
+    assert platform.check(AssetKey([MANY, "w"]), "keys_not_null").passed
+    sql(f"create table {MANY}.t0199 as select * from {MANY}.t0000")
+    platform.run()
+    assert platform.result.success, platform.failed
+    assert f"{MANY}/v" in platform.observed
+
+
+def test_a_dataset_of_which_nothing_can_be_read_is_one_failure(
+    client: bigquery.Client, sql: Callable[[str], None]
+) -> None:
+    component = many(client, 1)
+    for name in ("v", "w", "x"):
+        sql(f"create view {MANY}.{name} as select * from {MANY}.t0000")
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    sql(f"drop table {MANY}.t0000")
+    platform.run()
+    [unit] = platform.failed.values()
+    assert (unit.unit, unit.asset_keys) == (f"landed/{MANY}", tuple(f"{MANY}/{name}" for name in ("v", "w", "x")))
+    assert platform.observed == {}
+
+
+@pytest.mark.parametrize("answered", [0, 2])
+def test_a_bigquery_that_goes_away_while_tables_are_counted_is_not_asked_table_by_table(
+    client: bigquery.Client, company: SandboxConfig, monkeypatch: pytest.MonkeyPatch, answered: int
+) -> None:
+    component = many(client, 350)
+    component.refresh()
+    sent: list[int] = []
+
+    def count(body: bytes) -> bytes | None:
+        if b"as null_counts" in body:
+            sent.append(body.count(b"from `"))
+            if len(sent) > answered:
+                return reply(503, {"error": {"code": 503, "message": "down", "errors": [{"reason": "backendError"}]}})
+        return None
+
+    with network(company.url("bigquery")) as between:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+        monkeypatch.setenv("BIGQUERY_RETRY_SECONDS", "1")
+        settings.cache_clear()
+        between.query = count
+        platform = Platform(component, dg.DagsterInstance.ephemeral())
+        platform.run()
+    assert len(platform.observed) == 100 * answered
+    [unit] = platform.failed.values()
+    assert (unit.unit, len(unit.asset_keys), unit.cause) == (
+        f"landed/{MANY}",
+        350 - 100 * answered,
+        "bigquery-unreachable",
+    )
+    # The client tries a query that fails for a second; no query is for fewer tables than a batch has.
+    assert min(sent[: answered + 1]) == 100
+
+
+@pytest.mark.long
+def test_a_source_of_2000_tables_is_observed(client: bigquery.Client) -> None:
+    component = many(client, 2_000)
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    platform.run()
+    assert platform.result.success, platform.failed
+    assert len(platform.observed) == 2_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "patterns", "nearest"),
+    [("rewritten", ["user"], "users"), ("fresh_tables", ["tracks", "page"], "pages"), ("exclude", ["*_vew"], "tracks_view")],
+)
+def test_patterns_that_match_no_table_are_findings(
+    landed: None, caplog: pytest.LogCaptureFixture, setting: str, patterns: list[str], nearest: str
+) -> None:
+    component = LandedTables(sources=[replace(SEGMENT, **{setting: patterns})])
+    component.refresh()
+    [finding] = component.findings(component.saved())
+    assert (finding.kind, finding.key) == ("setting", f"segment: {setting}")
+    assert f"`{patterns[-1]}` in orchestration/defs/ingestion/defs.yaml names no table of {SITE}." in finding.why
+    assert f"`{nearest}`" in finding.why
+    assert finding.why in caplog.text
+
+
+def test_patterns_of_a_source_whose_tables_are_still_to_come_are_no_findings(landed: None) -> None:
+    component = LandedTables(sources=[replace(SEGMENT, datasets=[SITE, "not_yet"], rewritten=["nothing_like_it"])])
+    component.refresh()
+    assert component.findings(component.saved()) == []
+    assert LandedTables(sources=[PRODUCT]).findings("{}") == []
 
 
 def test_product_events_are_held_to_the_registry(
