@@ -51,7 +51,11 @@ class LandedTables(VendorState, dg.Resolvable):
             schemas = warehouse.schemas(dataset)
             excluded = {table for table in schemas if matches(table, source.exclude)}
             left_out[dataset] = sorted(excluded)
+            # A view that cannot be read may have no columns. It stays in the graph, so that its failure is reported until it is corrected.
+            unread = before.get(dataset, {}).keys() - schemas.keys()
+            kept = unread & warehouse.tables(dataset) if unread else set[str]()
             state[dataset] = {table: dict(one.columns) for table, one in schemas.items() if table not in excluded}
+            state[dataset] |= {table: before[dataset][table] for table in kept if not matches(table, source.exclude)}
         lost = sorted(dataset for dataset, tables in state.items() if not tables and before.get(dataset))
         if lost:
             raise StateIncomplete(

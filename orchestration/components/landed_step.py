@@ -178,7 +178,12 @@ class Looking:
     ) -> Found:
         dataset = tables[0].dataset
         try:
-            schemas = warehouse.schemas(dataset)
+            schemas = {**warehouse.schemas(dataset)}
+            missing = [table for table in tables if table.name not in schemas]
+            # Whether BigQuery lists the columns of a view that it cannot read any more is unverified. It does list the view: the
+            # columns are then those of the saved state, and reading it says what is wrong.
+            there = warehouse.tables(dataset) if missing else set[str]()
+            schemas |= {table.name: Schema(table.columns) for table in missing if table.name in there}
         except BIGQUERY_ERRORS as error:
             raise not_counted(dataset, error) from error
         looks = [

@@ -23,7 +23,6 @@ from orchestration.components.fivetran import FivetranConnections, look_at_accou
 from orchestration.components.fivetran_account import Connection, Table, connections, fivetran
 from orchestration.components.fivetran_collisions import resolve_collisions
 from orchestration.components.fivetran_selection import Group, Listed, is_selected
-from orchestration.components.graph_state import findings
 from orchestration.components.outside_syncs import watch
 from orchestration.components.source_checks import Freshness
 from orchestration.lineage.failures import FailedUnit, from_metadata
@@ -440,7 +439,8 @@ def test_settings_that_name_what_the_account_does_not_have_are_findings(vendors:
         freshness_of={"prodct": Freshness(1, 2), "stripe": Freshness(1, 2)},
     )
     component.refresh()
-    found = [one for one in findings([component]) if one.kind == "setting"]
+    found = component.findings(component.saved())
+    assert {one.kind for one in found} == {"setting"}
     assert [(one.key, one.why.split()[0]) for one in found] == [
         ("exclude", "`salesforc`"),
         ("exclude", "`group:Warehose`"),
