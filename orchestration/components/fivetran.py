@@ -37,6 +37,7 @@ from orchestration.lineage.failures import SYNC_KEY
 from orchestration.settings import settings
 from orchestration.vendors import fivetran as api
 from orchestration.vendors.bigquery import Schema
+from orchestration.vendors.http import VendorError
 
 GROUP = "ingestion"
 ACCOUNT = "account"
@@ -114,7 +115,10 @@ class FivetranConnections(VendorState, dg.Resolvable):
         def sync(context: dg.AssetExecutionContext) -> Iterator[Any]:
             yield from self.execute(context, found)
 
-        return dg.Definitions(assets=[sync], sensors=[watch("fivetran_syncs", "Fivetran", partial(look_at_account, found), at_once=ASKED_AT_ONCE)])
+        return dg.Definitions(
+            assets=[sync],
+            sensors=[watch("fivetran_syncs", "Fivetran", partial(look_at_account, found), at_once=ASKED_AT_ONCE)],
+        )
 
     @override
     def findings(self, state: str) -> list[Finding]:
@@ -277,9 +281,7 @@ def _ends_of_unlisted(client: api.Fivetran, own: Connection) -> list[Ended]:
 
 
 def _refuse_unreadable(own: Connection, fields: str) -> list[Ended]:
-    text = (
-        f"Fivetran lists the connection `{own.name}` ({own.id}) with values that cannot be read: {fields}. Whether it syncs is not known."
-    )
+    text = f"Fivetran lists the connection `{own.name}` ({own.id}) with values that cannot be read: {fields}. Whether it syncs is not known."
     raise _fault(own, "cannot be read", text)
 
 

@@ -130,7 +130,9 @@ class PlatformFivetranClient(FivetranClient):
         # What was read is read anew the next time.
         details = self._schemas.pop(connector_id)
         if details is None and raise_on_not_found_error:
-            raise VendorError(f"Fivetran has no schemas of the connection {connector_id}", vendor="Fivetran", status=404)
+            raise VendorError(
+                f"Fivetran has no schemas of the connection {connector_id}", vendor="Fivetran", status=404
+            )
         return details or {}
 
     def _read_schemas(self, connection_id: str) -> Mapping[str, Any] | None:

@@ -93,7 +93,12 @@ def _claims(state: FivetranWorkspaceData) -> Iterator[Claim]:
             for name, table in schema.tables.items() if schema.enabled else ():
                 if table.enabled:
                     yield Claim(
-                        schema.name_in_destination, table.name_in_destination, id_, connector.group_id, schema_name, name
+                        schema.name_in_destination,
+                        table.name_in_destination,
+                        id_,
+                        connector.group_id,
+                        schema_name,
+                        name,
                     )
 
 

@@ -85,10 +85,14 @@ class Syncs:
         schemas = self._asked(partial(self._schemas, own))
         counts = {} if schemas is None else self._count(own, schemas, since)
         counted = {
-            keys.table(dataset, name): counted for dataset, found in counts.items() for name, counted in found.counted.items()
+            keys.table(dataset, name): counted
+            for dataset, found in counts.items()
+            for name, counted in found.counted.items()
         }
         unreadable = {
-            keys.table(dataset, name): error for dataset, found in counts.items() for name, error in found.failed.items()
+            keys.table(dataset, name): error
+            for dataset, found in counts.items()
+            for name, error in found.failed.items()
         }
         return Result(connection, synced, self._syncs(own), schemas, counted, unreadable)
 
@@ -114,7 +118,9 @@ class Syncs:
         counts = {dataset: count_tables(self._warehouse, dataset, wanted) for dataset, wanted in looks.items()}
         for dataset, found in counts.items():
             if found.left:
-                self._log.warning(f"{len(found.left)} tables of {dataset} could not be counted, the sync goes on: {found.error}")
+                self._log.warning(
+                    f"{len(found.left)} tables of {dataset} could not be counted, the sync goes on: {found.error}"
+                )
         return counts
 
     def _syncs(self, own: Connection) -> set[tuple[str, str]] | None:

@@ -97,7 +97,8 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
         state = HightouchState(
             # What changes with each run is no part of what the workspace is.
             syncs=[
-                sync.model_copy(update={"slug": slugs[str(sync.id)], "status": None, "last_run_at": None}) for sync in found
+                sync.model_copy(update={"slug": slugs[str(sync.id)], "status": None, "last_run_at": None})
+                for sync in found
             ],
             models=api.models(),
             destinations=api.destinations(),
@@ -165,7 +166,10 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
             yield from self.execute(context, syncs)
 
         return dg.Definitions(
-            assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(self._look_at_workspace, syncs), at_once=ASKED_AT_ONCE)]
+            assets=[run],
+            sensors=[
+                watch("hightouch_syncs", "Hightouch", partial(self._look_at_workspace, syncs), at_once=ASKED_AT_ONCE)
+            ],
         )
 
     def _run_when(self, spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:

@@ -132,9 +132,7 @@ class Progress:
 Answer = Sequence[Ended] | VendorError | UnitFault
 
 
-def watch(
-    name: str, vendor: str, looks: Callable[[], Iterable[Look]], *, at_once: int = 1
-) -> dg.SensorDefinition:
+def watch(name: str, vendor: str, looks: Callable[[], Iterable[Look]], *, at_once: int = 1) -> dg.SensorDefinition:
     """Return a sensor that reports the syncs that no run of Dagster asked for.
 
     A failure becomes an observation from which an alert is made, a success a materialization, which what is downstream follows. A

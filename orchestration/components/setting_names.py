@@ -119,12 +119,20 @@ def _of_landed(attributes: Mapping[str, Any], state: Any) -> Iterator[Named]:
                 continue
             for pattern in source.get(setting) or ():
                 if pattern != "*" and not any(fnmatchcase(table, pattern) for table in existing):
-                    yield f"{source['name']}: {setting}", pattern, f"table of {', '.join(datasets)}", [*tables, *excluded]
+                    yield (
+                        f"{source['name']}: {setting}",
+                        pattern,
+                        f"table of {', '.join(datasets)}",
+                        [*tables, *excluded],
+                    )
 
 
 def _of_explo(attributes: Mapping[str, Any], state: Any) -> Iterator[Named]:
     queries = [
-        dataset["query"] for one in state.get("dashboards", ()) for dataset in one.get("datasets") or () if dataset.get("query")
+        dataset["query"]
+        for one in state.get("dashboards", ())
+        for dataset in one.get("datasets") or ()
+        if dataset.get("query")
     ]
     if queries:
         for name in attributes.get("variables") or ():

@@ -40,9 +40,7 @@ def count_tables(warehouse: Warehouse, dataset: str, looks: Sequence[Look]) -> C
     Where a query fails, the tables that make it fail are found by halving. Where no table can be read, all of several are `left`: one
     problem of the dataset is not the problem of each of its tables.
     """
-    found = ask_in_batches(
-        looks, partial(warehouse.counted, dataset), BIGQUERY_ERRORS, is_outage, size=TABLES_A_QUERY
-    )
+    found = ask_in_batches(looks, partial(warehouse.counted, dataset), BIGQUERY_ERRORS, is_outage, size=TABLES_A_QUERY)
     counted = {table: count for part in found.answers for table, count in part.items()}
     failed = {look.table: error for look, error in found.failed}
     left, error = tuple(look.table for look in found.left), found.error

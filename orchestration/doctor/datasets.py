@@ -49,7 +49,9 @@ def _builds(node: Mapping[str, Any]) -> bool:
 def of_landed(state: Any) -> Iterator[str]:
     """Those of `landed.json` which had tables."""
     # Beside the datasets there are parts that are none, each with a colon first.
-    yield from (name for name, tables in cast("Mapping[str, Any]", state).items() if tables and not name.startswith(":"))
+    yield from (
+        name for name, tables in cast("Mapping[str, Any]", state).items() if tables and not name.startswith(":")
+    )
 
 
 def of_fivetran(state: Any) -> Iterator[str]:

@@ -93,7 +93,9 @@ def checks(values: Settings, states: States) -> Iterator[Check]:
     yield Check(STATE_CHECK, lambda: _any(states, values.dataplatform_state_dir), needs=("dataplatform_state_dir",))
     for name in STATES:
         yield Check(f"state: {name}", lambda name=name: _saved(values, states, name, datetime.now(UTC)), after=after)
-    yield Check(NAMES_CHECK, lambda: named(check_files({name: one.state for name, one in states.saved.items()})), after=after)
+    yield Check(
+        NAMES_CHECK, lambda: named(check_files({name: one.state for name, one in states.saved.items()})), after=after
+    )
     yield Check(MANIFEST_CHECK, lambda: _manifest(values, states), after=after)
     yield Check("versions", lambda: versions(required(REPOSITORY / "pyproject.toml"), _version))
 
@@ -123,7 +125,9 @@ def named(unknown: Sequence[UnknownName]) -> Outcome:
         return ok("every connection, sync and table that a setting names is there")
     more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
     found = "; ".join(f"{one.setting}: {one.text}" for one in unknown[:NAMED])
-    return warning(f"{found}{more}", "Correct the settings, or run `dataplatform refresh` where these are new at the vendor")
+    return warning(
+        f"{found}{more}", "Correct the settings, or run `dataplatform refresh` where these are new at the vendor"
+    )
 
 
 def aged(read_at: datetime, now: datetime) -> Outcome:

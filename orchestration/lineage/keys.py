@@ -63,9 +63,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", plain).strip("_") or "unnamed"
 
 
-def slugs(
-    names: Mapping[str, str], kept: Mapping[str, str], shorten: Callable[[str], str] = slug
-) -> dict[str, str]:
+def slugs(names: Mapping[str, str], kept: Mapping[str, str], shorten: Callable[[str], str] = slug) -> dict[str, str]:
     """A slug for each id of a vendor, from its name; those in `kept` stay, whatever they are called now.
 
     So an asset keeps its history when its dashboard is renamed. Of two with one name the second has its id in its slug. `shorten` makes a

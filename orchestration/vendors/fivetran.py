@@ -216,7 +216,9 @@ class Fivetran:
             page = self.request("GET", path, params=params | ({"cursor": cursor} if cursor else {}))
             following = page.get("next_cursor")
             if not isinstance(page.get("items"), list) or (following and following == cursor):
-                raise VendorError(f"Fivetran: GET v1/{path} answered with no valid page of a listing", vendor="Fivetran")
+                raise VendorError(
+                    f"Fivetran: GET v1/{path} answered with no valid page of a listing", vendor="Fivetran"
+                )
             yield from (item for item in page["items"] if isinstance(item, dict))
             cursor = following
             if not cursor:

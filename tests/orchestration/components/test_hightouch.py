@@ -519,14 +519,25 @@ def test_a_sync_that_was_deleted_in_hightouch_is_reported_once(workspace: Vendor
 
 def test_runs_that_cannot_be_read_are_a_failure_of_their_sync_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def sync(number: int, at: str) -> dict[str, Any]:
-        return {"id": number, "slug": f"s{number}", "modelId": 1, "destinationId": 1, "status": "success", "lastRunAt": at}
+        return {
+            "id": number,
+            "slug": f"s{number}",
+            "modelId": 1,
+            "destinationId": 1,
+            "status": "success",
+            "lastRunAt": at,
+        }
 
     ended = RUN | {"finishedAt": "2026-11-23T03:01:00Z"}
     later = ended | {"id": 8, "status": "failed", "error": "no", "finishedAt": "2026-11-23T04:01:00Z"}
     listing = [reply(200, {"data": [sync(1, at), sync(2, at)], "hasMore": False}) for at in ("a", "b")]
     good, bad = (reply(200, {"data": [one]}) for one in (later, ended | {"id": "x"}))
     component = HightouchSyncs()
-    component.save(HightouchState.model_validate({"syncs": [sync(1, "a"), sync(2, "a")], "models": [], "destinations": []}).model_dump_json())
+    component.save(
+        HightouchState.model_validate(
+            {"syncs": [sync(1, "a"), sync(2, "a")], "models": [], "destinations": []}
+        ).model_dump_json()
+    )
     component_watch = Watch(component)
     first = [listing[0], *[reply(200, {"data": [ended]})] * 2]
     with wire(*first, listing[1], bad, bad) as server:

@@ -345,8 +345,7 @@ def many(client: bigquery.Client, number: int) -> LandedTables:
     names = [f"t{place:04}" for place in range(number)]
     for some in batched(names, 100, strict=False):
         client.query(";\n".join(f"create table {MANY}.{name} as {row}" for name in some)).result(timeout=600)
-    component = LandedTables(sources=[replace(SEGMENT, datasets=[MANY], fresh_tables=["*"], rewritten=[])])
-    return component
+    return LandedTables(sources=[replace(SEGMENT, datasets=[MANY], fresh_tables=["*"], rewritten=[])])
 
 
 def test_one_broken_view_among_200_tables_fails_alone_and_is_well_again_when_it_is_corrected(
@@ -435,7 +434,11 @@ def test_a_source_of_2000_tables_is_observed(client: bigquery.Client) -> None:
 
 @pytest.mark.parametrize(
     ("setting", "patterns", "nearest"),
-    [("rewritten", ["user"], "users"), ("fresh_tables", ["tracks", "page"], "pages"), ("exclude", ["*_vew"], "tracks_view")],
+    [
+        ("rewritten", ["user"], "users"),
+        ("fresh_tables", ["tracks", "page"], "pages"),
+        ("exclude", ["*_vew"], "tracks_view"),
+    ],
 )
 def test_patterns_that_match_no_table_are_findings(
     landed: None, caplog: pytest.LogCaptureFixture, setting: str, patterns: list[str], nearest: str
