@@ -99,7 +99,7 @@ def _of_fivetran(attributes: Mapping[str, Any], state: Any) -> Iterator[Named]:
 
 def _of_hightouch(attributes: Mapping[str, Any], state: Any) -> Iterator[Named]:
     names = [sync["slug"] for sync in state.get("syncs", ())]
-    also = list((state.get("renamed") or {}).values())
+    also = list(cast("Mapping[str, str]", state.get("renamed") or {}).values())
     for setting in ("cron_of", "rejected_rows_of"):
         yield from _keys(attributes, setting, "Hightouch sync", names, also)
 

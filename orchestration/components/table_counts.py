@@ -74,7 +74,8 @@ def is_outage(error: Exception) -> bool:
 def unreadable(dataset: str, table: str, error: Exception) -> SyncFailed:
     """Return the failure of one table or view that BigQuery cannot read."""
     return SyncFailed(
-        f"BigQuery cannot read `{dataset}.{table}`: {error} Correct it or drop it, or exclude it in defs/ingestion/defs.yaml.",
+        f"BigQuery cannot read the table or view `{dataset}.{table}`. Correct it or drop it, or exclude it in defs/ingestion/defs.yaml."
+        f" {error}",
         permanent=isinstance(error, ABOUT_THE_TABLE),
     )
 

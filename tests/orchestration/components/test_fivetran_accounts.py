@@ -168,7 +168,7 @@ def test_a_connection_that_was_deleted_before_the_first_tick_is_reported(account
 
 
 def test_values_that_can_be_read_again_are_judged_by_the_last_sync(account: Account) -> None:
-    before = account.store.execute("select succeeded_at from fivetran_connection limit 1")[0]["succeeded_at"]
+    before = account.vendors.connection(account.found[2].id)["succeeded_at"]
     account.write(2, succeeded_at="2026-13-45")
     assert account.tick() == f"{NOTHING} Reported: fivetran/sheet_00002 cannot be read."
     assert account.tick() == NOTHING
