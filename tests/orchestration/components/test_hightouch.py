@@ -464,11 +464,11 @@ def test_settings_that_name_no_sync_are_findings(vendors: Vendors, caplog: pytes
 
 @pytest.fixture
 def workspace(vendors: Vendors) -> Iterator[Vendors]:
-    """A workspace of 200 more syncs, which are gone after the test. It has no rate limit."""
+    """A workspace of 60 more syncs, which are gone after the test. It has no rate limit."""
     store = VendorContext.of(vendors.config).store
     rate_limits.override(store, "hightouch", "requests", 100_000)
     known = ", ".join(str(row["id"]) for row in store.execute("select id from hightouch_sync"))
-    add_syncs(store, 200, TABLES, seed=5)
+    add_syncs(store, 60, TABLES, seed=5)
     yield vendors
     rate_limits.reset(store)
     for table, column in (("sync", "id"), ("model", "id"), ("run", "sync")):

@@ -351,21 +351,22 @@ def many(client: bigquery.Client, number: int) -> LandedTables:
     return LandedTables(sources=[replace(SEGMENT, datasets=[MANY], fresh_tables=["*"], rewritten=[], exclude=[])])
 
 
-def test_one_broken_view_among_200_tables_fails_alone_and_is_well_again_when_it_is_corrected(
-    client: bigquery.Client, sql: Callable[[str], None]
+@pytest.mark.parametrize("number", [12, pytest.param(200, marks=pytest.mark.long)])
+def test_one_broken_view_among_many_tables_fails_alone_and_is_well_again_when_it_is_corrected(
+    client: bigquery.Client, sql: Callable[[str], None], number: int
 ) -> None:
-    component = many(client, 199)
+    component = many(client, number - 1)
     sql(f"create table {BELOW}.bad as select * from {BELOW}.good")
     sql(f"create view {MANY}.v as select * from {BELOW}.bad")
     component.refresh()
     platform = Platform(component, dg.DagsterInstance.ephemeral())
     sql(f"drop table {BELOW}.bad")
     platform.run()
-    assert set(platform.observed) == {f"{MANY}/t{place:04}" for place in range(199)}
+    assert set(platform.observed) == {f"{MANY}/t{place:04}" for place in range(number - 1)}
     [unit] = platform.failed.values()
     assert (unit.unit, unit.asset_keys, unit.permanent) == (f"landed/{MANY}/v", (f"{MANY}/v",), True)
     assert f"BigQuery cannot read the table or view `{MANY}.v`." in unit.error
-    assert f"{BELOW}.bad was not found" in unit.error
+    assert "bad was not found" in unit.error
     assert unit.cause is None
     assert str(unit.vendor_url).endswith("t=v&page=table")
     broken = AssetKey([MANY, "v"])
@@ -392,18 +393,17 @@ def test_a_dataset_of_which_nothing_can_be_read_is_one_failure(
     assert platform.observed == {}
 
 
-@pytest.mark.parametrize("answered", [0, 2])
 def test_a_bigquery_that_goes_away_while_tables_are_counted_is_not_asked_table_by_table(
-    client: bigquery.Client, company: SandboxConfig, monkeypatch: pytest.MonkeyPatch, answered: int
+    client: bigquery.Client, company: SandboxConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    component = many(client, 250)
+    component = many(client, 120)
     component.refresh()
     sent: list[int] = []
 
     def count(body: bytes) -> bytes | None:
         if b"as null_counts" in body:
             sent.append(body.count(b"from `"))
-            if len(sent) > answered:
+            if len(sent) > 1:
                 return reply(503, {"error": {"code": 503, "message": "down", "errors": [{"reason": "backendError"}]}})
         return None
 
@@ -414,15 +414,15 @@ def test_a_bigquery_that_goes_away_while_tables_are_counted_is_not_asked_table_b
         between.query = count
         platform = Platform(component, dg.DagsterInstance.ephemeral())
         platform.run()
-    assert len(platform.observed) == 100 * answered
+    assert len(platform.observed) == 100
     [unit] = platform.failed.values()
     assert (unit.unit, len(unit.asset_keys), unit.cause) == (
         f"landed/{MANY}",
-        250 - 100 * answered,
+        20,
         "bigquery-unreachable",
     )
     # The client repeats a query that fails for a second. No query is for a part of a batch.
-    assert set(sent[answered:]) == {50 if answered == 2 else 100}
+    assert set(sent[1:]) == {20}
 
 
 @pytest.mark.long
