@@ -37,6 +37,8 @@ def check(
 ) -> None:
     """List exposures whose dashboard is gone, dashboards with no exposure, and what could not be joined to the graph, and why.
 
+    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
+
     By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
     """
     import json

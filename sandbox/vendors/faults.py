@@ -48,8 +48,8 @@ KINDS: dict[str, Kind] = {
     ),
     "broken": Kind(
         ("fivetran",),
-        "the connection is marked as broken without a task: a sync that succeeds clears the mark; with starts=false, none starts",
-        {"starts": True},
+        "the connection is marked as broken without a task: a sync that succeeds clears the mark; with starts=0, none starts",
+        {"starts": 1},
         needs_target=True,
     ),
     "sync_failure": Kind(

@@ -537,7 +537,7 @@ def test_a_sync_clears_the_mark_of_a_broken_connection(account: Account) -> None
     assert client.connection("sheet_00005_conn").is_broken
     synced = client.sync("sheet_00005_conn", Wait(30, "", lambda _: None))
     assert not synced.connection.is_broken
-    account.vendors.faults.add("fivetran", "sheet_00006", "broken", {"starts": False})
+    account.vendors.faults.add("fivetran", "sheet_00006", "broken", {"starts": 0})
     with pytest.raises(SyncFailed, match="has not started"):
         _ = Fivetran(
             str(settings().fivetran_api_url),
