@@ -1,13 +1,14 @@
 """The dbt project as assets: one invocation of dbt a run, tests as asset checks, and an exact account of what failed."""
 
 import json
+import logging
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -20,17 +21,24 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
     PARTITION_NAME_TAG,
 )
-from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, DbtProjectComponent
-from dagster_dbt.components.dbt_component_utils import DagsterDbtComponentTranslatorSettings
+from dagster_dbt import DagsterDbtTranslator, DbtCliInvocation, DbtCliResource, DbtProject, DbtProjectComponent
+from dagster_dbt.asset_utils import build_dbt_specs, get_node, get_upstream_unique_ids
+from dagster_dbt.components.dbt_component_utils import (
+    DagsterDbtComponentTranslatorSettings,
+    _set_resolution_context,  # pyright: ignore[reportPrivateUsage]
+)
 from dagster_dbt.components.dbt_project.component import DbtProjectComponentTranslator
 from dagster_dbt.dbt_project_manager import DbtProjectManager
 
-from orchestration.components import steps
+from orchestration.components import automation, dbt_nodes, steps
+from orchestration.components import dagster_values as values
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
-from orchestration.components.dbt_failures import failed_units, permanent
+from orchestration.components.dbt_failures import BAD, failed_units, permanent
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
+from orchestration.components.dbt_nodes import Nodes
 from orchestration.components.saved_state import Lineage, Refreshed, SavedState
 from orchestration.lineage import keys
+from orchestration.lineage.dbt_keys import is_asset
 from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
@@ -46,6 +54,9 @@ KEEP_RUNS_SECONDS = 7 * 86400
 
 WITHOUT_UNIT_TESTS = ("--exclude-resource-type", "unit_test")
 """Their rows are made up: what they show, they have shown before a model was deployed."""
+UNIQUE_ID = "dagster_dbt/unique_id"
+"""The metadata with a node's id (dagster_dbt/asset_utils.py)."""
+log = logging.getLogger(__name__)
 
 
 class ParseFailed(RuntimeError):
@@ -61,7 +72,11 @@ def dbt_project() -> DbtProject:
 
 
 class Translator(DbtProjectComponentTranslator):
-    """Keys by the project's one rule; everything runs when what it reads has landed."""
+    """Keys by the project's one rule; everything runs when what it reads has landed; and every value is one that Dagster takes."""
+
+    def __init__(self, component: DbtProjectComponent, settings: DagsterDbtComponentTranslatorSettings | None) -> None:
+        super().__init__(component, settings)
+        self._manifest: Mapping[str, Any] = {}
 
     @override
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
@@ -71,17 +86,24 @@ class Translator(DbtProjectComponentTranslator):
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         if dbt_resource_props["resource_type"] == "source":
             return None
-        return keys.dbt_node(dbt_resource_props).path[0]
+        return values.group_name(keys.dbt_schema(dbt_resource_props))[0]
+
+    @override
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> Sequence[str] | None:
+        return None  # `get_asset_spec` has the groups, which these properties have not
+
+    @override
+    def get_tags(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, str]:
+        return values.tags(dbt_resource_props.get("tags", []))[0]
+
+    @override
+    def get_description(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return values.description(super().get_description(dbt_resource_props))[0] or ""
 
     @override
     def get_partitions_def(self, dbt_resource_props: Mapping[str, Any]) -> dg.PartitionsDefinition[str] | None:
-        wanted = _meta(dbt_resource_props).get("partitions")
-        if wanted is None:
+        if not dbt_nodes.partitions_of(dbt_resource_props)[0]:
             return None
-        if wanted != "daily":
-            raise dg.DagsterInvalidDefinitionError(
-                f"{dbt_resource_props['original_file_path']}: config.meta.partitions is {wanted!r}; only `daily` is known."
-            )
         component = cast(DbtModels, self.component)
         # Until the end of today: events of this hour are part of what people look at.
         return dg.DailyPartitionsDefinition(start_date=component.events_since, end_offset=1)
@@ -90,34 +112,44 @@ class Translator(DbtProjectComponentTranslator):
     def get_automation_condition(self, dbt_resource_props: Mapping[str, Any]) -> dg.AutomationCondition[Any] | None:
         if dbt_resource_props["resource_type"] == "source":
             return None
-        eager = dg.AutomationCondition.eager()
-        if any(
-            name.endswith(f".{LANDED_TABLE}") for name in dbt_resource_props.get("depends_on", {}).get("macros", [])
-        ):
-            # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
-            # Any: the library's `without` leaves the type of the keys open.
-            eager = cast(Any, eager).without(~dg.AutomationCondition.any_deps_missing())
+        condition = self._condition(dbt_resource_props)
         if self.get_partitions_def(dbt_resource_props) is None:
-            return eager
+            return condition
         # Events arrive late: the days that they may still change are built again with today's.
         late = timedelta(days=cast(DbtModels, self.component).late_days + 1)
         latest = dg.AutomationCondition.in_latest_time_window
-        return eager.replace(latest(), latest(late))
+        return condition.replace(latest(), latest(late))
+
+    def _condition(self, node: Mapping[str, Any]) -> dg.AutomationCondition[Any]:
+        # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
+        wait = not any(name.endswith(f".{LANDED_TABLE}") for name in node.get("depends_on", {}).get("macros", []))
+        parents = [get_node(self._manifest, id_) for id_ in get_upstream_unique_ids(self._manifest, node)]
+        sources = [keys.dbt_node(parent) for parent in parents if parent["resource_type"] == "source"]
+        if sources and len(sources) == len(parents):
+            return automation.when_source_lands(sources, cast(DbtModels, self.component).unseen_cron, wait=wait)
+        if not parents and self._is_read(node):
+            return automation.when_changed()
+        return automation.when_read_changes(sources, wait=wait)
+
+    def _is_read(self, node: Mapping[str, Any]) -> bool:
+        """Return whether something waits for a node that reads nothing. A seed is data, and somebody looks at it."""
+        children = self._manifest.get("child_map", {}).get(node["unique_id"], [])
+        return node["resource_type"] == "seed" or any(not id_.startswith(("test.", "unit_test.")) for id_ in children)
 
     @override
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
+        self._manifest = manifest
         spec = super().get_asset_spec(manifest, unique_id, project)
-        wanted = _meta(self.get_resource_props(manifest, unique_id)).get("freshness")
-        if wanted is None or unique_id.startswith("source."):
+        if unique_id.startswith("source."):
             return spec
-        policy = dg.FreshnessPolicy.time_window(
-            fail_window=timedelta(hours=wanted["fail_hours"]), warn_window=timedelta(hours=wanted["warn_hours"])
+        node = self.get_resource_props(manifest, unique_id)
+        owners = dbt_nodes.owners_of(node, manifest)
+        policy = values.freshness(dbt_nodes.meta_of(node).get("freshness"))[0]
+        return spec.replace_attributes(
+            owners=owners.names,
+            metadata={**spec.metadata, **owners.metadata},
+            freshness_policy=policy or spec.freshness_policy,
         )
-        return spec.replace_attributes(freshness_policy=policy)
-
-
-def _meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {**node.get("meta", {}), **node.get("config", {}).get("meta", {})}
 
 
 @dataclass
@@ -133,13 +165,19 @@ class DbtModels(SavedState, DbtProjectComponent):
     """The first day (ISO date, UTC) that models with `meta.partitions: daily` have a partition of."""
     late_days: int = 3
     """How long after its day an event may arrive; the same as the variable `late_days` of the dbt project."""
+    unseen_cron: str = "0 6 * * *"
+    """When models are built that read nothing but what nothing in the platform lands, such as a Google Sheet: cron, in UTC."""
 
     state_name: ClassVar[str] = FOLDER
 
     @cached_property
     @override
     def translator(self) -> DagsterDbtTranslator:
-        return Translator(self, DagsterDbtComponentTranslatorSettings(enable_code_references=True))
+        return Translator(
+            self,
+            # Several sources may name one table.
+            DagsterDbtComponentTranslatorSettings(enable_code_references=True, enable_duplicate_source_asset_keys=True),
+        )
 
     @classmethod
     def manifest_path(cls) -> Path:
@@ -188,9 +226,46 @@ class DbtModels(SavedState, DbtProjectComponent):
         folder = str(DBT.parent)
         if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:
             os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
-        defs = super().build_defs_from_state(context, state_path)
+        nodes = dbt_nodes.read_nodes(self.manifest_path())
+        for name, change in nodes.changes():
+            log.warning("%s: %s", name, change)
+        for collision in nodes.collisions:
+            log.warning("%s: %s. %s", collision.key, "; ".join(collision.names), collision.outcome)
+        defs = self._definitions(context, nodes.manifest)
         code = settings().dataplatform_code_url
         return dg.Definitions(assets=linked(list(cast(Any, defs.assets)), code)) if code else defs
+
+    def _definitions(self, context: dg.ComponentLoadContext, manifest: Mapping[str, Any]) -> dg.Definitions:
+        """Return the assets of a manifest in memory: the library's `build_defs_from_state` takes the file as dbt wrote it.
+
+        Its body is that of dagster_dbt 0.29's (components/dbt_project/component.py).
+        """
+        project, resolution = self.dbt_project, context.resolution_context
+        asset_specs, check_specs = build_dbt_specs(
+            translator=self.translator,
+            manifest=manifest,
+            select=self.select,
+            exclude=self.exclude,
+            selector=self.selector,
+            project=project,
+            io_manager_key=None,
+        )
+        op = self._get_op_spec(project)
+
+        @dg.multi_asset(
+            specs=asset_specs,
+            check_specs=check_specs,
+            can_subset=True,
+            name=op.name,
+            op_tags=op.tags,
+            backfill_policy=op.backfill_policy,
+            pool=op.pool,
+        )
+        def dbt(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            with _set_resolution_context(resolution):
+                yield from self.execute(context=context, dbt=DbtCliResource(project))
+
+        return dg.Definitions(assets=[dbt])
 
     @override
     def write_state_to_path(self, state_path: Path) -> None:
@@ -207,23 +282,26 @@ class DbtModels(SavedState, DbtProjectComponent):
     def execute(self, context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
         """Build what is selected in one invocation.
 
-        Raises dagster.Failure with a report of each model that failed, was failed by a test, or was held up by one of them.
+        Where dbt builds the table of a source, dbt itself does not know that the source's readers come after: an invocation of its own
+        builds such tables first, and what reads one that failed is left out.
+
+        Raises dagster.Failure with a report of each model that failed, was failed by a test, or was blocked by one of them.
         """
         runs = self.state_path() / "runs"
         for old in runs.glob("*"):
             if old.stat().st_mtime < time.time() - KEEP_RUNS_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
         target = runs / context.run.run_id
-        target.mkdir(parents=True, exist_ok=True)
-        if (self.state_path() / PARTIAL_PARSE).exists():
-            shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
+        self._make_target(target)
         arguments = [
             *self.get_cli_args(context),
             *WITHOUT_UNIT_TESTS,
             *LOG_ARGUMENTS,
             *partition_arguments(context.run.tags),
         ]
-        invocation = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
+        blocked = self._build_sources(context, dbt, arguments, target)
+        excluded = ["--exclude", " ".join(selector for selector in blocked.values())] if blocked else []
+        invocation = dbt.cli([*arguments, *excluded], context=context, raise_on_error=False, target_path=target)
         streamed = Streamed(invocation, context, BigQueryProject.configured())
         yield from with_columns(streamed, invocation)
         if invocation.is_successful():
@@ -243,9 +321,10 @@ class DbtModels(SavedState, DbtProjectComponent):
                 raise steps.failed(context, [FailedUnit(unit, selected, str(main), cause=cause)]) from None
             steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
             raise error from None
-        # Of this invocation, and not the saved one, which a refresh may have replaced meanwhile.
+        # Of this invocation, and not the saved one, which a refresh may have replaced in the meantime.
         streamed.log.read_to_end()
-        manifest = invocation.get_artifact(MANIFEST)
+        manifest = dbt_nodes.prepare_manifest(invocation.get_artifact(MANIFEST))
+        results += [{"unique_id": id_, "status": "skipped", "message": None} for id_ in blocked]
         failed = failed_units(manifest, results, streamed.log.batch_errors, streamed.cause_of)
         if not failed:
             raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
@@ -254,19 +333,104 @@ class DbtModels(SavedState, DbtProjectComponent):
                 context.log_event(skipped(key, unit.unit.removeprefix("dbt/"), unit.error))
         raise steps.failed(context, failed)
 
+    def _build_sources(
+        self, context: dg.AssetExecutionContext, dbt: DbtCliResource, arguments: Sequence[str], target: Path
+    ) -> dict[str, str]:
+        """Build the selected tables that a selected model reads as a source, with what they are made of.
+
+        The invocation that follows builds them again with all the rest, and reports them. Return the selectors of the nodes, by their
+        ids, that must not be built since a table above them failed.
+        """
+        nodes = dbt_nodes.read_nodes(self.manifest_path())
+        if not nodes.keys.builder_of:
+            return {}
+        specs = context.assets_def.specs_by_key
+        selected = {specs[key].metadata[UNIQUE_ID] for key in context.selected_asset_keys}
+        blocked: dict[str, str] = {}
+        for number, stage in enumerate(stages_before(nodes, selected)):
+            wanted = [id_ for id_ in stage if id_ not in blocked]
+            if not wanted:
+                continue
+            folder = target / f"sources-{number}"
+            self._make_target(folder)
+            chosen = ["--select", " ".join(selector_of(nodes.manifest, id_) for id_ in wanted)]
+            left_out = ["--exclude-resource-type", "test"]
+            context.log.info(f"Building the tables of sources first: {', '.join(wanted)}")
+            invocation = dbt.cli([*arguments, *chosen, *left_out], raise_on_error=False, target_path=folder).wait()
+            for id_ in _failed_in(invocation) & set(wanted):
+                below = _below(nodes.manifest, id_) & selected
+                blocked |= {one: selector_of(nodes.manifest, one) for one in below}
+        return blocked
+
+    def _make_target(self, target: Path) -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        if (self.state_path() / PARTIAL_PARSE).exists():
+            shutil.copy(self.state_path() / PARTIAL_PARSE, target / PARTIAL_PARSE)
+
+
+def stages_before(nodes: Nodes, selected: Collection[str]) -> list[list[str]]:
+    """Return the ids of the selected nodes that are built before all others, in the order of the invocations that build them.
+
+    They are the models, seeds and snapshots that build the table of a source which another selected node reads, and what these are
+    made of. dbt has no edge from such a node to the readers of the source.
+    """
+    sources = [(source, builder) for source, builder in nodes.keys.builder_of.items() if builder in selected]
+    read = {builder for source, builder in sources if _below(nodes.manifest, source) & set(selected) - {builder}}
+    parents: dict[str, list[str]] = {}
+    waiting = sorted(read)
+    while waiting:
+        if (id_ := waiting.pop()) not in parents:
+            parents[id_] = [parent for parent in nodes.parents_of(id_) if parent in selected]
+            waiting.extend(parents[id_])
+    levels: dict[str, int] = {}
+
+    def level(id_: str) -> int:
+        if id_ not in levels:
+            levels[id_] = max((level(parent) + (parent in read) for parent in parents[id_]), default=0)
+        return levels[id_]
+
+    highest = max((level(id_) for id_ in parents), default=-1)
+    return [sorted(id_ for id_ in parents if level(id_) == number) for number in range(highest + 1)]
+
+
+def selector_of(manifest: Mapping[str, Any], id_: str) -> str:
+    """Return the text that selects a node in dbt's command line."""
+    return f"fqn:{'.'.join(manifest['nodes'][id_]['fqn'])}"
+
+
+def _failed_in(invocation: DbtCliInvocation) -> set[str]:
+    """Return the ids of the nodes that an invocation did not build; none where it ended before it ran any."""
+    if invocation.is_successful():
+        return set()
+    try:
+        results = invocation.get_artifact("run_results.json")["results"]
+    except FileNotFoundError:
+        return set()
+    return {result["unique_id"] for result in results if result["status"] in BAD or result["status"] == "skipped"}
+
+
+def _below(manifest: Mapping[str, Any], id_: str) -> set[str]:
+    seen: set[str] = set()
+    waiting = [id_]
+    while waiting:
+        for child in manifest["child_map"].get(waiting.pop(), []):
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    return seen
+
 
 def lineage(manifest: Path) -> Lineage:
     """The assets that a manifest makes; none where there is no manifest."""
     if not manifest.exists():
         return {}
-    parsed = json.loads(manifest.read_text("utf-8"))
-    nodes = {**parsed["nodes"], **parsed["sources"]}
+    nodes = dbt_nodes.read_nodes(manifest)
     return {
         keys.dbt_node(node).to_user_string(): frozenset(
-            keys.dbt_node(nodes[id_]).to_user_string() for id_ in node["depends_on"]["nodes"] if id_ in nodes
+            keys.dbt_node(get_node(nodes.manifest, parent)).to_user_string() for parent in nodes.parents_of(id_)
         )
-        for node in parsed["nodes"].values()
-        if node["resource_type"] in {"model", "seed", "snapshot"}
+        for id_, node in nodes.manifest["nodes"].items()
+        if is_asset(node)
     }
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, ClassVar, override
 
 import dagster as dg
-from dagster._core.utils import is_valid_email
 from pydantic import BaseModel
 
 from orchestration.components.consumers import ConsumerState
@@ -142,7 +141,7 @@ class HexProjects(ConsumerState, dg.Resolvable):
             tuple(sorted(reads, key=lambda key: key.to_user_string())),
             tuple(unknown),
             url=self._url(one.project),
-            owner=email if is_valid_email(email) else None,
+            owner=email or None,
         )
 
     def _url(self, project: Project) -> str | None:

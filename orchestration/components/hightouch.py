@@ -10,6 +10,8 @@ from google.api_core.exceptions import GoogleAPIError
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
+from orchestration.components import automation
+from orchestration.components import dagster_values as values
 from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.outside_syncs import Ended, Look, watch
@@ -120,11 +122,11 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
         )
 
     def _run_when(self, spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
-        cron = self.cron_of.get(spec.key.path[-1])
+        cron, read = self.cron_of.get(spec.key.path[-1]), [dep.asset_key for dep in spec.deps]
         return spec.replace_attributes(
             group_name=GROUP,
-            kinds={"hightouch", destination.type} if destination else {"hightouch"},
-            automation_condition=dg.AutomationCondition.on_cron(cron) if cron else dg.AutomationCondition.eager(),
+            kinds={"hightouch", *values.kinds([destination.type] if destination else [])},
+            automation_condition=automation.on_cron(cron, read) if cron else automation.when_read_changes(read),
         )
 
     def execute(

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, override
 
 import dagster as dg
-from dagster._core.utils import is_valid_email
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
@@ -193,4 +192,4 @@ def _email(document: Document, emails: Mapping[str, str] | None, before: KnownDo
     if emails is None:
         return before.email if before else None
     email = emails.get((document.owner and document.owner.id) or "", "")
-    return email if is_valid_email(email) else None
+    return email or None

@@ -61,6 +61,20 @@ def of_fivetran(state: Any) -> Iterator[str]:
             yield schema["name_in_destination"]
 
 
+def landed_by_fivetran(state: Any) -> Iterator[tuple[str, str]]:
+    """Yield dataset and name of each table of `fivetran.json` that a connection lands."""
+    for schema in _objects(state, "FivetranSchema"):
+        for table in _objects(schema["tables"], "FivetranTable") if schema["enabled"] else ():
+            if table["enabled"]:
+                yield schema["name_in_destination"], table["name_in_destination"]
+
+
+def landed_by_others(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield dataset and name of each table of `landed.json`."""
+    for dataset, tables in state.items():
+        yield from ((dataset, table) for table in tables)
+
+
 def _objects(value: Any, kind: str) -> Iterator[dict[str, Any]]:
     """The objects of a class, wherever they are."""
     if isinstance(value, list):
