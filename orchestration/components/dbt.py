@@ -34,7 +34,7 @@ from orchestration.components import automation, dbt_nodes, steps
 from orchestration.components import dagster_values as values
 from orchestration.components.dbt_events import LOG_ARGUMENTS, Streamed, skipped, with_columns
 from orchestration.components.dbt_failures import BAD, failed_units, permanent
-from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
+from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since, reads_missing_as_empty
 from orchestration.components.dbt_nodes import Nodes
 from orchestration.components.saved_state import Lineage, Refreshed, SavedState
 from orchestration.lineage import keys
@@ -43,8 +43,6 @@ from orchestration.lineage.failures import FailedUnit
 from orchestration.settings import DBT_PROJECT, REPOSITORY, settings
 from orchestration.vendors.bigquery_project import BigQueryProject
 
-LANDED_TABLE = "landed_table"
-"""The dbt project's macro for a source table that may not exist yet (dbt_project/macros/sources.sql)."""
 ALLOW_EMPTY_DAYS_TAG = "dataplatform/allow_empty_days"
 """The tag, with the value `true`, of a run that may leave days without rows (dbt_project/macros/overwrite.sql)."""
 DBT = Path(sys.executable).with_name("dbt")
@@ -121,8 +119,8 @@ class Translator(DbtProjectComponentTranslator):
         return condition.replace(latest(), latest(late))
 
     def _condition(self, node: Mapping[str, Any]) -> dg.AutomationCondition[Any]:
-        # Such a model is built empty while its source table does not exist, and what reads it must not wait for that table.
-        wait = not any(name.endswith(f".{LANDED_TABLE}") for name in node.get("depends_on", {}).get("macros", []))
+        # What reads such a model must not wait for the source table either.
+        wait = not reads_missing_as_empty(node)
         parents = [get_node(self._manifest, id_) for id_ in get_upstream_unique_ids(self._manifest, node)]
         sources = [keys.dbt_node(parent) for parent in parents if parent["resource_type"] == "source"]
         if sources and len(sources) == len(parents):

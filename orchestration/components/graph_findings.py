@@ -11,6 +11,7 @@ from orchestration.components import dbt_nodes
 from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt import DbtModels, lineage
 from orchestration.components.dbt_exposures import declared
+from orchestration.components.dbt_files import reads_missing_as_empty
 from orchestration.components.saved_state import SavedState, VendorState
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Finding, in_order, reconcile
@@ -47,12 +48,17 @@ def findings(parts: Collection[SavedState], assets: AssetGraph) -> list[Finding]
 def unlanded(assets: AssetGraph, nodes: dbt_nodes.Nodes) -> Iterator[Finding]:
     """Yield each asset that the automation builds and that reads what nothing in the platform builds or looks at."""
     names = _names_of(nodes)
+    # Segment creates a table with its first event: a model that reads such a table as an empty one is built.
+    landed = {key.path[0] for key in assets.get_all_asset_keys() if assets.get(key).is_executable}
+    late = {keys.dbt_node(node) for node in nodes.manifest["nodes"].values() if reads_missing_as_empty(node)}
     for key in sorted(assets.get_all_asset_keys()):
         node = assets.get(key)
         if node.automation_condition is None:
             continue
         parents = [parent for parent in sorted(node.parent_keys) if parent != key]
         missing = [parent for parent in parents if not assets.get(parent).is_executable]
+        if key in late:
+            missing = [parent for parent in missing if parent.path[0] not in landed]
         # dbt builds a model that reads nothing else by the clock; what runs such a sync has to be said.
         alone = len(missing) == len(parents) and key not in names
         for parent in missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
+from orchestration.components.dbt_files import reads_missing_as_empty
 from orchestration.doctor.datasets import landed_by_fivetran, landed_by_others
 from orchestration.doctor.model import Check, Outcome, ok, warning
 from orchestration.doctor.state_checks import MANIFEST_CHECK, REFRESH, STATE_CHECK, States
@@ -46,12 +47,16 @@ def of_sources(manifest: Mapping[str, Any], landed: set[Table], built: Mapping[s
         built: The ids of the sources whose table dbt builds.
     """
     missing: list[str] = []
+    nodes, datasets = manifest["nodes"], {dataset for dataset, _ in landed}
     read = 0
     for id_, source in sorted(manifest["sources"].items()):
         readers = [one for one in manifest.get("child_map", {}).get(id_, []) if one.startswith(("model.", "snapshot."))]
+        read += bool(readers)
+        if source["schema"] in datasets:
+            # Segment creates a table with its first event: a model that reads such a table as an empty one is built.
+            readers = [one for one in readers if not reads_missing_as_empty(nodes.get(one, {}))]
         if not readers:
             continue
-        read += 1
         if id_ not in built and (source["schema"], source["identifier"]) not in landed:
             names = ", ".join(f"`{one.split('.')[2]}`" for one in sorted(readers)[:2])
             missing.append(f"{names} reads {source['schema']}.{source['identifier']} in {source['original_file_path']}")
