@@ -9,8 +9,8 @@ import dagster as dg
 from dagster import AutomationCondition
 from dagster._core.definitions.asset_selection import GroupsAssetSelection
 
-from orchestration.components.landed_step import GROUP as LANDED_GROUP
-
+LANDED_GROUP = "ingestion"
+"""The group of the tables that the platform looks at: `landed_step.GROUP`, a module that imports the dbt component."""
 Condition = AutomationCondition[Any]
 
 

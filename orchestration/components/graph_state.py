@@ -50,7 +50,10 @@ class GraphState(dg.Component, dg.Resolvable):
             loaded = now_loaded(lines, last_loaded(context.instance), checksum(vendors), lambda: _reload(context))
             yield dg.MaterializeResult(
                 metadata=_metadata(lines) | ({LOADED: loaded} if loaded else {}),
-                check_results=[_read(lines, datetime.now(UTC), self.fail_hours), _joined(findings(parts, context.repository_def.asset_graph))],
+                check_results=[
+                    _read(lines, datetime.now(UTC), self.fail_hours),
+                    _joined(findings(parts, context.repository_def.asset_graph)),
+                ],
             )
 
         job = dg.define_asset_job("refresh_state", selection=[state], description="Reads every vendor anew.")

@@ -1,9 +1,9 @@
 """A dbt project with every shape that a team's own may have: what it builds, and what is odd in it.
 
-    raw_customers (seed) = source ecom.raw_customers ─ stg_customers ─┬─ customers ─┬─ customers_snapshot
-    countries (seed) ─ eph_countries (ephemeral) ─────────────────────┘             ├─ dim v1, v2
-    sheet.targets (a source that nothing lands) ─ target_report ────────────────────┤
-                                                └ sheet_only                        └─ exposures
+raw_customers (seed) = source ecom.raw_customers ─ stg_customers ─┬─ customers ─┬─ customers_snapshot
+countries (seed) ─ eph_countries (ephemeral) ─────────────────────┘             ├─ dim v1, v2
+sheet.targets (a source that nothing lands) ─ target_report ────────────────────┤
+                                            └ sheet_only                        └─ exposures
 """
 
 from __future__ import annotations

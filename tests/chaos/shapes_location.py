@@ -20,7 +20,5 @@ build = dg.define_asset_job("build", dg.AssetSelection.all(), tags=RETRY)
 
 defs = dg.Definitions.merge(
     dg.build_defs_for_component(DbtModels(project=PROJECT)),
-    dg.Definitions(
-        assets=unreported([]), jobs=[build], sensors=[incident_alerts], executor=dg.in_process_executor
-    ),
+    dg.Definitions(assets=unreported([]), jobs=[build], sensors=[incident_alerts], executor=dg.in_process_executor),
 )

@@ -91,9 +91,7 @@ def test_a_seed_that_fails_blocks_what_reads_its_table_as_a_source(platform: Pla
         seed.write_text(rows)
 
     assert run.status == DagsterRunStatus.FAILURE
-    [alert] = wait_for(
-        lambda: [one for one in platform.alerts() if one.key not in before], 60, "the alert opens"
-    )
+    [alert] = wait_for(lambda: [one for one in platform.alerts() if one.key not in before], 60, "the alert opens")
     assert alert.unit == "dbt/raw/raw_customers"
     assert {"shop/stg_customers", "shop/customers", "shop/target_report"} <= {*alert.last["held_up"]}
     assert "shop/fresh" in materialized(platform, run.run_id)

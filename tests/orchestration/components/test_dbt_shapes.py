@@ -13,8 +13,8 @@ import dagster as dg
 import pytest
 from dagster_dbt import DbtProject
 
-from orchestration.components import dbt_nodes
 from orchestration.components import dagster_values as values
+from orchestration.components import dbt_nodes
 from orchestration.components.consumers import unreported
 from orchestration.components.dbt import DbtModels, stages_before
 from orchestration.components.dbt_exposures import read
@@ -80,9 +80,7 @@ def test_what_reads_a_source_that_a_seed_builds_reads_the_seed(models: dg.Defini
     assert found.get(key("shop/customers")).parent_keys == {key("shop/stg_customers"), key("raw/countries")}
 
 
-def test_without_seeds_the_source_is_a_table_that_nothing_lands(
-    configured: None, tmp_path: Path
-) -> None:
+def test_without_seeds_the_source_is_a_table_that_nothing_lands(configured: None, tmp_path: Path) -> None:
     shapes.write(tmp_path / "project", seeds=False)
     manifest = shapes.parse(tmp_path / "project", tmp_path / "target", ENVIRONMENT)
     found = graph(definitions_of(tmp_path, manifest))
@@ -94,7 +92,9 @@ def test_without_seeds_the_source_is_a_table_that_nothing_lands(
 
 def test_owners_that_dagster_cannot_hold_are_text_and_alerts_name_them_all_the_same(models: dg.Definitions) -> None:
     found = graph(models)
-    owners = {name: tuple(found.get(key(f"shop/{name}")).owners or ()) for name in ("stg_customers", "customers", "fresh")}
+    owners = {
+        name: tuple(found.get(key(f"shop/{name}")).owners or ()) for name in ("stg_customers", "customers", "fresh")
+    }
     assert owners == {
         "stg_customers": (), "customers": ("team:#data-alerts",), "fresh": ("team:7", "team:#ops", "team:x"),
     }  # fmt: skip
@@ -124,7 +124,9 @@ def test_odd_values_are_shown_otherwise_and_named_with_their_file(models: dg.Def
         "`sizes` in models/sizes.sql: its asset is shop/grossen_tabelle_61bb",
         "`tickets.id-is:unique!` is shown as",
     ):
-        assert any(part in change.replace("the test 'tickets.id-is:unique!'", "`tickets.id-is:unique!`") for change in changes), part
+        assert any(
+            part in change.replace("the test 'tickets.id-is:unique!'", "`tickets.id-is:unique!`") for change in changes
+        ), part
 
 
 def test_tests_with_one_name_are_checks_of_their_own(models: dg.Definitions) -> None:
@@ -206,7 +208,9 @@ def test_a_fresh_process_loads_it(configured: None, project: tuple[Path, dict[st
     assert "`hourly` in models/hourly.sql: config.meta.partitions is 'hourly'" in done.stderr
 
 
-def requested(defs: dg.Definitions, instance: dg.DagsterInstance, at: datetime, cursor: Any = None) -> tuple[set[str], Any]:
+def requested(
+    defs: dg.Definitions, instance: dg.DagsterInstance, at: datetime, cursor: Any = None
+) -> tuple[set[str], Any]:
     evaluated = dg.evaluate_automation_conditions(defs, instance, evaluation_time=at, cursor=cursor)
     return {one.key.to_user_string() for one in evaluated.results if not one.true_subset.is_empty}, evaluated.cursor
 
@@ -363,10 +367,17 @@ def test_a_warning_that_comes_after_the_failure_is_left_out() -> None:
     assert change is not None
 
 
-def test_exposures_without_anything_are_read(project: tuple[Path, dict[str, Any]], configured: None, tmp_path: Path) -> None:
+def test_exposures_without_anything_are_read(
+    project: tuple[Path, dict[str, Any]], configured: None, tmp_path: Path
+) -> None:
     bare = manifest_of(node("model", "a"))
     bare["exposures"] = {
-        "exposure.p.e": {"name": "e", "original_file_path": "models/e.yml", "unique_id": "exposure.p.e", "resource_type": "exposure"}
+        "exposure.p.e": {
+            "name": "e",
+            "original_file_path": "models/e.yml",
+            "unique_id": "exposure.p.e",
+            "resource_type": "exposure",
+        }
     }
     path = tmp_path / "manifest.json"
     path.write_text(json.dumps(bare))
