@@ -33,22 +33,23 @@ def when_read_changes(parents: Collection[dg.AssetKey], *, wait: bool = True) ->
         parents: What it reads, as far as that may be landed by nobody; the rest is always waited for.
         wait: Whether the asset waits for what is missing.
     """
-    eager = AutomationCondition.eager()
+    # Any, here and below: the library's methods leave the type of the keys open.
+    eager = cast("Any", AutomationCondition.eager())
     if not wait:
-        # Any: the library's `without` leaves the type of the keys open.
-        return cast("Any", eager).without(~AutomationCondition.any_deps_missing())
+        return eager.without(~AutomationCondition.any_deps_missing())
     return eager.replace("any_deps_missing", missing_parents(parents)) if parents else eager
 
 
 def on_cron(cron: str, parents: Collection[dg.AssetKey]) -> Condition:
     """Return the condition of an asset that runs at a time of day, in UTC, when what it reads has been updated since then."""
-    condition = AutomationCondition.on_cron(cron)
+    condition = cast("Any", AutomationCondition.on_cron(cron))
     return condition.ignore(not_landed(parents)) if parents else condition
 
 
 def missing_parents(parents: Collection[dg.AssetKey]) -> Condition:
     """Return whether something that an asset reads has not been built or seen yet, and will be."""
-    return AutomationCondition.any_deps_missing().ignore(not_landed(parents)).with_label("any_deps_missing")
+    missing = cast("Any", AutomationCondition.any_deps_missing())
+    return missing.ignore(not_landed(parents)).with_label("any_deps_missing")
 
 
 def when_source_lands(sources: Sequence[dg.AssetKey], cron: str, *, wait: bool = True) -> Condition:
@@ -62,16 +63,15 @@ def when_source_lands(sources: Sequence[dg.AssetKey], cron: str, *, wait: bool =
         cron: When it is built by the clock: five fields, in UTC.
         wait: Whether the model waits for sources that are missing.
     """
-    exists = AutomationCondition.missing() | ~AutomationCondition.missing()
-    unseen = ~AutomationCondition.any_deps_match(exists).ignore(not_landed(sources))
-    updated = AutomationCondition.newly_missing() | AutomationCondition.any_deps_updated()
-    alone = (_is_due() | AutomationCondition.cron_tick_passed(cron)).since(_handled()) & unseen
-    trigger = updated.since_last_handled() | alone.with_label("nothing_lands_what_it_reads")
-    condition = AutomationCondition.in_latest_time_window() & trigger
+    exists: Condition = AutomationCondition.missing() | ~AutomationCondition.missing()
+    any_landed: Condition = cast("Any", AutomationCondition.any_deps_match(exists)).ignore(not_landed(sources))
+    updated: Condition = AutomationCondition.newly_missing() | AutomationCondition.any_deps_updated()
+    due = _since_handled(_is_due() | cast("Condition", AutomationCondition.cron_tick_passed(cron)))
+    alone: Condition = (due & ~any_landed).with_label("nothing_lands_what_it_reads")
+    condition: Condition = AutomationCondition.in_latest_time_window() & (updated.since_last_handled() | alone)
     if wait:
-        condition &= ~missing_parents(sources)
-    condition &= ~AutomationCondition.any_deps_in_progress()
-    condition &= ~AutomationCondition.in_progress()
+        condition = condition & ~missing_parents(sources)
+    condition = condition & ~AutomationCondition.any_deps_in_progress() & ~AutomationCondition.in_progress()
     return condition.with_label("eager")
 
 
@@ -80,7 +80,7 @@ def when_changed() -> Condition:
 
     Dagster's `eager` leaves an asset alone that was missing at the first evaluation, and a seed would never be loaded.
     """
-    condition = AutomationCondition.in_latest_time_window() & _is_due().since(_handled())
+    condition = AutomationCondition.in_latest_time_window() & _since_handled(_is_due())
     return (condition & ~AutomationCondition.in_progress()).with_label("when_changed")
 
 
@@ -88,6 +88,7 @@ def _is_due() -> Condition:
     return AutomationCondition.newly_missing() | AutomationCondition.code_version_changed()
 
 
-def _handled() -> Condition:
+def _since_handled(condition: Condition) -> Condition:
     # A run that fails counts: it is retried by Dagster, and alerted on, and not requested again at the next tick.
-    return AutomationCondition.newly_requested() | AutomationCondition.newly_updated()
+    handled = AutomationCondition.newly_requested() | AutomationCondition.newly_updated()
+    return cast("Any", condition).since(handled)

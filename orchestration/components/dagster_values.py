@@ -116,7 +116,7 @@ def freshness(given: object) -> tuple[dg.FreshnessPolicy | None, str | None]:
     """Return `{warn_hours: …, fail_hours: …}` as a policy. Without `warn_hours` nothing warns before it fails."""
     if given is None:
         return None, None
-    said = cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+    said = cast("Mapping[str, Any]", given if isinstance(given, Mapping) else {})
     fail, warn = _hours(said.get("fail_hours")), _hours(said.get("warn_hours"))
     if fail is None:
         return None, f"freshness is {given!r}: without a number `fail_hours` it is not watched"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, cast, override
+from typing import Annotated, Any, ClassVar, NoReturn, cast, override
 
 import dagster as dg
 from dagster._core.storage.tags import (
@@ -37,6 +37,7 @@ from orchestration.components.dbt_failures import BAD, failed_units, permanent
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since, reads_missing_as_empty
 from orchestration.components.dbt_nodes import Nodes
 from orchestration.components.saved_state import Lineage, Refreshed, SavedState
+from orchestration.core.causes import Cause
 from orchestration.lineage import keys
 from orchestration.lineage.dbt_keys import is_asset
 from orchestration.lineage.failures import FailedUnit
@@ -280,8 +281,8 @@ class DbtModels(SavedState, DbtProjectComponent):
     def execute(self, context: dg.AssetExecutionContext, dbt: DbtCliResource) -> Iterator[Any]:
         """Build what is selected in one invocation.
 
-        Where dbt builds the table of a source, dbt itself does not know that the source's readers come after: an invocation of its own
-        builds such tables first, and what reads one that failed is left out.
+        Where dbt builds the table of a source, dbt itself does not know that the source's readers come after: invocations of their own
+        build such tables first, and what reads one that failed is left out of the last one.
 
         Raises dagster.Failure with a report of each model that failed, was failed by a test, or was blocked by one of them.
         """
@@ -297,68 +298,122 @@ class DbtModels(SavedState, DbtProjectComponent):
             *LOG_ARGUMENTS,
             *partition_arguments(context.run.tags),
         ]
-        blocked = self._build_sources(context, dbt, arguments, target)
-        excluded = ["--exclude", " ".join(selector for selector in blocked.values())] if blocked else []
-        invocation = dbt.cli([*arguments, *excluded], context=context, raise_on_error=False, target_path=target)
-        streamed = Streamed(invocation, context, BigQueryProject.configured())
-        yield from with_columns(streamed, invocation)
-        if invocation.is_successful():
+        nodes = dbt_nodes.read_nodes(self.manifest_path())
+        selected = self._selected(context) if nodes.keys.builder_of else set[str]()
+        stages = stages_before(nodes, selected)
+        ended: list[Streamed] = []
+        blocked: set[str] = set()
+        for number, stage in enumerate(stages):
+            if wanted := [id_ for id_ in stage if id_ not in blocked]:
+                folder = target / f"sources-{number}"
+                self._make_target(folder)
+                context.log.info(f"Building the tables of sources first: {', '.join(wanted)}")
+                chosen = [*selection_of(nodes.manifest, wanted), "--exclude-resource-type", "test"]
+                first = dbt.cli(
+                    [*arguments, *chosen],
+                    manifest=nodes.manifest,
+                    dagster_dbt_translator=self.translator,
+                    raise_on_error=False,
+                    target_path=folder,
+                )
+                yield from self._stream(first, context, ended)
+                for id_ in _failed_in(first) & set(wanted):
+                    blocked |= {id_, *(_below(nodes.manifest, id_) & selected)}
+        if not stages:
+            last = dbt.cli(arguments, context=context, raise_on_error=False, target_path=target)
+            yield from self._stream(last, context, ended)
+        elif rest := self._rest(context, nodes, selected, {id_ for stage in stages for id_ in stage}, blocked):
+            last = dbt.cli(
+                [*arguments, *rest],
+                manifest=nodes.manifest,
+                dagster_dbt_translator=self.translator,
+                raise_on_error=False,
+                target_path=target,
+            )
+            yield from self._stream(last, context, ended)
+        if all(streamed.invocation.is_successful() for streamed in ended):
             shutil.rmtree(target, ignore_errors=True)
             return
-        try:
-            results = invocation.get_artifact("run_results.json")["results"]
-        except FileNotFoundError:
-            # dbt did not get as far as running a node: its own error is all that there is.
-            error = invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+        self._raise_failure(context, ended, blocked)
+
+    def _stream(
+        self, invocation: DbtCliInvocation, context: dg.AssetExecutionContext, ended: list[Streamed]
+    ) -> Iterator[Any]:
+        # An invocation that was given its selection, and not that of the context, knows neither of these.
+        invocation.project, invocation.context = self.dbt_project, context
+        streamed = Streamed(invocation, context, BigQueryProject.configured())
+        ended.append(streamed)
+        yield from with_columns(streamed, invocation)
+
+    def _raise_failure(
+        self, context: dg.AssetExecutionContext, ended: Sequence[Streamed], blocked: Collection[str]
+    ) -> NoReturn:
+        """Raise the failure of a step by all of its invocations. `blocked` are the ids of nodes that were left out."""
+        results: list[dict[str, Any]] = []
+        batch_errors: dict[str, Sequence[str]] = {}
+        for streamed in ended:
+            invocation = streamed.invocation
             streamed.log.read_to_end()
-            main = streamed.log.main_error
-            cause = streamed.cause_of("", main) if main is not None else None
-            if cause is not None:
-                selected = tuple(sorted(key.to_user_string() for key in context.selected_asset_keys))
-                unit = f"step/{context.get_step_execution_context().step.key}"
-                raise steps.failed(context, [FailedUnit(unit, selected, str(main), cause=cause)]) from None
-            steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
-            raise error from None
+            try:
+                results += invocation.get_artifact("run_results.json")["results"]
+            except FileNotFoundError:
+                # dbt did not get as far as running a node: its own error is all that there is.
+                error = invocation.get_error() or dg.Failure(f"dbt failed; see {invocation.target_path}")
+                main = streamed.log.main_error
+                cause = streamed.cause_of("", main) if main is not None else None
+                if cause is not None:
+                    selected = tuple(sorted(key.to_user_string() for key in context.selected_asset_keys))
+                    unit = f"step/{context.get_step_execution_context().step.key}"
+                    raise steps.failed(context, [FailedUnit(unit, selected, str(main), cause=cause)]) from None
+                steps.not_again(context, permanent=permanent({"status": "error", "message": str(error)}))
+                raise error from None
+            batch_errors |= streamed.log.batch_errors
+
+        def cause_of(unique_id: str, text: str) -> Cause | None:
+            return next((cause for one in ended if (cause := one.cause_of(unique_id, text))), None)
+
         # Of this invocation, and not the saved one, which a refresh may have replaced in the meantime.
-        streamed.log.read_to_end()
-        manifest = dbt_nodes.prepare_manifest(invocation.get_artifact(MANIFEST))
-        results += [{"unique_id": id_, "status": "skipped", "message": None} for id_ in blocked]
-        failed = failed_units(manifest, results, streamed.log.batch_errors, streamed.cause_of)
+        last = ended[-1].invocation
+        manifest = dbt_nodes.prepare_manifest(last.get_artifact(MANIFEST))
+        known = {result["unique_id"] for result in results}
+        results += [{"unique_id": id_, "status": "skipped", "message": None} for id_ in sorted({*blocked} - known)]
+        failed = failed_units(manifest, results, batch_errors, cause_of)
         if not failed:
-            raise invocation.get_error() or dg.Failure(f"dbt failed; see {target}")
+            error = next((one for streamed in ended if (one := streamed.invocation.get_error())), None)
+            raise error or dg.Failure(f"dbt failed; see {last.target_path}")
         for unit in failed:
             for key in unit.held_up:
                 context.log_event(skipped(key, unit.unit.removeprefix("dbt/"), unit.error))
         raise steps.failed(context, failed)
 
-    def _build_sources(
-        self, context: dg.AssetExecutionContext, dbt: DbtCliResource, arguments: Sequence[str], target: Path
-    ) -> dict[str, str]:
-        """Build the selected tables that a selected model reads as a source, with what they are made of.
-
-        The invocation that follows builds them again with all the rest, and reports them. Return the selectors of the nodes, by their
-        ids, that must not be built since a table above them failed.
-        """
-        nodes = dbt_nodes.read_nodes(self.manifest_path())
-        if not nodes.keys.builder_of:
-            return {}
+    def _selected(self, context: dg.AssetExecutionContext) -> set[str]:
+        """Return the ids of the nodes that a step builds."""
         specs = context.assets_def.specs_by_key
-        selected = {specs[key].metadata[UNIQUE_ID] for key in context.selected_asset_keys}
-        blocked: dict[str, str] = {}
-        for number, stage in enumerate(stages_before(nodes, selected)):
-            wanted = [id_ for id_ in stage if id_ not in blocked]
-            if not wanted:
-                continue
-            folder = target / f"sources-{number}"
-            self._make_target(folder)
-            chosen = ["--select", " ".join(selector_of(nodes.manifest, id_) for id_ in wanted)]
-            left_out = ["--exclude-resource-type", "test"]
-            context.log.info(f"Building the tables of sources first: {', '.join(wanted)}")
-            invocation = dbt.cli([*arguments, *chosen, *left_out], raise_on_error=False, target_path=folder).wait()
-            for id_ in _failed_in(invocation) & set(wanted):
-                below = _below(nodes.manifest, id_) & selected
-                blocked |= {one: selector_of(nodes.manifest, one) for one in below}
-        return blocked
+        return {specs[key].metadata[UNIQUE_ID] for key in context.selected_asset_keys}
+
+    def _rest(
+        self,
+        context: dg.AssetExecutionContext,
+        nodes: Nodes,
+        selected: Collection[str],
+        built: Collection[str],
+        blocked: Collection[str],
+    ) -> list[str]:
+        """Return the arguments that select what is left to build and to test; none where nothing is.
+
+        Of each test it is said by name whether it runs: dbt would leave out the tests of what is built already.
+        """
+        tests = {id_: node for id_, node in nodes.manifest["nodes"].items() if node["resource_type"] == "test"}
+        # What a test of a blocked model would say is of rows that are older than this run.
+        stale = {id_ for id_, node in tests.items() if {*node["depends_on"]["nodes"]} & {*blocked}}
+        by_name = ["--indirect-selection", "empty"]
+        if not context.is_subset:
+            left_out = selection_of(nodes.manifest, sorted({*built, *blocked, *stale}), "--exclude")
+            return ["--select", self.select, *left_out, *by_name]
+        check_ids = {spec.key: spec.metadata[UNIQUE_ID] for spec in context.assets_def.check_specs}
+        wanted = {check_ids[key] for key in context.selected_asset_check_keys} - stale
+        left = [*sorted({*selected} - {*built} - {*blocked}), *sorted(wanted)]
+        return [*selection_of(nodes.manifest, left), *by_name] if left else []
 
     def _make_target(self, target: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
@@ -391,9 +446,9 @@ def stages_before(nodes: Nodes, selected: Collection[str]) -> list[list[str]]:
     return [sorted(id_ for id_ in parents if level(id_) == number) for number in range(highest + 1)]
 
 
-def selector_of(manifest: Mapping[str, Any], id_: str) -> str:
-    """Return the text that selects a node in dbt's command line."""
-    return f"fqn:{'.'.join(manifest['nodes'][id_]['fqn'])}"
+def selection_of(manifest: Mapping[str, Any], ids: Collection[str], option: str = "--select") -> list[str]:
+    """Return the arguments of dbt that select nodes, or leave them out, by their full names."""
+    return [part for id_ in ids for part in (option, f"fqn:{'.'.join(manifest['nodes'][id_]['fqn'])}")]
 
 
 def _failed_in(invocation: DbtCliInvocation) -> set[str]:

@@ -63,7 +63,7 @@ def exposure(manifest: Mapping[str, Any], node: Mapping[str, Any]) -> Exposure:
     """
     meta = dbt_nodes.meta_of(node)
     vendor, slug, audience = (_text(meta.get(name)) for name in ("vendor", "slug", "audience"))
-    owner = node.get("owner") or {}
+    owner: Mapping[str, Any] = node.get("owner") or dict[str, Any]()
     owners = values.owners(owner.get("email"), owner.get("name"))
     changes: list[str] = []
     if not vendor or not slug:

@@ -120,8 +120,8 @@ def owners_of(node: Mapping[str, Any], manifest: Mapping[str, Any]) -> values.Ow
     """Return who answers for a node: `meta.dagster.owners`, else the owner of its group."""
     given = meta_of(node).get("dagster", {}).get("owners")
     group = node.get("group") or node.get("config", {}).get("group")
-    found: dict[str, Any] = next((one for one in manifest.get("groups", {}).values() if one["name"] == group), {})
-    owner = found.get("owner") or {}
+    groups: Iterable[Mapping[str, Any]] = manifest.get("groups", {}).values()
+    owner: Mapping[str, Any] = next((one["owner"] for one in groups if one["name"] == group), None) or dict[str, Any]()
     return values.owners(given or owner.get("email"), owner.get("name"))
 
 
@@ -147,7 +147,8 @@ def _hold_meta(node: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a node whose `meta` has the types that dagster_dbt reads without a look (dagster_dbt/asset_utils.py)."""
     held = node
     for owner in ("meta", "config"):
-        meta = (node.get("config") or {}).get("meta") if owner == "config" else node.get("meta")
+        config: Mapping[str, Any] = node.get("config") or dict[str, Any]()
+        meta = config.get("meta") if owner == "config" else node.get("meta")
         fixed, changes = _fixed_meta(meta)
         if changes:
             place = {"config": {**node["config"], "meta": fixed}} if owner == "config" else {"meta": fixed}

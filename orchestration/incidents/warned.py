@@ -45,7 +45,7 @@ class Warned:
 
 def read(instance: dg.DagsterInstance, assets: AssetGraph) -> list[Warned]:
     """Everything that warns now, of the assets and checks that there are now; what has warned longest comes first."""
-    found = [*_checks(instance, assets), *_late(instance, assets), *_unbuilt(instance, assets, datetime.now(UTC))]
+    found = [*_checks(instance, assets), *_late(instance, assets), *find_unbuilt(instance, assets, datetime.now(UTC))]
     return sorted(found, key=lambda warned: (warned.since, warned.asset, warned.check))
 
 
@@ -123,7 +123,7 @@ def _lateness(policy: dg.FreshnessPolicy) -> str:
     return f"It was not made for {age(warn)}; after {age(policy.fail_window.to_timedelta())} that is an incident."
 
 
-def _unbuilt(instance: dg.DagsterInstance, assets: AssetGraph, now: datetime) -> Iterator[Warned]:
+def find_unbuilt(instance: dg.DagsterInstance, assets: AssetGraph, now: datetime) -> Iterator[Warned]:
     """Yield the assets with an automation condition that were not built for longer than their freshness policy allows, or for a week.
 
     What is made of nothing newer than itself is left out: a seed that no one has edited, and what only reads such seeds. Storage does

@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,10 @@ MODELS: Mapping[str, str] = {
 STATUSES = ("o d", "o-d", "o.d", "o_d")
 """Of each dbt makes the same name of a test."""
 SEEDS = {"raw_customers": "id,name,country\n1,Ada,gb\n2,Grace,us\n", "countries": "code,title\ngb,Britain\nus,States\n"}
-MICROBATCH = {"materialized": "incremental", "incremental_strategy": "microbatch", "event_time": "day", "batch_size": "day", "begin": "2026-11-01"}  # fmt: skip
+MICROBATCH = {
+    "materialized": "incremental", "incremental_strategy": "microbatch", "event_time": "day", "batch_size": "day",
+    "begin": f"{datetime.now(UTC).date() - timedelta(days=1)}", "partition_by": {"field": "day", "data_type": "timestamp", "granularity": "day"},
+}  # fmt: skip
 
 CONFIGS: Mapping[str, dict[str, Any]] = {
     "stg_customers": {"materialized": "view", "group": "apostrophe"},

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from orchestration.components import automation
 from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.components.hightouch import HightouchState, HightouchSyncs, tables_of
 from orchestration.lineage.failures import FailedUnit, from_metadata
@@ -179,9 +181,33 @@ def test_every_row_is_sent_where_the_run_says_so(component: HightouchSyncs, mart
 def test_a_sync_with_hours_of_its_own_runs_then_and_the_others_when_what_they_read_has_changed() -> None:
     made = HightouchSyncs(cron_of={WEEKLY.path[-1]: "0 9 * * 1"})
     made.refresh()
-    conditions = {spec.key: spec.automation_condition for spec in definitions(made).resolve_all_asset_specs()}
-    assert conditions[KEY] == dg.AutomationCondition.eager()
-    assert conditions[WEEKLY] == dg.AutomationCondition.on_cron("0 9 * * 1")
+    specs = {spec.key: spec for spec in definitions(made).resolve_all_asset_specs()}
+    read = {key: [dep.asset_key for dep in spec.deps] for key, spec in specs.items()}
+    assert specs[KEY].automation_condition == automation.when_read_changes(read[KEY])
+    assert specs[WEEKLY].automation_condition == automation.on_cron("0 9 * * 1", read[WEEKLY])
+
+
+def test_a_sync_that_also_reads_what_nothing_lands_is_not_blocked_by_it() -> None:
+    @dg.asset
+    def mart() -> None: ...
+
+    instance, noon = dg.DagsterInstance.ephemeral(), datetime(2026, 11, 24, 12, tzinfo=UTC)
+    for condition, waits in (
+        (automation.when_read_changes([dg.AssetKey("mart"), dg.AssetKey("sheet")]), False),
+        (dg.AutomationCondition.eager(), True),
+    ):
+        sync = dg.AssetSpec(f"sync_{waits}", deps=["mart", "sheet"], automation_condition=condition)
+
+        @dg.multi_asset(specs=[sync], name=f"run_{waits}")
+        def run_sync() -> None: ...
+
+        defs = dg.Definitions([mart, run_sync])
+        instance.report_runless_asset_event(dg.AssetMaterialization("mart"))
+        first = dg.evaluate_automation_conditions(defs, instance, evaluation_time=noon)
+        instance.report_runless_asset_event(dg.AssetMaterialization("mart"))
+        later = noon + timedelta(minutes=1)
+        second = dg.evaluate_automation_conditions(defs, instance, evaluation_time=later, cursor=first.cursor)
+        assert second.total_requested == (0 if waits else 1)
 
 
 def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:

@@ -31,6 +31,7 @@ from orchestration.doctor import (
 )
 from orchestration.doctor.catalogue import all_checks
 from orchestration.doctor.cli import show, summary
+from orchestration.doctor.landing_checks import of_sources
 from orchestration.doctor.model import Check, Once, Outcome, Result, failed, ok, skipped, warning, without
 from orchestration.doctor.runner import run
 from orchestration.on_call.plan import Change
@@ -485,3 +486,41 @@ def test_one_code_location_has_the_alert_sensor_switched_on(places: list[str], s
     broken = {"name": "broken", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError"}}
     outcome = dagster_checks.alerting({"__typename": "Workspace", "locationEntries": [*entries, broken]})
     assert outcome.status == status
+
+
+def source(name: str, schema: str = "sheet") -> dict[str, Any]:
+    return {"schema": schema, "identifier": name, "original_file_path": "models/s.yml"}
+
+
+def test_a_source_that_nothing_lands_is_a_warning_with_its_reader() -> None:
+    late = {"depends_on": {"macros": ["macro.p.landed_table"]}}
+    manifest: dict[str, Any] = {
+        "sources": {
+            "source.p.sheet.targets": source("targets"), "source.p.sheet.unread": source("unread"),
+            "source.p.ecom.raw": source("raw", "ecom"), "source.p.app.opened": source("opened", "app"),
+            "source.p.app.closed": source("closed", "app"),
+        },
+        "nodes": {"model.p.closed": late},
+        "child_map": {
+            "source.p.sheet.targets": ["test.p.x", "model.p.report"], "source.p.sheet.unread": ["test.p.y"],
+            "source.p.ecom.raw": ["model.p.stg"], "source.p.app.opened": ["model.p.opened"], "source.p.app.closed": ["model.p.closed"],
+        },
+    }  # fmt: skip
+    outcome = of_sources(manifest, {("app", "opened")}, {"source.p.ecom.raw": "seed.p.raw"})
+    assert outcome.status == "warning"
+    assert outcome.found == "nothing lands what these read: `report` reads sheet.targets in models/s.yml"
+    landed = of_sources(manifest, {("app", "opened"), ("sheet", "targets")}, {"source.p.ecom.raw": "seed.p.raw"})
+    assert (landed.status, landed.found) == ("ok", "each of 4 sources is landed, looked at, or built by dbt")
+
+
+def test_the_tables_of_saved_states() -> None:
+    table = {"__class__": "FivetranTable", "enabled": True, "name_in_destination": "account"}
+    off = table | {"enabled": False, "name_in_destination": "off"}
+    schema = {
+        "__class__": "FivetranSchema",
+        "enabled": True,
+        "name_in_destination": "salesforce",
+        "tables": [table, off],
+    }
+    assert [*datasets.landed_by_fivetran([schema, schema | {"enabled": False}])] == [("salesforce", "account")]
+    assert [*datasets.landed_by_others({"web": {"pages": {}, "clicks": {}}})] == [("web", "pages"), ("web", "clicks")]
