@@ -76,6 +76,7 @@ class Translator(DbtProjectComponentTranslator):
     def __init__(self, component: DbtProjectComponent, settings: DagsterDbtComponentTranslatorSettings | None) -> None:
         super().__init__(component, settings)
         self._manifest: Mapping[str, Any] = {}
+        self._specs: dict[tuple[int, str, int], dg.AssetSpec] = {}
 
     @override
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
@@ -138,6 +139,13 @@ class Translator(DbtProjectComponentTranslator):
     @override
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         self._manifest = manifest
+        # The library asks for the same one with every child and test.
+        known = (id(manifest), unique_id, id(project))
+        if known not in self._specs:
+            self._specs[known] = self._spec(manifest, unique_id, project)
+        return self._specs[known]
+
+    def _spec(self, manifest: Mapping[str, Any], unique_id: str, project: DbtProject | None) -> dg.AssetSpec:
         spec = super().get_asset_spec(manifest, unique_id, project)
         if unique_id.startswith("source."):
             return spec
@@ -177,6 +185,11 @@ class DbtModels(SavedState, DbtProjectComponent):
             # Several sources may name one table.
             DagsterDbtComponentTranslatorSettings(enable_code_references=True, enable_duplicate_source_asset_keys=True),
         )
+
+    @cached_property
+    def loaded(self) -> Nodes:
+        """The nodes that the definitions were built from; a refresh may have replaced the saved ones since. Raises StateMissing."""
+        return dbt_nodes.read_nodes(self.manifest_path())
 
     @classmethod
     def manifest_path(cls) -> Path:
@@ -226,6 +239,7 @@ class DbtModels(SavedState, DbtProjectComponent):
         if os.environ.get("PATH", "").split(os.pathsep)[0] != folder:
             os.environ["PATH"] = os.pathsep.join([folder, os.environ.get("PATH", "")])
         nodes = dbt_nodes.read_nodes(self.manifest_path())
+        vars(self)["loaded"] = nodes
         for name, change in nodes.changes():
             log.warning("%s: %s", name, change)
         for collision in nodes.collisions:
@@ -298,7 +312,7 @@ class DbtModels(SavedState, DbtProjectComponent):
             *LOG_ARGUMENTS,
             *partition_arguments(context.run.tags),
         ]
-        nodes = dbt_nodes.read_nodes(self.manifest_path())
+        nodes = self.loaded
         selected = self._selected(context) if nodes.keys.builder_of else set[str]()
         stages = stages_before(nodes, selected)
         ended: list[Streamed] = []
@@ -404,8 +418,9 @@ class DbtModels(SavedState, DbtProjectComponent):
         Of each test it is said by name whether it runs: dbt would leave out the tests of what is built already.
         """
         tests = {id_: node for id_, node in nodes.manifest["nodes"].items() if node["resource_type"] == "test"}
-        # What a test of a blocked model would say is of rows that are older than this run.
-        stale = {id_ for id_, node in tests.items() if {*node["depends_on"]["nodes"]} & {*blocked}}
+        # What a test of a blocked model, or of its source, would say is of rows that are older than this run.
+        old = {*blocked, *(source for source, builder in nodes.keys.builder_of.items() if builder in blocked)}
+        stale = {id_ for id_, node in tests.items() if old.intersection(node["depends_on"]["nodes"])}
         by_name = ["--indirect-selection", "empty"]
         if not context.is_subset:
             left_out = selection_of(nodes.manifest, sorted({*built, *blocked, *stale}), "--exclude")

@@ -12,6 +12,7 @@ from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt import DbtModels, lineage
 from orchestration.components.dbt_exposures import declared
 from orchestration.components.dbt_files import reads_missing_as_empty
+from orchestration.components.landed import LandedTables
 from orchestration.components.saved_state import SavedState, VendorState
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Finding, in_order, reconcile
@@ -38,18 +39,24 @@ def findings(parts: Collection[SavedState], assets: AssetGraph) -> list[Finding]
     return in_order(
         [
             *reconcile(consumers, declared().values(), {part.vendor for part in readers}, known),
-            *unlanded(assets, nodes),
+            *unlanded(assets, nodes, _looked_at(parts)),
             *_shared(nodes),
             *_changed(nodes),
         ]
     )
 
 
-def unlanded(assets: AssetGraph, nodes: dbt_nodes.Nodes) -> Iterator[Finding]:
-    """Yield each asset that the automation builds and that reads what nothing in the platform builds or looks at."""
+def unlanded(assets: AssetGraph, nodes: dbt_nodes.Nodes, datasets: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield each asset that the automation builds and that reads what nothing in the platform builds or looks at.
+
+    Args:
+        assets: The assets of all definitions.
+        nodes: dbt's.
+        datasets: Datasets that the platform looks at, with tables or yet without.
+    """
     names = _names_of(nodes)
     # Segment creates a table with its first event: a model that reads such a table as an empty one is built.
-    landed = {key.path[0] for key in assets.get_all_asset_keys() if assets.get(key).is_executable}
+    landed = {*datasets, *(key.path[0] for key in assets.get_all_asset_keys() if assets.get(key).is_executable)}
     late = {keys.dbt_node(node) for node in nodes.manifest["nodes"].values() if reads_missing_as_empty(node)}
     for key in sorted(assets.get_all_asset_keys()):
         node = assets.get(key)
@@ -69,6 +76,11 @@ def unlanded(assets: AssetGraph, nodes: dbt_nodes.Nodes) -> Iterator[Finding]:
                 else "Land the table, or take note that its changes wait for another."
             )
             yield Finding("unlanded", key.to_user_string(), why)
+
+
+def _looked_at(parts: Collection[SavedState]) -> set[str]:
+    sources = [source for part in parts if isinstance(part, LandedTables) for source in part.sources]
+    return {dataset for source in sources for dataset in source.datasets}
 
 
 def _names_of(nodes: dbt_nodes.Nodes) -> Mapping[dg.AssetKey, str]:

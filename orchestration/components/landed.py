@@ -1,4 +1,7 @@
-"""Tables that somebody else writes into BigQuery as assets: observed, never materialized, since nothing is made here."""
+"""Tables that somebody else writes into BigQuery as assets: observed, never materialized, since nothing is made here.
+
+A table of such a dataset that dbt builds, such as a seed, is dbt's asset alone.
+"""
 
 import json
 import logging
@@ -7,6 +10,7 @@ from typing import ClassVar, override
 
 import dagster as dg
 
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.landed_step import LandedSource, Looking, Table, matches
 from orchestration.components.saved_state import StateIncomplete, StateMissing, VendorState
 from orchestration.components.schema_drift import standard
@@ -72,7 +76,12 @@ class LandedTables(VendorState, dg.Resolvable):
         found: State = json.loads(state)
         if missing := self._read_datasets - found.keys():
             raise StateMissing(f"The saved state lacks {', '.join(sorted(missing))}: run `dataplatform refresh`.")
-        looking = [Looking(source, tables) for source in self.sources if (tables := _tables(source, found))]
+        built = set(dbt_models().values())
+        looking: list[Looking] = []
+        for source in self.sources:
+            tables = [table for table in _tables(source, found) if table.key not in built]
+            if tables:
+                looking.append(Looking(source, tables))
         return dg.Definitions(assets=[source.step() for source in looking])
 
 

@@ -15,6 +15,7 @@ from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.platform_causes import bigquery_cause
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
@@ -212,7 +213,7 @@ class Looking:
                 else checks.drift(columns, last, partial(reports.models_at_risk, table.key), accept=accept)
             ),
             checks.NEW_TABLES: lambda _: checks.new_tables(
-                known - {own.name for own in self._of_dataset[table.dataset]}, table.dataset
+                known - {own.name for own in self._of_dataset[table.dataset]} - _built_in(table.dataset), table.dataset
             ),
         }
         counted = found.counted.get(table.name)
@@ -235,6 +236,11 @@ class Looking:
         for table in self.tables:
             found.setdefault(table.dataset, []).append(table)
         return found
+
+
+def _built_in(dataset: str) -> set[str]:
+    """Return the tables of a dataset that dbt builds."""
+    return {key.path[-1] for key in dbt_models().values() if key.path[0] == dataset}
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, cast
 
 from orchestration.components.dbt_files import reads_missing_as_empty
@@ -32,22 +32,27 @@ def _landed(values: Settings, states: States) -> Outcome:
     found = own | {("product_events", name) for name in owners()}
     if (state := states.saved.get("fivetran.json")) is not None:
         found |= set(landed_by_fivetran(state.state))
+    looked_at = set[str]()
     if (state := states.saved.get("landed.json")) is not None:
-        found |= set(landed_by_others(cast("Mapping[str, Any]", state.state)))
+        tables = cast("Mapping[str, Any]", state.state)
+        looked_at, found = {*tables}, found | {*landed_by_others(tables)}
     built = resolve_keys(manifest, values.modelled_project, values.raw_project).builder_of
-    return of_sources(manifest, found, built)
+    return of_sources(manifest, found, built, looked_at)
 
 
-def of_sources(manifest: Mapping[str, Any], landed: set[Table], built: Mapping[str, str]) -> Outcome:
+def of_sources(
+    manifest: Mapping[str, Any], landed: set[Table], built: Mapping[str, str], looked_at: Collection[str] = ()
+) -> Outcome:
     """Return whether each source that a model reads is landed, or built by dbt itself.
 
     Args:
         manifest: dbt's.
         landed: The tables that the platform lands or looks at.
         built: The ids of the sources whose table dbt builds.
+        looked_at: Datasets that the platform looks at, with tables or yet without.
     """
     missing: list[str] = []
-    nodes, datasets = manifest["nodes"], {dataset for dataset, _ in landed}
+    nodes, datasets = manifest["nodes"], {*looked_at, *(dataset for dataset, _ in landed)}
     read = 0
     for id_, source in sorted(manifest["sources"].items()):
         readers = [one for one in manifest.get("child_map", {}).get(id_, []) if one.startswith(("model.", "snapshot."))]

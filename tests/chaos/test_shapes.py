@@ -84,7 +84,7 @@ def test_a_seed_that_fails_blocks_what_reads_its_table_as_a_source(platform: Pla
     before = {one.key for one in platform.alerts()}
     seed = platform.config.root / "shapes" / "seeds" / "raw_customers.csv"
     rows = seed.read_text()
-    seed.write_text('id,name,country\n1,"Ada,gb\n')
+    seed.write_text("id,name,country\n1,Ada,gb,more,values\n")
     try:
         run = platform.run(job="build", seconds=400)
     finally:

@@ -14,11 +14,14 @@ import pytest
 from dagster_dbt import DbtProject
 
 from orchestration.components import dagster_values as values
-from orchestration.components import dbt_nodes
+from orchestration.components import automation, dbt_nodes, landed_step
 from orchestration.components.consumers import unreported
 from orchestration.components.dbt import DbtModels, stages_before
 from orchestration.components.dbt_exposures import read
 from orchestration.components.graph_findings import unlanded
+from orchestration.components.landed import LandedTables
+from orchestration.components.landed_step import LandedSource
+from orchestration.components.source_checks import Freshness
 from orchestration.lineage import keys
 from orchestration.lineage.asset_graph import graph_of
 from orchestration.lineage.dbt_keys import resolve_keys
@@ -257,6 +260,19 @@ def test_a_model_waits_for_a_source_that_is_landed_or_looked_at(models: dg.Defin
         build(defs, instance, "shop/customers")
         later, _ = requested(defs, instance, NOON + timedelta(minutes=1), cursor)
         assert not {"shop/sheet_only", "shop/target_report"} & later
+
+
+def test_a_seed_in_a_dataset_that_is_looked_at_is_the_asset_of_dbt_alone(models: dg.Definitions) -> None:
+    raw = LandedSource(name="raw", datasets=["raw"], freshness=Freshness(warn_hours=1, fail_hours=2))
+    columns = {"id": "STRING", "received_at": "TIMESTAMP"}
+    looked_at = LandedTables(sources=[raw]).definitions(json.dumps({"raw": {"raw_customers": columns, "other": columns}}))
+    found = graph(dg.Definitions.merge(models, looked_at))
+    assert found.get(key("raw/raw_customers")).is_materializable
+    assert found.get(key("raw/other")).is_observable
+
+
+def test_what_the_platform_looks_at_is_in_the_group_that_the_automation_knows() -> None:
+    assert automation.LANDED_GROUP == landed_step.GROUP
 
 
 def node(kind: str, name: str, **fields: Any) -> dict[str, Any]:
