@@ -15,7 +15,7 @@ from orchestration.components.saved_state import Lineage
 from orchestration.lineage import keys, tenants
 from orchestration.lineage.consumers import Consumer
 from orchestration.lineage.graph import Audience
-from orchestration.settings import settings
+from orchestration.settings import ExploSettings, VendorSettings, explo_settings
 from orchestration.vendors.explo import Dashboard, Dataset, Explo
 
 RETRY = {"dagster/max_retries": "1"}
@@ -34,7 +34,7 @@ class ExploState(BaseModel):
 
 
 def explo() -> Explo:
-    values = settings()
+    values = explo_settings()
     return Explo(str(values.explo_api_url), values.explo_api_token.get_secret_value())
 
 
@@ -56,11 +56,12 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "explo.json"
     vendor: ClassVar[str] = "explo"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (ExploSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().explo_api_url)
+        return str(explo_settings().explo_api_url)
 
     @override
     def read(self, last: str | None) -> str:

@@ -28,7 +28,7 @@ from orchestration.components.source_checks import Freshness, Volume
 from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
 from orchestration.lineage import keys
 from orchestration.lineage.failures import SYNC_KEY
-from orchestration.settings import settings
+from orchestration.settings import FivetranSettings, VendorSettings, fivetran_settings
 from orchestration.vendors import fivetran as api
 from orchestration.vendors.bigquery import Schema
 
@@ -58,16 +58,17 @@ class FivetranConnections(VendorState, dg.Resolvable):
     volume: Volume = field(default_factory=Volume)
 
     state_name: ClassVar[str] = "fivetran.json"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (FivetranSettings,)
     tells_losses: ClassVar[bool] = True
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().fivetran_api_url)
+        return str(fivetran_settings().fivetran_api_url)
 
     @override
     def read(self, last: str | None) -> str:
-        values = settings()
+        values = fivetran_settings()
         workspace = PlatformFivetranWorkspace(
             account_id=values.fivetran_account_id, api_key="", api_secret="", exclude=self.exclude
         )

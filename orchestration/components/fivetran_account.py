@@ -19,7 +19,7 @@ from dagster_fivetran.translator import (
 from pydantic import Field
 
 from orchestration.lineage import keys
-from orchestration.settings import settings
+from orchestration.settings import fivetran_settings
 from orchestration.vendors.fivetran import Fivetran
 from orchestration.vendors.http import VendorError
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def fivetran() -> Fivetran:
-    values = settings()
+    values = fivetran_settings()
     return Fivetran(
         str(values.fivetran_api_url), values.fivetran_api_key, values.fivetran_api_secret.get_secret_value()
     )

@@ -14,7 +14,7 @@ from orchestration.components.consumers import ConsumerState
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
-from orchestration.settings import settings
+from orchestration.settings import HexSettings, VendorSettings, hex_settings
 from orchestration.vendors.hex import Hex, Project, Ran
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import Wait
@@ -45,7 +45,7 @@ class HexState(BaseModel):
 
 
 def hex_api() -> Hex:
-    values = settings()
+    values = hex_settings()
     return Hex(str(values.hex_api_url), values.hex_api_token.get_secret_value())
 
 
@@ -62,11 +62,12 @@ class HexProjects(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "hex.json"
     vendor: ClassVar[str] = "hex"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (HexSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().hex_api_url)
+        return str(hex_settings().hex_api_url)
 
     @override
     def read(self, last: str | None) -> str:

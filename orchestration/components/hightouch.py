@@ -17,7 +17,7 @@ from orchestration.components.steps import Failures, Sleep, side_by_side, start_
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
 from orchestration.lineage.failures import SYNC_KEY
-from orchestration.settings import settings
+from orchestration.settings import HightouchSettings, VendorSettings, hightouch_settings
 from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
 from orchestration.vendors.hightouch import (
     SENT,
@@ -49,7 +49,7 @@ class HightouchState(BaseModel):
 
 
 def hightouch() -> Hightouch:
-    values = settings()
+    values = hightouch_settings()
     return Hightouch(str(values.hightouch_api_url), values.hightouch_api_key.get_secret_value())
 
 
@@ -66,11 +66,12 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "hightouch.json"
     vendor: ClassVar[str] = "hightouch"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (HightouchSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().hightouch_api_url)
+        return str(hightouch_settings().hightouch_api_url)
 
     @override
     def read(self, last: str | None) -> str:

@@ -8,12 +8,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import dagster as dg
-
+from orchestration.components.defs_tree import load_tree, read_needs
 from orchestration.components.saved_state import Refreshed, SavedState, VendorState
 from orchestration.components.state_bucket import StateBucket
 from orchestration.lineage.ages import age
-from orchestration.settings import REPOSITORY, settings
+from orchestration.settings import check_settings, settings
 
 NAMED = 5
 """So many new or vanished assets are named in a line; of more, the number is given."""
@@ -38,8 +37,9 @@ Say = Callable[[Line], None]
 
 def components() -> Sequence[SavedState]:
     """The parts of the graph that have a saved state, as `defs/` configures them. Raises SettingsError."""
-    settings()
-    return dg.ComponentTree.for_project(REPOSITORY).get_all_components(SavedState)
+    tree = load_tree()
+    check_settings(read_needs(tree))
+    return tree.get_all_components(SavedState)
 
 
 def refresh_all(found: Sequence[SavedState], say: Say, *, only_stale: bool = False) -> list[Line]:
