@@ -16,6 +16,7 @@ from dagster.components.core.component_tree import ComponentTree
 from dagster.components.core.decl import ComponentDecl, ComponentLoaderDecl
 from dagster.components.core.defs_module import ComponentPath, find_defs_or_component_yaml
 
+from orchestration.components.saved_state import SavedState
 from orchestration.settings import REPOSITORY, Need, VendorSettings
 
 
@@ -49,6 +50,11 @@ def read_needs(tree: ComponentTree) -> tuple[Need, ...]:
         for component in read_components(tree)
         for settings in _required(component.type)
     )
+
+
+def read_state_names(tree: ComponentTree) -> frozenset[str]:
+    """Return the names of the saved states that components have."""
+    return frozenset(one.type.state_name for one in read_components(tree) if issubclass(one.type, SavedState))
 
 
 def iterate_other_definitions(context: dg.ComponentLoadContext) -> Iterator[dg.Definitions]:

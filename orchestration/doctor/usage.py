@@ -30,15 +30,12 @@ class Usage:
 def read_usage() -> Usage:
     """Return what the components use. Dagster is imported here and not with the module: the command's help does without it."""
     from orchestration.components import defs_tree
-    from orchestration.components.saved_state import SavedState
 
     try:
         tree = defs_tree.load_tree()
-        found = defs_tree.read_components(tree)
-        needs = defs_tree.read_needs(tree)
+        return Usage(defs_tree.read_needs(tree), defs_tree.read_state_names(tree))
     except Exception as error:  # a YAML or a module of an adopter's, which may raise anything
         return Usage((), (), f"{type(error).__name__}: {error}")
-    return Usage(needs, {one.type.state_name for one in found if issubclass(one.type, SavedState)})
 
 
 def find_unused(values: Settings, usage: Usage | None, vendor: type[VendorSettings]) -> Outcome | None:

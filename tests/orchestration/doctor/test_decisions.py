@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -33,8 +34,9 @@ from orchestration.doctor.catalogue import all_checks
 from orchestration.doctor.cli import show, summary
 from orchestration.doctor.model import Check, Once, Outcome, Result, failed, ok, skipped, warning, without
 from orchestration.doctor.runner import run
+from orchestration.doctor.usage import NOT_USED, Usage
 from orchestration.on_call.plan import Change
-from orchestration.settings import Settings, examine
+from orchestration.settings import HexSettings, Need, Settings, examine
 from orchestration.vendors.fivetran import Connection, Status
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.slack import Channel, Identity
@@ -176,11 +178,52 @@ def test_with_nothing_set_only_what_is_not_set_is_named(only, tmp_path: Path) ->
     results = run(all_checks(values, problems), values, {name for one in problems for name in one.names}, 20)
     wrong = {name for name, status in statuses(results).items() if status in {"failed", "warning"}}
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
-    # Credentials of Google's may be on the machine all the same.
+    # Credentials of Google's may be on the machine all the same. incident.io's address is set here, and the rest of it is not.
     assert wrong - {"google: credentials"} == {f"setting: {name}" for name in required} | {
         "state: saved",
-        "alerts: second channel",
+        "setting: INCIDENT_IO_API_KEY",
     }
+
+
+def test_a_vendor_without_a_component_is_looked_at_only_where_it_is_configured(
+    only, known: Settings, tmp_path: Path
+) -> None:
+    usage = Usage((Need(HexSettings, "company.Hex", "orchestration/defs/a/defs.yaml"),), {"hex.json"})
+    (tmp_path / "fivetran.json").write_text("{}")
+    variables = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
+    without = {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(("FIVETRAN_", "HEX_", "INCIDENT_", "ROTA"))
+    }
+    only(**without | {"DATAPLATFORM_STATE_DIR": str(tmp_path), "OMNI_REQUESTS_PER_MINUTE": "many"})
+    values, problems = examine(usage.needs)
+    assert [problem.names for problem in problems] == [("HEX_API_TOKEN",)]
+    assert problems[0].remedy.endswith("or remove the component from orchestration/defs/a/defs.yaml")
+    results = run(all_checks(values, problems, usage), values, {"HEX_API_TOKEN"}, 20)
+    found = {one.name: one.outcome.found for one in results}
+    for name in (
+        "setting: FIVETRAN_API_KEY",
+        "setting: OMNI_API_KEY",
+        "fivetran: credentials",
+        "omni: credentials",
+        "state: fivetran.json",
+        "dbt: manifest",
+    ):
+        assert found[name] in {NOT_USED, "needs `state: saved`"}, (name, found[name])
+    assert found["setting: FIVETRAN_API_KEY"] == found["fivetran: credentials"] == NOT_USED
+    assert found["hex: credentials"] == "needs HEX_API_TOKEN"
+    # Its variables are all set, so that it is asked, and does not answer.
+    assert "could not connect" in found["hightouch: credentials"]
+    assert found["incident.io: API key"] == "INCIDENT_IO_API_KEY is not set"
+    assert found["incident.io: history"] == found["on-call: deploy/on_call.yaml"] == "needs `incident.io: API key`"
+
+
+def test_where_defs_cannot_be_read_the_doctor_says_so(known: Settings) -> None:
+    usage = Usage((), (), "ModuleNotFoundError: No module named 'company'")
+    lines = {check.name: check.look() for check in settings_checks.checks(known, (), usage)}
+    assert lines["defs: components"].status == "failed"
+    assert "No module named 'company'" in lines["defs: components"].found
 
 
 def test_a_group_of_variables_is_one_line_and_so_is_each_other_one(only, known: Settings, monkeypatch) -> None:
@@ -289,10 +332,18 @@ ALL = frozenset({*message_checks.WRITING, *message_checks.ROTA, *message_checks.
         (ALL - {"usergroups:write"}, True, "failed"),
         (ALL - {"usergroups:write"}, False, "ok"),
         (ALL - {"chat:write"}, False, "failed"),
+        (ALL - {"usergroups:read"}, False, "ok"),
     ],
 )
 def test_slacks_scopes_are_those_that_are_used(scopes: frozenset[str] | None, rota: bool, status: str) -> None:
     assert message_checks.allowed(Identity("t", "u", scopes), rota=rota).status == status
+
+
+@pytest.mark.parametrize("lacking", ["usergroups:read", "chat:write"])
+def test_without_incident_io_slack_mentions_a_group(lacking: str) -> None:
+    assert message_checks.allowed(Identity("t", "u", ALL), rota=False, mentions=True).status == "ok"
+    outcome = message_checks.allowed(Identity("t", "u", ALL - {lacking}), rota=False, mentions=True)
+    assert (outcome.status, outcome.found) == ("failed", f"{lacking} missing")
 
 
 @pytest.mark.parametrize(
@@ -453,24 +504,36 @@ MAIL = {"SMTP_HOST": "mail.example.com", "ALERT_MAIL_FROM": "a@example.com", "AL
 SLACK_SETTINGS = {"SLACK_BOT_TOKEN": "local-token", "SLACK_ALERTS_CHANNEL": "C1"}
 
 
+INCIDENT_IO_SETTINGS = {
+    "INCIDENT_IO_API_KEY": "local-key", "INCIDENT_IO_ALERT_SOURCE_ID": "a", "INCIDENT_IO_ALERT_SOURCE_TOKEN": "local-token",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("given", "status", "said"),
+    ("given", "status", "said", "remedies"),
     [
-        ({}, "warning", "no second channel"),
-        ({"SLACK_BOT_TOKEN": "local-token"}, "warning", "no second channel"),
-        (SLACK_SETTINGS, "ok", "slack"),
-        (MAIL, "ok", "mail"),
-        (SLACK_SETTINGS | MAIL, "ok", "slack and mail"),
+        (INCIDENT_IO_SETTINGS, "warning", "no second channel: when incident.io", ("SMTP_HOST", "SLACK_ALERTS_CHANNEL")),
+        (
+            INCIDENT_IO_SETTINGS | {"SLACK_BOT_TOKEN": "local-token"},
+            "warning",
+            "no second channel",
+            ("SMTP_HOST", "SLACK_ALERTS_CHANNEL"),
+        ),
+        (INCIDENT_IO_SETTINGS | SLACK_SETTINGS, "ok", "slack", ()),
+        (INCIDENT_IO_SETTINGS | MAIL, "ok", "mail", ()),
+        (INCIDENT_IO_SETTINGS | SLACK_SETTINGS | MAIL, "ok", "slack and mail", ()),
+        (SLACK_SETTINGS, "warning", "no second channel: when Slack", ("SMTP_HOST",)),
+        (MAIL, "warning", "no second channel: when the mail server", ("SLACK_ALERTS_CHANNEL",)),
+        (SLACK_SETTINGS | MAIL, "ok", "mail", ()),
+        ({"ALERTS_WITHOUT_CHANNEL": "true"}, "warning", "Alerts reach no one", ("incident.io",)),
     ],
 )
-def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, status, said) -> None:
+def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, status, said, remedies) -> None:
     only(**given)
     values, _ = examine()
     found = message_checks.find_second_channel(values)
     assert (found.status, said in found.found) == (status, True)
-    if status == "warning":
-        assert "SMTP_HOST" in found.remedy
-        assert "SLACK_ALERTS_CHANNEL" in found.remedy
+    assert all(word in found.remedy for word in remedies)
 
 
 @pytest.mark.parametrize(
