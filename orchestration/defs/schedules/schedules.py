@@ -1,7 +1,5 @@
 """When things run: landing by the clock, all that follows when what it reads has landed."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Iterator
