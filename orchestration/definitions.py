@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from orchestration.components.defs_tree import load_tree, read_needs
+from orchestration.defs_tree import load_tree, read_needs
 from orchestration.incidents.fallback import warn_of_missing_channel
 from orchestration.settings import check_settings
 

@@ -5,7 +5,7 @@ commands read a `.env` in their working directory too, and let it win.
 
 `settings()` has what every platform needs, and the channels of alerts, each of which may be left out. The variables of a vendor are a
 class of their own (`FivetranSettings`), which is required where a component in `orchestration/defs/` names it
-(`orchestration/components/defs_tree.py`), and nowhere else.
+(`orchestration/defs_tree.py`), and nowhere else.
 """
 
 from __future__ import annotations

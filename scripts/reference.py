@@ -16,7 +16,7 @@ from typing import get_args
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from orchestration.components.defs_tree import load_tree, read_needs
+from orchestration.defs_tree import load_tree, read_needs
 from orchestration.settings import (
     REPOSITORY,
     DbtSettings,

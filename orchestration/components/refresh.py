@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from orchestration.components.defs_tree import load_tree, read_needs
 from orchestration.components.saved_state import Refreshed, SavedState, VendorState
 from orchestration.components.state_bucket import StateBucket
+from orchestration.defs_tree import load_tree, read_needs
 from orchestration.lineage.ages import age
 from orchestration.settings import check_settings, settings
 

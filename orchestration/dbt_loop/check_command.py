@@ -84,8 +84,8 @@ def _consumers(state: Path) -> Iterable[Consumer]:
     if not any(state.glob("*.json")):
         return ()
     # It imports Dagster, which takes seconds.
-    from orchestration.components.defs_tree import load_tree, read_state_names
     from orchestration.dbt_loop.check_consumers import consumers
+    from orchestration.defs_tree import load_tree, read_state_names
 
     return consumers(state, read_state_names(load_tree()))
 

@@ -12,8 +12,8 @@ from orchestration.settings import VENDORS, Problem, Settings
 def checks(values: Settings, problems: Sequence[Problem], usage: Usage | None = None) -> Iterator[Check]:
     """Values are never told: only whether there is one. `usage` as in `catalogue.all_checks`."""
     if usage is not None and usage.problem:
-        outcome = failed(usage.problem, "Correct the file in orchestration/defs/ that the message names")
-        yield Check("defs: components", lambda: outcome)
+        unread = failed(usage.problem, "Correct the file in orchestration/defs/ that the message names")
+        yield Check("defs: components", lambda: unread)
     unused = {
         name: outcome
         for vendor in VENDORS

@@ -29,7 +29,7 @@ class Usage:
 
 def read_usage() -> Usage:
     """Return what the components use. Dagster is imported here and not with the module: the command's help does without it."""
-    from orchestration.components import defs_tree
+    from orchestration import defs_tree
 
     try:
         tree = defs_tree.load_tree()

@@ -60,7 +60,7 @@ def configured(values: PlatformSettings, instance: dg.DagsterInstance, warn: War
     carriers = fallback.configured(values)
     if (access := values.incident_io) is not None:
         source = AlertSource(access.api_url, access.alert_source_id, access.alert_source_token.get_secret_value())
-        return Channels(_IncidentIo(source.send), carriers)
+        return Channels(IncidentIoAlerts(source), carriers)
     threads = AlertThreads(instance)
     match carriers:
         case (SlackCarrier() as slack, *others):
@@ -72,9 +72,15 @@ def configured(values: PlatformSettings, instance: dg.DagsterInstance, warn: War
 
 
 @dataclass(frozen=True)
-class _IncidentIo:
-    send: Callable[[AlertEvent], None]
+class IncidentIoAlerts:
+    """incident.io as the first channel."""
+
+    source: AlertSource
     name: str = "incident.io"
+
+    def send(self, event: AlertEvent) -> None:
+        """Deliver one event. Raises VendorError."""
+        self.source.send(event)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from orchestration.components.defs_tree import iterate_other_definitions
+from orchestration.defs_tree import iterate_other_definitions
 
 # Once, and then only what failed and what it held up. Errors that are the same when tried again switch it off for their run.
 RETRY = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAILURE"}

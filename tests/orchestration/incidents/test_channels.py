@@ -209,7 +209,8 @@ def test_mail_alone_says_what_is_urgent_in_its_subject(platform: Platform, only:
         platform.tick(saved=False)
         platform.tick()
         platform.tick()
-        subjects = sorted(str(mail["Subject"]) for mail in box.mails)
+        # A long subject is folded, and read back with a blank before it.
+        subjects = sorted(str(mail["Subject"]).strip() for mail in box.mails)
         conversations = {str(mail["References"]) for mail in box.mails}
     assert [subject.partition(":")[0] for subject in subjects] == [
         "[FAILED] Fivetran sync of `salesforce` failed",

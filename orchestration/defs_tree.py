@@ -16,7 +16,6 @@ from dagster.components.core.component_tree import ComponentTree
 from dagster.components.core.decl import ComponentDecl, ComponentLoaderDecl
 from dagster.components.core.defs_module import ComponentPath, find_defs_or_component_yaml
 
-from orchestration.components.saved_state import SavedState
 from orchestration.settings import REPOSITORY, Need, VendorSettings
 
 
@@ -53,27 +52,32 @@ def read_needs(tree: ComponentTree) -> tuple[Need, ...]:
 
 
 def read_state_names(tree: ComponentTree) -> frozenset[str]:
-    """Return the names of the saved states that components have."""
-    return frozenset(one.type.state_name for one in read_components(tree) if issubclass(one.type, SavedState))
+    """Return the names of the saved states that components have, as `SavedState.state_name` has them."""
+    names = (getattr(one.type, "state_name", None) for one in read_components(tree))
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 def iterate_other_definitions(context: dg.ComponentLoadContext) -> Iterator[dg.Definitions]:
     """Yield the definitions of each folder of `orchestration/defs/` but the one that `context` is in. Dagster builds each once."""
     own = context.path
-    for root in context.component_tree.find_root_decl().iterate_child_component_decls():
-        for folder in root.iterate_child_component_decls():
+    for root in _children(context.component_tree.find_root_decl()):
+        for folder in _children(root):
             if isinstance(folder.loc, ComponentPath) and not own.is_relative_to(folder.loc.file_path):
                 yield context.build_defs(folder.loc)
 
 
 def _read_components(tree: ComponentTree) -> Iterator[UsedComponent]:
     # The tree has no public way from a component to its file.
-    for _, declaration in tree.find_root_decl().iterate_loc_component_decl_pairs():
+    for declaration in cast("Iterator[ComponentDecl[Any]]", tree.find_root_decl().iterate_all_component_decls()):
         component = _component_type(declaration)
         if component is None or not isinstance(declaration.loc, ComponentPath):
             continue
         path = declaration.loc.file_path
         yield UsedComponent(component, _relative(find_defs_or_component_yaml(path) or path))
+
+
+def _children(declaration: ComponentDecl[Any]) -> Iterator[ComponentDecl[Any]]:
+    return cast("Iterator[ComponentDecl[Any]]", declaration.iterate_child_component_decls())
 
 
 def _component_type(declaration: ComponentDecl[Any]) -> type[dg.Component] | None:
