@@ -26,6 +26,9 @@ from tests.on_call import OnCall, running
 from tests.orchestration.processes import only
 from tests.stand_ins import Vendors, wait_for
 
+# Each test starts a dozen processes, which take minutes while the machine does something else.
+pytestmark = pytest.mark.timeout(900)
+
 FIVETRAN = """
 type: orchestration.components.fivetran.FivetranConnections
 attributes:
