@@ -18,6 +18,10 @@ MOST_RESOLVED = 500
 """So many resolved alerts are kept, the latest: one tick resolves fewer, and only an event of the last tick can come twice."""
 
 
+MOST_FIRING = 5000
+"""So many open alerts are kept. An alert whose state was reset by a person is never resolved under its key."""
+
+
 @dataclass(frozen=True)
 class AlertThread:
     """The last event of an alert that a channel has accepted.
@@ -66,9 +70,10 @@ class AlertThreads:
         """Store what a channel has accepted."""
         stored = self._read()
         threads = {name: one for name, one in stored.threads.items() if name != key} | {key: thread}
-        resolved = [name for name, one in threads.items() if one.status == "resolved"]
-        for name in resolved[:-MOST_RESOLVED]:
-            del threads[name]
+        for status, most in (("resolved", MOST_RESOLVED), ("firing", MOST_FIRING)):
+            names = [name for name, one in threads.items() if one.status == status]
+            for name in names[:-most]:
+                del threads[name]
         self._write(Stored(threads, stored.groups))
 
     def find_group(self, handle: str) -> UserGroup | None:

@@ -3,7 +3,7 @@
 incident.io comes first, then Slack, then mail: the first that is configured gets every notification through the outbox, in its order and
 with its retries. The others are asked when the first has accepted nothing for `INCIDENT_IO_FALLBACK_MINUTES`.
 
-Without incident.io nobody is paged. Slack mentions the user group of the data responder where an alert is urgent, which is what pages at
+Without incident.io no one is paged. Slack mentions the user group of the data responder where an alert is urgent, which is what pages at
 any hour in deploy/on_call.yaml; a mail has it in its subject. Other alerts are messages without a mention.
 """
 
@@ -29,7 +29,7 @@ from orchestration.vendors.slack import escaped, is_about_the_message
 GROUP_SECONDS = 600.0
 """So long the id of the user group is believed. Slack lists groups 20 times a minute, and a storm has more urgent alerts than that."""
 NOT_PERMITTED = 403
-"""How a refusal that the next event would meet, too, is told to the outbox, which then waits as in an outage."""
+"""The status of a refusal that the next event would meet, too: the outbox then waits as in an outage."""
 
 Warn = Callable[[str], None]
 
@@ -117,7 +117,7 @@ class SlackMessages:
         except VendorError as error:
             if thread is None or error.status != 400 or is_about_the_message(error):
                 raise
-            # Somebody may have deleted the first message. Which error Slack then answers is unverified, so any refusal counts.
+            # A person may have deleted the first message. Which error Slack then answers is unverified, so any refusal counts.
             return self.slack.post(event, "", mention=mention)
 
     def _mention(self) -> str:

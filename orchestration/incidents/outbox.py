@@ -1,5 +1,7 @@
 """Delivers alert events to incident.io, and by other carriers what incident.io cannot take. What was not delivered stays in the queue.
 
+Without incident.io another channel is in its place (`channels.py`), with the same order and the same retries.
+
 Delivery is paced: `pacing.py` says how many events may go out, and remembers when incident.io has asked for fewer.
 """
 
