@@ -58,6 +58,8 @@ from orchestration.vendors.bigquery_project import BigQueryProject
 ALLOW_EMPTY_DAYS_TAG = "dataplatform/allow_empty_days"
 """The tag, with the value `true`, of a run that may leave days without rows (dbt_project/macros/overwrite.sql)."""
 DBT = Path(sys.executable).with_name("dbt")
+RUN_RESULTS = "run_results.json"
+"""What dbt writes once it has run a node."""
 KEEP_RUNS_SECONDS = 7 * 86400
 """How long the artifacts of a failed invocation stay for people to look at."""
 
@@ -365,6 +367,8 @@ class DbtModels(SavedState, DbtProjectComponent):
                     target_path=folder,
                 )
                 yield from self._stream(first, context, ended)
+                if not (folder / RUN_RESULTS).exists():
+                    self._raise_failure(context, ended, blocked)
                 for id_ in _failed_in(first) & set(wanted):
                     blocked |= {id_, *(_below(nodes.manifest, id_) & selected)}
         if not stages:
@@ -387,8 +391,9 @@ class DbtModels(SavedState, DbtProjectComponent):
     def _stream(
         self, invocation: DbtCliInvocation, context: dg.AssetExecutionContext, ended: list[Streamed]
     ) -> Iterator[Any]:
-        # An invocation that was given its selection, and not that of the context, knows neither of these.
-        invocation.project, invocation.context = self.dbt_project, context
+        if invocation.project is None:
+            # One that was given its selection, and not that of the context.
+            invocation.project, invocation.context = self.dbt_project, context
         streamed = Streamed(invocation, context, BigQueryProject.configured())
         ended.append(streamed)
         yield from with_columns(streamed, invocation)
@@ -403,7 +408,7 @@ class DbtModels(SavedState, DbtProjectComponent):
             invocation = streamed.invocation
             streamed.log.read_to_end()
             try:
-                results += invocation.get_artifact("run_results.json")["results"]
+                results += invocation.get_artifact(RUN_RESULTS)["results"]
             except FileNotFoundError:
                 # dbt did not get as far as running a node: its own error is all that there is.
                 error = invocation.get_error() or dg.Failure(f"dbt failed; see {invocation.target_path}")
@@ -505,7 +510,7 @@ def _failed_in(invocation: DbtCliInvocation) -> set[str]:
     if invocation.is_successful():
         return set()
     try:
-        results = invocation.get_artifact("run_results.json")["results"]
+        results = invocation.get_artifact(RUN_RESULTS)["results"]
     except FileNotFoundError:
         return set()
     return {result["unique_id"] for result in results if result["status"] in BAD or result["status"] == "skipped"}

@@ -53,7 +53,7 @@ class PlatformFivetranClient(FivetranClient):
         super().__init__("", "", 0, 0.0, 1.0, disable_schedule_on_trigger=False)
         self.api, self._include, self._exclude = api, include, exclude
         self.groups: dict[str, Group] = {}
-        """Every group of the account, by id. The project is not known of those that are excluded, or have no destination."""
+        """The groups of the account that have a destination, by id. The project is not known of those that are excluded."""
         self.connections: list[Listed] = []
         """Every connection of the groups that are not excluded, also of those that are not selected."""
         self.listed: dict[str, str] = {}
@@ -75,9 +75,9 @@ class PlatformFivetranClient(FivetranClient):
         found: list[Mapping[str, Any]] = []
         for details in self.api.items("groups"):
             group = Group(details["id"], details.get("name") or details["id"])
-            self.groups[group.id] = group
             # An excluded group is not asked for anything: the key may not be allowed to.
             if is_excluded(group, self._exclude):
+                self.groups[group.id] = group
                 continue
             try:
                 # "Groups and destinations are mapped 1:1" by their id (GET /v1/destinations/{id} in Fivetran's OpenAPI file).

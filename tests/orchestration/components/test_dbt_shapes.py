@@ -265,7 +265,9 @@ def test_a_model_waits_for_a_source_that_is_landed_or_looked_at(models: dg.Defin
 def test_a_seed_in_a_dataset_that_is_looked_at_is_the_asset_of_dbt_alone(models: dg.Definitions) -> None:
     raw = LandedSource(name="raw", datasets=["raw"], freshness=Freshness(warn_hours=1, fail_hours=2))
     columns = {"id": "STRING", "received_at": "TIMESTAMP"}
-    looked_at = LandedTables(sources=[raw]).definitions(json.dumps({"raw": {"raw_customers": columns, "other": columns}}))
+    looked_at = LandedTables(sources=[raw]).definitions(
+        json.dumps({"raw": {"raw_customers": columns, "other": columns}})
+    )
     found = graph(dg.Definitions.merge(models, looked_at))
     assert found.get(key("raw/raw_customers")).is_materializable
     assert found.get(key("raw/other")).is_observable
