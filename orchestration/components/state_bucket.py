@@ -75,7 +75,9 @@ class StateBucket:
     def read_proof(self) -> str | None:
         """Return the fingerprint of the code location that the last refresh has built; None where there is none, or none can be had."""
         try:
-            text = self._bucket.blob(PROOF).download_as_bytes(timeout=LOAD_SECONDS, retry=None)
+            text = self._bucket.blob(PROOF).download_as_bytes(
+                timeout=LOAD_SECONDS, retry=DEFAULT_RETRY.with_timeout(LOAD_SECONDS)
+            )
         except Exception:  # whatever Google's client raises: the code location is built here then
             return None
         return text.decode("utf-8", errors="replace")

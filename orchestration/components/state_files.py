@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def remove(path: Path) -> None:
 
 
 @contextmanager
-def open_staging(state: Path) -> Iterator[Path]:
+def open_staging(state: Path) -> Generator[Path]:
     """Yield an empty folder in a state directory, on its file system, until the end of the block.
 
     Folders that processes which were killed have left are removed.
@@ -102,7 +102,7 @@ def _remove_unused(folder: Path) -> None:
 
 
 @contextmanager
-def lock(state: Path, seconds: float = LOCK_SECONDS, wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def lock(state: Path, seconds: float = LOCK_SECONDS, wait: Callable[[], None] = lambda: None) -> Generator[None]:
     """Let one process at a time publish in a state directory. `wait` is called once if another one does so now.
 
     Raises StateLocked after `seconds`. The lock ends with the process, so that none is left behind.
