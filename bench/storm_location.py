@@ -1,23 +1,19 @@
 """The code location of `bench.alert_storm`: 2,000 assets of one step, which fail by one cause, by 50 or by 1,000."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 
+from bench.storm_names import ONE_CAUSE, OWN_CAUSES, TABLES, THOUSAND_CAUSES
 from orchestration.incidents.sensor import incident_alerts
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
 from tests.chaos.orders import Orders, words
 from tests.chaos.storm_location import plain_failure_sensor
 
-TABLES = tuple(f"shop/table{number:04}" for number in range(2_000))
 READ_BY_CUSTOMERS = TABLES[9::10]
 """Every tenth, so that customers' alerts are not the first by accident."""
-ONE_CAUSE, OWN_CAUSES, THOUSAND_CAUSES = "one-cause", "own-causes", "thousand-causes"
-"""Orders for the step."""
 ALIKE = 6
 """Units of one cause under `THOUSAND_CAUSES`: 200 causes have six units each, and 800 units have one of their own."""
 ORDERS = Orders.of_environment()

@@ -35,21 +35,31 @@ def lineage_main() -> None:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """List exposures whose dashboard is gone, dashboards with no exposure, and what could not be joined to the graph, and why.
+    """List exposures whose dashboard is gone, dashboards with no exposure, what could not be joined to the graph, and why; what reads
+    a table that nothing lands; and dbt's resources that share an asset key or have values that Dagster cannot hold.
+
+    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
+
+    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
 
     By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
     """
     import json
     from dataclasses import asdict
 
-    from orchestration.components.graph_state import findings
+    from orchestration.components.graph_findings import findings
     from orchestration.components.refresh import components
     from orchestration.components.saved_state import StateMissing
+    from orchestration.definitions import defs
     from orchestration.lineage.consumers import KINDS
     from orchestration.settings import SettingsError
 
     try:
-        found = findings(components())
+        parts = components()
+        for part in parts:
+            if part.read_at() is None:
+                raise part.missing()
+        found = findings(parts, defs().resolve_asset_graph())
     except (SettingsError, StateMissing) as error:
         raise _fail(error) from error
     console = Console()

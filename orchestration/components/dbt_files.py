@@ -27,6 +27,15 @@ class ManifestError(ValueError):
     """A manifest cannot be read; the message says why."""
 
 
+LANDED_TABLE = "landed_table"
+"""The dbt project's macro for a source table that may not exist yet (dbt_project/macros/sources.sql)."""
+
+
+def reads_missing_as_empty(node: Mapping[str, Any]) -> bool:
+    """Return whether a node of a manifest reads its sources by `landed_table`: it is built empty while its table does not exist."""
+    return any(name.endswith(f".{LANDED_TABLE}") for name in node.get("depends_on", {}).get("macros", []))
+
+
 def changed_since(moment: datetime) -> Iterator[Path]:
     """The files and folders of the project that were changed after a time."""
     files = (file for name in SOURCES_OF_MANIFEST for file in [DBT_PROJECT / name, *(DBT_PROJECT / name).rglob("*")])

@@ -8,15 +8,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import dagster as dg
-
 from orchestration.components.publication import Progress, Published, Publisher
 from orchestration.components.saved_state import Candidate, Refreshed, SavedState, StateRefused, VendorState, explain
 from orchestration.components.state_bucket import StateBucket
 from orchestration.components.state_files import StateLocked, finish_publication, open_staging
 from orchestration.components.state_proof import LOCATION, ProofProcess
+from orchestration.defs_tree import load_tree, read_needs
 from orchestration.lineage.ages import age
-from orchestration.settings import REPOSITORY, settings
+from orchestration.settings import check_settings, settings
 
 NAMED = 5
 """So many new or vanished assets are named in a line; of more, the number is given."""
@@ -45,8 +44,10 @@ def ignore_progress(_text: str) -> None:
 
 def components() -> Sequence[SavedState]:
     """Return the parts of the graph that have a saved state, as `defs/` configures them. Raises SettingsError."""
-    finish_publication(settings().dataplatform_state_dir)
-    return dg.ComponentTree.for_project(REPOSITORY).get_all_components(SavedState)
+    tree = load_tree()
+    values = check_settings(read_needs(tree))
+    finish_publication(values.dataplatform_state_dir)
+    return tree.get_all_components(SavedState)
 
 
 def refresh_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,10 @@ from dagster.components.utils.defs_state import DefsStateConfig, DefsStateConfig
 from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
 from orchestration.components.state_files import finish_publication, open_staging, put_in_place
+from orchestration.lineage.consumers import Finding
 from orchestration.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 class StateMissing(dg.DagsterError):
@@ -195,6 +199,10 @@ class VendorState(SavedState):
     def definitions(self, state: str) -> dg.Definitions:
         """The assets of a state."""
 
+    def findings(self, state: str) -> list[Finding]:
+        """Return what a person has to correct, of a state: settings that name what it does not have, and what could not be in the graph."""
+        return []
+
     @classmethod
     def stamped(cls) -> Stamped | None:
         """The saved state; None where there is none, or none that can be read, as one that an older version of this code wrote."""
@@ -268,6 +276,8 @@ class VendorState(SavedState):
                 f"{self.source} lists nothing any more, which would take {len(before)} assets out of the graph. Where that is so, "
                 f"delete {self.state_path()} and refresh again."
             )
+        for finding in self.findings(state):
+            log.warning("%s: %s: %s", self.state_name, finding.key, finding.why)
         return Candidate(self, path, Refreshed.of(before, after), new.read_at)
 
     @override

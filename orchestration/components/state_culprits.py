@@ -86,7 +86,7 @@ def read_items(state: Path) -> Mapping[str, Item]:
         if state.is_dir():
             manifest = read_manifest(state / MANIFEST)
             return {
-                id_: _node_item(id_, cast("dict[str, Any]", node))
+                id_: _node_item(id_, cast("Mapping[str, Any]", node))
                 for section in SECTIONS
                 for id_, node in cast("Mapping[str, Any]", manifest.get(section) or {}).items()
                 if isinstance(node, dict)
@@ -99,7 +99,7 @@ def read_items(state: Path) -> Mapping[str, Item]:
 def _node_item(id_: str, node: Mapping[str, Any]) -> Item:
     files = [node.get("original_file_path"), str(node.get("patch_path") or "").rpartition("://")[2]]
     where = " or ".join(f"{DBT_PROJECT.name}/{file}" for file in dict.fromkeys(file for file in files if file))
-    config = cast("Mapping[str, Any]", node.get("config") or {})
+    config: Mapping[str, Any] = node.get("config") or dict[str, Any]()
     schema = config.get("schema") or node.get("schema")
     names = {node.get("name"), node.get("alias"), node.get("identifier")} - {None}
     keys = {f"{schema}{mark}{name}" for name in names for mark in ("/", "__", ".")}
@@ -118,7 +118,8 @@ def _vendor_items(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Item
         return
     known = cast("dict[str, Any]", value)
     names = [str(known[name]) for name in NAME_FIELDS if isinstance(known.get(name), str | int)]
-    if names or not any(isinstance(one, dict) for one in known.values()):
+    nested: list[object] = [one for one in known.values() if isinstance(one, dict | list)]
+    if names or not any(isinstance(one, dict) for one in nested):
         label = f"`{'`, `'.join(dict.fromkeys(names))}`" if names else f"`{'.'.join(path)}`"
         texts = set(_leaves(known)) | {"/".join(path[-2:]), path[-1] if path else ""}
         yield ".".join(path), Item(label, _long(texts), known)

@@ -24,6 +24,8 @@ from orchestration.vendors.incident_io_presence import Heartbeat
 
 QUIET_SECONDS = 180.0
 """So long it may be without a good tick: one takes up to a minute, and a reload of the code location as long."""
+TICKS_READ = 10
+"""So many ticks are looked through for a good one. Each that a daemon's death has interrupted is no evidence."""
 OFF = "INCIDENT_IO_HEARTBEAT_ID is not set: nobody is told from outside when the daemon is dead"
 
 
@@ -58,8 +60,10 @@ def alerting(instance: dg.DagsterInstance, now: float, own: Instigator | None = 
         tick.end_timestamp or tick.timestamp
         for state in running
         for tick in instance.get_ticks(
-            state.instigator_origin_id, state.selector_id, before=now, limit=1, statuses=good
+            state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_READ, statuses=good
         )
+        # The alert sensor gives a reason for each skip. Without one its daemon died in the middle of the tick.
+        if tick.status == TickStatus.SUCCESS or tick.skip_reason
     ]
     return bool(running), max(ended, default=None)
 

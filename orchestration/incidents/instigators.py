@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
 
 LOCATION = "orchestration"
 """The code location of this repository: `code_location_name` in pyproject.toml. Its sensors and schedules are named without it."""
@@ -63,6 +63,18 @@ def of_context(context: dg.SensorEvaluationContext) -> Instigator | None:
     if origin is None or repository is None:
         return None
     return Instigator(context.sensor_name, origin.location_name, repository)
+
+
+def was_interrupted(tick: InstigatorTick, following: InstigatorTick | None) -> bool:
+    """Return whether a tick ended with its daemon, so that it shows neither that its sensor works nor that it fails.
+
+    Dagster marks such a tick as skipped, without a reason, after the next one has got its time (`_get_evaluation_tick` in
+    dagster/_daemon/sensor.py, "Moving dangling STARTED tick", 1.13). A sensor that returns nothing leaves the same mark, but ends
+    before the next tick begins.
+    """
+    if tick.status != TickStatus.SKIPPED or tick.skip_reason or following is None:
+        return False
+    return (tick.end_timestamp or tick.timestamp) >= following.timestamp
 
 
 def of_unit(unit: str) -> Instigator:

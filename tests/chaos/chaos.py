@@ -24,6 +24,7 @@ from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, WILL_RETRY_TAG
 
+from orchestration.incidents.render import MOST_ITEMS
 from orchestration.lineage.failures import FailedUnit, to_metadata
 from sandbox.clock import Clock
 from sandbox.services import postgres
@@ -43,7 +44,7 @@ from tests.chaos.platform import (
     Platform,
     wait_for,
 )
-from tests.chaos.truth import Dropped, Page, Period, Told, Verdict, compare
+from tests.chaos.truth import HICCUP_SECONDS, Dropped, Page, Period, Told, Verdict, compare
 
 AT_ONCE, SLOW_AT_ONCE = 5, 3
 RUN_SECONDS = 420.0
@@ -55,8 +56,6 @@ OPENED_SECONDS, RESOLVED_SECONDS = 90.0, 90.0
 SETTLE_SECONDS, SETTLE_DROPPED_SECONDS, STEADY_SECONDS = 360.0, 1500.0, 12.0
 """How long the end is waited for (what is removed has to be missing for three minutes), also where incident.io has lost notifications, and for how long it has to stay as it is: two of
 the daemon's rounds."""
-HICCUP_SECONDS = 240.0
-"""A sensor that has failed for so long without a break is no hiccup: people have to be notified."""
 DAY_SECONDS = 86400.0
 NEAR_SECONDS = 60.0
 """Before and after an outage, in which its beginning and its end may be noticed."""
@@ -606,8 +605,22 @@ def told(alerts: Iterable[Alert]) -> list[Told]:
                     pages=len(alert.pages),
                     flapping=bool(firing[-1].get("flapping")),
                     removed=life[-1]["status"] == "resolved" and REMOVED_WORDS in str(life[-1]),
+                    last_seen=tuple(_last_seen(metadata) for metadata in firing),
+                    named_at=_named_at(firing),
+                    is_cut=any(len(metadata.get("assets", ())) >= MOST_ITEMS for metadata in firing),
                 )
             )
+    return found
+
+
+def _last_seen(metadata: Mapping[str, Any]) -> float:
+    return datetime.fromisoformat(metadata.get("last_seen", metadata["failed_at"])).timestamp()
+
+
+def _named_at(firing: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for metadata in firing:
+        found = dict.fromkeys(metadata.get("assets", ()), _last_seen(metadata)) | found
     return found
 
 
@@ -639,7 +652,11 @@ def streaks(name: str, ticks: Iterable[tuple[float, bool]]) -> list[Period]:
         if failing or failed:
             found[-1] = replace(found[-1], end=at)
         failing = failed
-    return [replace(one, may_page=frozenset()) if one.end - one.start > HICCUP_SECONDS else one for one in found]
+    # Of several outages that are one period, each by itself may have been short.
+    return [
+        replace(one, may_page=frozenset()) if one.most == 1 and one.end - one.start > HICCUP_SECONDS else one
+        for one in found
+    ]
 
 
 def with_unknown_readers(period: Period, unloaded: Iterable[tuple[float, float]]) -> Period:

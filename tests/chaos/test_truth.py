@@ -85,6 +85,52 @@ def test_what_flaps_may_stay_open() -> None:
     assert compare(periods[1:], 0, alerts[1:]).left_open
 
 
+def test_each_failure_of_what_flaps_is_part_of_its_open_alert() -> None:
+    periods = [replace(INTERNAL, start=at, end=at + 50) for at in (100, 300, 500)]
+    told = replace(alert(periods[0]), end=None, flapping=True, last_seen=(100.0, 500.0))
+    assert compare(periods, 0, [told]).good
+    # The last failure did not reach it.
+    assert compare(periods, 0, [replace(told, last_seen=(100.0, 300.0))]).lost == (periods[2],)
+
+
+def test_an_alert_that_cannot_name_all_its_assets_is_about_what_failed_when_it_says() -> None:
+    told = replace(
+        alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), is_cut=True, last_seen=(170.0,)
+    )
+    assert compare([KILLED], 0, [told]).good
+    assert compare([KILLED], 0, [replace(told, last_seen=(300.0,))]).lost == (KILLED,)
+    assert compare([KILLED], 0, [replace(told, is_cut=False)]).lost == (KILLED,)
+
+
+def test_an_open_alert_that_joins_a_failure_for_less_than_a_minute_ends_with_its_recovery() -> None:
+    short = replace(KILLED, start=200, end=220)
+    told = replace(alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), start=100.0, end=222.0)
+    assert compare([short], 0, [told]).lost == ()
+    assert compare([short], 0, [replace(told, end=300.0)]).lost == (short,)
+    assert compare([replace(short, start=120)], 0, [told]).lost
+
+
+def test_the_end_of_an_outage_that_another_alert_reports_needs_no_page() -> None:
+    outage = replace(TICK, start=100, end=450, may_page=frozenset())
+    cause = replace(alert(outage, "1", "cause/code-location"), end=300.0)
+    rest = replace(alert(outage, "2", "tick/s"), start=310.0, page="never", pages=0)
+    assert compare([replace(outage, most=2)], 0, [cause, rest]).good
+    assert compare([outage], 0, [replace(rest, start=101.0)]).wrongly_paged
+
+
+def test_an_alert_that_names_an_asset_late_is_about_the_later_failure() -> None:
+    later = replace(KILLED, start=400, end=450)
+    own = replace(alert(KILLED, "1", "run/0123456789"), last_seen=(150.0,))
+    cause = replace(
+        alert(KILLED, "2", "cause/code-location"),
+        start=100.0,
+        end=460.0,
+        last_seen=(100.0, 400.0),
+        named_at={"shop/c": 400.0},
+    )
+    assert compare([KILLED, later], 0, [own, cause]).duplicated == ()
+
+
 def test_one_alert_is_about_much_that_the_same_thing_broke() -> None:
     other = replace(KILLED, keys=frozenset({"shop/d"}), start=160)
     together = replace(alert(KILLED, "1", "cause/code-location"), assets=frozenset({"shop/c", "shop/d"}))
@@ -225,6 +271,11 @@ def test_a_sensor_that_fails_for_minutes_is_no_hiccup() -> None:
     assert compare([period], 0, [replace(told_later, page="never", pages=0)]).wrongly_paged
     [short] = streaks("s", ticks[-4:])
     assert short.may_page == {"never"}
+
+
+def test_of_several_outages_in_one_period_each_may_have_been_short() -> None:
+    [period] = streaks("s", [(100.0, True), (110.0, False), (120.0, True), (400.0, False)])
+    assert (period.most, period.may_page) == (2, frozenset({"never"}))
 
 
 def test_a_sensor_that_is_removed_while_it_fails_ends_by_that() -> None:

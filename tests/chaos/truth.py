@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 SLACK = 10.0
 """Seconds by which two clocks' readings of one thing may differ: a step's own, its run's end, and the sensor's."""
+SAME_SECONDS = 1.0
+"""Seconds by which two records of one failure may differ."""
+HICCUP_SECONDS = 240.0
+"""A sensor that has failed for so long without a break is no hiccup: people have to be notified."""
+UPDATE_SECONDS = 60.0
+"""So long an open alert may wait before it is sent again with what has failed since."""
 COMPARED_SECONDS, DELIVERED_SECONDS = 900.0, 120.0
 """Within the first, the alerts are compared with incident.io's list, twice; within the second, a notification is delivered."""
 FLAPS = 3
@@ -56,6 +62,12 @@ class Told:
     flapping: bool
     removed: bool = False
     """It was resolved since what it is about is no longer part of the platform."""
+    last_seen: tuple[float, ...] = ()
+    """The times of the newest failure that each of its firing notifications reports."""
+    is_cut: bool = False
+    """It is about more assets than a notification names."""
+    named_at: Mapping[str, float] = field(default_factory=dict[str, float])
+    """For each asset, the time of the newest failure in the first notification that names it."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +117,7 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told], droppe
     losses = list(dropped)
     alerts = _one_for_each_key(told)
     lost, explained, duplicated = list[Period](), dict[str, list[Period]](), dict[str, Told]()
-    found = [
-        [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
-        for period in periods
-    ]
+    found = [_find_alerts(period, alerts, periods) for period in periods]
     for period, fitting in zip(periods, found, strict=True):
         if not fitting and not period.optional and not _is_excused(period, losses):
             lost.append(period)
@@ -121,7 +130,12 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told], droppe
     unasked = [alert for alert in alerts if alert.key not in explained]
     for alert in unasked:
         duplicated[alert.key] = alert
-    wrong = [alert for alert in alerts if not _rightly_paged(alert, explained.get(alert.key, ()))]
+    shared = {alert.key for fitting in found if len(fitting) > 1 for alert in fitting}
+    wrong = [
+        alert
+        for alert in alerts
+        if not _rightly_paged(alert, explained.get(alert.key, ())) and not (alert.key in shared and _was_short(alert))
+    ]
     still = [
         alert
         for alert in alerts
@@ -138,6 +152,17 @@ def compare(periods: Sequence[Period], silent: int, told: Iterable[Told], droppe
         tuple(still),
         tuple(resolved),
     )
+
+
+def _find_alerts(period: Period, alerts: Sequence[Told], periods: Sequence[Period]) -> list[Told]:
+    fitting = [one for one in alerts if _is_about(one, period) and not _of_another(one, period, periods)]
+    # What named the assets only after their failure was over is about a later one, where another alert is about this one.
+    in_time = [one for one in fitting if not period.keys or _named_in_time(one, period)]
+    return in_time or fitting or [one for one in alerts if _may_be_about(one, period)][:1]
+
+
+def _named_in_time(alert: Told, period: Period) -> bool:
+    return any(alert.named_at.get(key, alert.start) <= period.end + SLACK for key in period.keys & alert.assets)
 
 
 def _is_excused(period: Period, dropped: Iterable[Dropped]) -> bool:
@@ -162,12 +187,36 @@ def _rightly_resolved(alert: Told, periods: Sequence[Period]) -> bool:
 
 def _is_about(alert: Told, period: Period) -> bool:
     at_its_time = alert.start <= period.end + SLACK and (alert.end is None or alert.end >= period.start - SLACK)
-    return _has_its_name(alert, period) and at_its_time and (not period.keys or bool(period.keys & alert.assets))
+    if not _has_its_name(alert, period) or not at_its_time:
+        return False
+    return not period.keys or bool(period.keys & alert.assets)
+
+
+def _may_be_about(alert: Told, period: Period) -> bool:
+    """Whether an alert that does not name all its assets is about a failure.
+
+    It may not have room for them. And one that is open already is not sent again for a failure that is over within a minute: it ends
+    with the recovery of that failure.
+    """
+    if not period.keys or not _has_its_name(alert, period) or alert.start > period.end + SLACK:
+        return False
+    if alert.is_cut and any(period.start - SLACK <= at <= period.end + SLACK for at in alert.last_seen):
+        return True
+    if alert.end is None or alert.start > period.start or period.end - period.start > UPDATE_SECONDS:
+        return False
+    return abs(alert.end - period.end) < SLACK
 
 
 def _of_another(alert: Told, period: Period, periods: Sequence[Period]) -> bool:
-    """It began with another failure of the same, a little earlier or later."""
-    others = (one for one in periods if one is not period and (one.names, one.keys) == (period.names, period.keys))
+    """It began with another failure of the same, a little earlier or later, and does not report this one."""
+    if alert.start < period.start and any(at > period.start - SAME_SECONDS for at in alert.last_seen):
+        # It was open for the other failure still, and this one has become part of it.
+        return False
+    others = (
+        one
+        for one in periods
+        if one is not period and (one.names, one.keys) == (period.names, period.keys) and _is_about(alert, one)
+    )
     return any(abs(one.start - alert.start) < abs(period.start - alert.start) for one in others)
 
 
@@ -176,6 +225,16 @@ def _rightly_paged(alert: Told, periods: Sequence[Period]) -> bool:
         return alert.pages == 0
     right = {page for period in periods for page in (period.page, *period.may_page)}
     return alert.page in right and alert.pages == (0 if alert.page == "never" else 1)
+
+
+def _was_short(alert: Told) -> bool:
+    """Whether an alert was over so soon that it pages nobody. What failed before it may be part of another alert."""
+    return (
+        alert.page == "never"
+        and alert.pages == 0
+        and alert.end is not None
+        and alert.end - alert.start < HICCUP_SECONDS
+    )
 
 
 def _flaps(alert: Told, periods: Sequence[Period]) -> bool:

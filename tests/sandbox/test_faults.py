@@ -84,6 +84,17 @@ def test_a_hanging_request_holds_up_no_other(vendors):
         assert isinstance(hanging.exception(timeout=5), httpx.ReadTimeout)
 
 
+def test_a_slow_vendor_answers_late_and_other_faults_strike_all_the_same(vendors):
+    vendors.faults.add("fivetran", kind="slow", params={"seconds": 0.3})
+    began = time.monotonic()
+    assert ask(vendors).status_code == 200
+    assert time.monotonic() - began >= 0.3
+    vendors.faults.add("fivetran", kind="http_500", times=1)
+    began = time.monotonic()
+    assert ask(vendors).status_code == 500
+    assert time.monotonic() - began >= 0.3
+
+
 def test_a_reset_connection_gets_no_byte(vendors):
     vendors.faults.add("fivetran", kind="reset", times=2)
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):

@@ -83,12 +83,15 @@ def alerts(status: InstigatorStatus) -> InstigatorState:
     )
 
 
-def ticked(instance: dg.DagsterInstance, status: TickStatus, seconds_ago: float) -> None:
+def ticked(
+    instance: dg.DagsterInstance, status: TickStatus, seconds_ago: float, reason: str | None = "0 alerts are open"
+) -> None:
     state, at = alerts(InstigatorStatus.RUNNING), time.time() - seconds_ago
     instance.create_tick(
         TickData(
             state.instigator_origin_id, state.instigator_name, InstigatorType.SENSOR, status, at,
             selector_id=state.selector_id, end_timestamp=at, run_ids=[], error=ERROR if status == TickStatus.FAILURE else None,
+            skip_reason=reason if status == TickStatus.SKIPPED else None,
         )
     )  # fmt: skip
 
@@ -260,6 +263,14 @@ def test_the_heartbeat_looks_at_the_alert_sensor_of_its_own_code_location(tmp_pa
         assert alerting(made, now, Instigator("heartbeat")) == (True, None)
         assert alerting(made, now, Instigator("heartbeat", "other")) == (True, pytest.approx(now - 5))
         assert alerting(made, now, Instigator("heartbeat", "third")) == (False, None)
+
+
+def test_a_tick_that_ends_with_its_daemon_is_no_evidence_that_alerts_are_read(tmp_path: Path) -> None:
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+        made.add_instigator_state(alerts(InstigatorStatus.RUNNING))
+        ticked(made, TickStatus.SKIPPED, seconds_ago=200)
+        ticked(made, TickStatus.SKIPPED, seconds_ago=5, reason=None)
+        assert alerting(made, time.time()) == (True, pytest.approx(time.time() - 200, abs=5))
 
 
 def test_one_of_two_code_locations_sends_the_alerts(tmp_path: Path) -> None:

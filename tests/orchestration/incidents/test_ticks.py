@@ -134,9 +134,9 @@ class Sensors:
         for one in self.states.values():
             instance.add_instigator_state(one)
 
-    def tick(self, place: tuple[str, str], status: TickStatus, at: float) -> None:
+    def tick(self, place: tuple[str, str], status: TickStatus, at: float) -> InstigatorTick:
         one = self.states[place]
-        self.instance.create_tick(
+        return self.instance.create_tick(
             TickData(
                 one.instigator_origin_id, "watch", InstigatorType.SENSOR, status, at, selector_id=one.selector_id,
                 end_timestamp=at, run_ids=[], error=ERROR if status == TickStatus.FAILURE else None,
@@ -162,6 +162,28 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def names(found: list[Failure | Recovery]) -> Mapping[str, bool]:
     return {one.name: isinstance(one, Failure) for one in found}
+
+
+def test_a_tick_that_ends_with_its_daemon_is_no_recovery(instance: dg.DagsterInstance) -> None:
+    now = time.time()
+    sensors = Sensors(instance, OWN)
+    # There is no tick yet.
+    assert sensors.read(now - 50) == []
+    sensors.tick(OWN, TickStatus.FAILURE, now - 40)
+    assert sensors.read(now - 35) == []
+    interrupted = sensors.tick(OWN, TickStatus.STARTED, now - 10)
+    # What the daemon does when it starts again; the tick that follows has its time already, and is written afterwards.
+    instance.update_tick(interrupted.with_status(TickStatus.SKIPPED))
+    assert sensors.read(now + 1) == []
+    sensors.tick(OWN, TickStatus.FAILURE, now)
+    assert sensors.read(now + 10) == []
+    [failure] = sensors.read(now + TICK_SECONDS)
+    assert isinstance(failure, Failure)
+    assert not failure.transient
+    # A sensor that returns nothing leaves a skipped tick without a reason too.
+    sensors.tick(OWN, TickStatus.SKIPPED, now + 200)
+    [recovery] = sensors.read(now + 210)
+    assert isinstance(recovery, Recovery)
 
 
 def test_sensors_of_one_name_in_several_code_locations_are_alerts_of_their_own(instance: dg.DagsterInstance) -> None:
