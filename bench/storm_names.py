@@ -1,4 +1,4 @@
-"""What `bench.alert_storm` and its code location both name: the assets, and the orders to fail."""
+"""Names that `bench.alert_storm` shares with its code location: the assets, and the orders to fail."""
 
 from __future__ import annotations
 

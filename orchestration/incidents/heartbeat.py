@@ -63,7 +63,7 @@ def alerting(instance: dg.DagsterInstance, now: float, own: Instigator | None = 
             state.instigator_origin_id, state.selector_id, before=now, limit=TICKS_READ, statuses=good
         )
         # The alert sensor gives a reason for each skip. Without one its daemon died in the middle of the tick.
-        if tick.status == TickStatus.SUCCESS or tick.skip_reason
+        if not instigators.is_unexplained_skip(tick)
     ]
     return bool(running), max(ended, default=None)
 

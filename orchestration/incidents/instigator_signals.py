@@ -21,8 +21,6 @@ from orchestration.lineage.dagster_errors import dagster_cause
 from orchestration.lineage.failures import FailedUnit
 
 TICKS_LOOKED_AT = 5
-INTERRUPTED_SECONDS = 5
-"""So long after its end, a tick that was skipped without a reason may still turn out to have been interrupted."""
 
 
 def of_ticks(
@@ -94,7 +92,7 @@ def _of_instigator(
         if tick.timestamp <= after.get(selector, 0.0) or tick.status == TickStatus.STARTED:
             continue
         # Dagster goes on with the tick of a schedule that was interrupted.
-        if sensor and (instigators.was_interrupted(tick, following) or _may_be_interrupted(tick, following, now)):
+        if sensor and instigators.was_interrupted(tick, following, now):
             continue
         # A schedule that did not reach the code is evaluated again until it does, as the same tick, which keeps its time.
         unreached = not sensor and tick is ticks[0] and tick.status == TickStatus.FAILURE and not tick.failure_count
@@ -114,13 +112,6 @@ def _of_instigator(
             at = max(tick.timestamp, tick.end_timestamp or 0.0)
             found.append(_recovered(state, known, at))
     return found
-
-
-def _may_be_interrupted(tick: InstigatorTick, following: InstigatorTick | None, now: float) -> bool:
-    if following is not None or tick.status != TickStatus.SKIPPED or tick.skip_reason:
-        return False
-    # Dagster writes the end of an interrupted tick just before it writes the tick that follows.
-    return now - INTERRUPTED_SECONDS < (tick.end_timestamp or tick.timestamp) <= now
 
 
 def of_backfills(

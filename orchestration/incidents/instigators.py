@@ -13,6 +13,7 @@ LOCATION = "orchestration"
 REPOSITORY = "__repository__"
 """The name that Dagster gives the repository of a `Definitions` object (SINGLETON_REPOSITORY_NAME)."""
 TICK_UNIT, TICK_TOKEN = "tick/", "tick:"
+INTERRUPTED_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,23 @@ def of_context(context: dg.SensorEvaluationContext) -> Instigator | None:
     return Instigator(context.sensor_name, origin.location_name, repository)
 
 
-def was_interrupted(tick: InstigatorTick, following: InstigatorTick | None) -> bool:
-    """Return whether a tick ended with its daemon, so that it shows neither that its sensor works nor that it fails.
+def was_interrupted(tick: InstigatorTick, following: InstigatorTick | None, now: float) -> bool:
+    """Return whether a sensor's tick ended with its daemon, or may have: it shows neither that the sensor works nor that it fails.
 
     Dagster marks such a tick as skipped, without a reason, after the next one has got its time (`_get_evaluation_tick` in
     dagster/_daemon/sensor.py, "Moving dangling STARTED tick", 1.13). A sensor that returns nothing leaves the same mark, but ends
-    before the next tick begins.
+    before the next tick begins. Dagster writes the next tick a moment after that mark: until INTERRUPTED_SECONDS have passed, a tick
+    that none follows may be either. `now` is in seconds since the epoch.
     """
-    if tick.status != TickStatus.SKIPPED or tick.skip_reason or following is None:
+    if not is_unexplained_skip(tick):
         return False
-    return (tick.end_timestamp or tick.timestamp) >= following.timestamp
+    ended = tick.end_timestamp or tick.timestamp
+    return ended >= following.timestamp if following else now - INTERRUPTED_SECONDS < ended <= now
+
+
+def is_unexplained_skip(tick: InstigatorTick) -> bool:
+    """Return whether a tick was skipped without a reason: its sensor returned nothing, or its daemon died in the middle of it."""
+    return tick.status == TickStatus.SKIPPED and not tick.skip_reason
 
 
 def of_unit(unit: str) -> Instigator:

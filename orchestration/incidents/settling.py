@@ -119,12 +119,12 @@ class Settling:
         now = self._book.now
         if (why := self._book.why_muted(alert)) is not None:
             return replace(alert, held=why)
-        if alert.lateness and (cause := self._explanations.find(alert.name, keys_of(alert))) is not None:
+        if alert.lateness and (cause := self._lateness_causes.find(alert.name, keys_of(alert))) is not None:
             return replace(alert, held=f"follows from {cause}", not_before=now + AFTERMATH_SECONDS)
         return replace(alert, held="young") if now < alert.not_before else None
 
     @cached_property
-    def _explanations(self) -> Follows:
+    def _lateness_causes(self) -> Follows:
         return self._book.follows()
 
     def _recovery_of(self, alert: Alert) -> Recovery:

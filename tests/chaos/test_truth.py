@@ -87,27 +87,29 @@ def test_what_flaps_may_stay_open() -> None:
 
 def test_each_failure_of_what_flaps_is_part_of_its_open_alert() -> None:
     periods = [replace(INTERNAL, start=at, end=at + 50) for at in (100, 300, 500)]
-    told = replace(alert(periods[0]), end=None, flapping=True, last_seen=(100.0, 500.0))
-    assert compare(periods, 0, [told]).good
+    open_alert = replace(alert(periods[0]), end=None, flapping=True, last_seen=(100.0, 500.0))
+    assert compare(periods, 0, [open_alert]).good
     # The last failure did not reach it.
-    assert compare(periods, 0, [replace(told, last_seen=(100.0, 300.0))]).lost == (periods[2],)
+    assert compare(periods, 0, [replace(open_alert, last_seen=(100.0, 300.0))]).lost == (periods[2],)
 
 
 def test_an_alert_that_cannot_name_all_its_assets_is_about_what_failed_when_it_says() -> None:
-    told = replace(
+    cut_alert = replace(
         alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), is_cut=True, last_seen=(170.0,)
     )
-    assert compare([KILLED], 0, [told]).good
-    assert compare([KILLED], 0, [replace(told, last_seen=(300.0,))]).lost == (KILLED,)
-    assert compare([KILLED], 0, [replace(told, is_cut=False)]).lost == (KILLED,)
+    assert compare([KILLED], 0, [cut_alert]).good
+    assert compare([KILLED], 0, [replace(cut_alert, last_seen=(300.0,))]).lost == (KILLED,)
+    assert compare([KILLED], 0, [replace(cut_alert, is_cut=False)]).lost == (KILLED,)
 
 
 def test_an_open_alert_that_joins_a_failure_for_less_than_a_minute_ends_with_its_recovery() -> None:
     short = replace(KILLED, start=200, end=220)
-    told = replace(alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), start=100.0, end=222.0)
-    assert compare([short], 0, [told]).lost == ()
-    assert compare([short], 0, [replace(told, end=300.0)]).lost == (short,)
-    assert compare([replace(short, start=120)], 0, [told]).lost
+    open_alert = replace(
+        alert(KILLED, unit="cause/code-location"), assets=frozenset({"shop/d"}), start=100.0, end=222.0
+    )
+    assert compare([short], 0, [open_alert]).lost == ()
+    assert compare([short], 0, [replace(open_alert, end=300.0)]).lost == (short,)
+    assert compare([replace(short, start=120)], 0, [open_alert]).lost
 
 
 def test_the_end_of_an_outage_that_another_alert_reports_needs_no_page() -> None:

@@ -193,7 +193,7 @@ def _is_about(alert: Told, period: Period) -> bool:
 
 
 def _may_be_about(alert: Told, period: Period) -> bool:
-    """Whether an alert that does not name all its assets is about a failure.
+    """Return whether an alert that does not name all its assets may be about a failure.
 
     It may not have room for them. And one that is open already is not sent again for a failure that is over within a minute: it ends
     with the recovery of that failure.
@@ -228,7 +228,7 @@ def _rightly_paged(alert: Told, periods: Sequence[Period]) -> bool:
 
 
 def _was_short(alert: Told) -> bool:
-    """Whether an alert was over so soon that it pages nobody. What failed before it may be part of another alert."""
+    """Return whether an alert ended before it could page anyone. The failure before it may be part of another alert."""
     return (
         alert.page == "never"
         and alert.pages == 0
