@@ -40,8 +40,6 @@ def check(
 
     Also connections that land the same tables, and settings in `defs/` that name what does not exist.
 
-    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
-
     By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
     """
     import json

@@ -288,10 +288,11 @@ def test_a_model_of_dbt_cloud_is_the_table_of_our_dbt_model(component: Hightouch
         "name": "deals",
         "alias": "deals",
         "config": {"schema": "sales"},
+        "original_file_path": "models/deals.sql",
     }
     manifest = DbtModels.state_path() / MANIFEST
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps({"nodes": {"model.x.deals": node}, "exposures": {}}))
+    manifest.write_text(json.dumps({"nodes": {"model.x.deals": node}, "sources": {}, "exposures": {}}))
     cloud = {"dbtUniqueId": "model.x.deals", "compiledSql": "select 1 from `raw.deals`", "name": "deals"}
     model = Model.model_validate({"id": 1, "slug": "m", "name": "M", "dbt_cloud": cloud})
     assert tables_of(model, {}) == [dg.AssetKey(["sales", "deals"])]
@@ -463,8 +464,9 @@ def test_a_renamed_sync_keeps_its_asset_and_its_settings(
         caplog.clear()
         came = component.refresh()
         assert (came.new, came.gone) == ((), ())
-        conditions = {spec.key: spec.automation_condition for spec in definitions(component).resolve_all_asset_specs()}
-        assert conditions[WEEKLY] == dg.AutomationCondition.on_cron("0 9 * * 1")
+        [weekly] = [spec for spec in definitions(component).resolve_all_asset_specs() if spec.key == WEEKLY]
+        read = [dep.asset_key for dep in weekly.deps]
+        assert weekly.automation_condition == automation.on_cron("0 9 * * 1", read)
         assert component.findings(component.saved()) == []
         assert caplog.text == ""
         # Another sync gets the slug that is free at the vendor: it does not take the asset.

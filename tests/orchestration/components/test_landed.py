@@ -264,10 +264,18 @@ def test_a_change_at_the_source_names_the_models_at_risk_until_somebody_accepts_
     platform: Platform, sql: Callable[[str], None]
 ) -> None:
     (DbtModels.state_path()).mkdir()
+    source = {"resource_type": "source", "name": "tracks", "schema": SITE, "identifier": "tracks"}
+    model = {
+        "resource_type": "model",
+        "name": "stg_tracks",
+        "config": {"schema": "staging"},
+        "schema": "x",
+        "raw_code": "select user_id from t",
+    }
     (DbtModels.state_path() / MANIFEST).write_text(json.dumps({
-        "sources": {"source.p.s.tracks": {"resource_type": "source", "schema": SITE, "identifier": "tracks"}},
-        "nodes": {"model.p.stg": {"resource_type": "model", "name": "stg_tracks", "config": {"schema": "staging"}, "schema": "x",
-                                  "raw_code": "select user_id from t"}},
+        "sources": {"source.p.s.tracks": source | {"original_file_path": "models/_sources.yml"}},
+        "nodes": {"model.p.stg": model | {"original_file_path": "models/stg_tracks.sql"}},
+        "exposures": {},
         "child_map": {"source.p.s.tracks": ["model.p.stg"]},
     }))  # fmt: skip
     platform.run()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from contextlib import chdir
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import override
+from tempfile import TemporaryDirectory
 
 import dagster as dg
 import pytest
 
 from orchestration.components import state_bucket
 from orchestration.components.refresh import Line, pull, refresh_all
+from orchestration.components.saved_state import Stamped
 from orchestration.settings import SettingsError, settings
 from sandbox.config import SandboxConfig
 from sandbox.services.storage import BUCKET
@@ -35,8 +37,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def loaded(shelf: Shelf) -> set[str]:
-    """The assets that a load of the code location has."""
-    defs = shelf.build_defs(dg.ComponentTree.for_test().load_context)
+    """The assets that a load of the code location has, which is this component alone."""
+    with TemporaryDirectory() as folder, chdir(folder):
+        # Dagster's tree for tests has the components below the working directory, and needs one.
+        Path("defs.yaml").write_text("type: dagster.DefsFolderComponent\n")
+        defs = shelf.build_defs(dg.ComponentTree.for_test().load_context)
     return {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()} - {"x"}
 
 
@@ -94,23 +99,14 @@ def test_a_load_goes_on_with_the_state_that_is_here_where_the_bucket_cannot_be_r
 def test_a_state_of_another_version_of_the_code_replaces_none_that_loads(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Newer(Shelf):
-        """Keeps its books as a list, and had the same name before."""
-
-        @override
-        def read(self, last: str | None) -> str:
-            return json.dumps(["b"])
-
-        @override
-        def definitions(self, state: str) -> dg.Definitions:
-            return dg.Definitions(assets=[dg.AssetSpec([name]) for name in json.loads(state)])
-
     here = tmp_path / "state"
     monkeypatch.setenv("DATAPLATFORM_STATE_ON_LOAD", "true")
     shelf = Shelf({"a": []})
     refresh_all([shelf], lambda _line: None, location=LOCATION)
     elsewhere(monkeypatch, tmp_path / "elsewhere")
-    refresh_all([Newer()], lambda _line: None, location=LOCATION)
+    # A version that keeps its books as a list.
+    shelf.put(Stamped(read_at=datetime.now(UTC), source=shelf.source, state=["b"]))  # pyright: ignore[reportArgumentType]
+    state_bucket.StateBucket.required().push(shelf)
     elsewhere(monkeypatch, here)
     assert loaded(shelf) == {"a"}
     assert "state/shelf.json in the bucket is of another version of this code, or broken" in caplog.text
