@@ -95,7 +95,7 @@ class SlackMessages:
     name: str = "Slack"
 
     def send(self, event: AlertEvent) -> None:
-        """Post one event. One that was posted before, or that no one has to know of, is accepted without a message. Raises VendorError."""
+        """Post one event. One that was posted before is accepted without a message. Raises VendorError."""
         known = self.threads.find(event.deduplication_key, self.name)
         if _is_settled(event, known):
             return
@@ -151,7 +151,7 @@ class Mails:
     name: str = "mail"
 
     def send(self, event: AlertEvent) -> None:
-        """Send one event. One that was sent before, or that no one has to know of, is accepted without a mail. Raises VendorError."""
+        """Send one event. One that was sent before is accepted without a mail. Raises VendorError."""
         known = self.threads.find(event.deduplication_key, self.name)
         if _is_settled(event, known):
             return
@@ -172,19 +172,19 @@ class NoChannel:
 
 
 def _is_settled(event: AlertEvent, known: AlertThread | None) -> bool:
-    """Return whether a channel has nothing to send for an event."""
+    """Return whether a channel has nothing to send for an event, since it has sent it before."""
     if known is None:
-        # The automatic retry has succeeded: no action is needed, so that no one is notified of either event.
-        return bool(event.metadata.get("transient"))
+        return False
     if event.status == "resolved":
         return known.status == "resolved"
     return known.status == "firing" and known.digest == _digest(event)
 
 
 def _is_urgent(event: AlertEvent) -> bool:
-    """Return whether an alert is one that pages at any hour."""
-    urgent = event.metadata.get("customer_facing") or event.metadata.get("urgent")
-    return event.status == "firing" and bool(urgent)
+    """Return whether an alert is one that pages at any hour: its automatic retry, if any, has not succeeded."""
+    known = event.metadata
+    urgent = known.get("customer_facing") or known.get("urgent")
+    return event.status == "firing" and bool(urgent) and not known.get("transient")
 
 
 def _digest(event: AlertEvent) -> str:

@@ -309,8 +309,8 @@ def test_a_refusal_of_the_message_is_told_from_one_that_every_message_meets(
 @pytest.mark.parametrize(
     ("events", "posted"),
     [
-        # An automatic retry that succeeded: no one has to do anything.
-        ([("firing", "a", True), ("resolved", "a", True)], 0),
+        # An automatic retry that succeeded: an incident like any other, without a mention.
+        ([("firing", "a", True), ("resolved", "a", True)], 2),
         ([("firing", "a", False), ("firing", "a", False)], 1),
         ([("firing", "a", False), ("firing", "b", False)], 2),
         ([("firing", "a", False), ("resolved", "c", True)], 2),
@@ -328,6 +328,14 @@ def test_which_events_become_messages(tmp_path: Path, events: list[tuple[Any, st
                 replace(EVENT, status=status, description=text, metadata={"transient": transient})
             )
         assert len(server.requests) == posted
+
+
+def test_an_urgent_failure_whose_automatic_retry_has_succeeded_mentions_no_one(tmp_path: Path) -> None:
+    event = replace(EVENT, metadata={"customer_facing": True, "urgent": True, "transient": True})
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance, wire(POSTED) as server:
+        messages_to(server.url, instance).send(event)
+        # A mention needs the id of the group, which is asked for first.
+        assert [request.split()[1] for request in server.requests] == ["/api/chat.postMessage"]
 
 
 def test_threads_that_cannot_be_read_lose_no_message_and_resolved_ones_do_not_grow_for_ever(tmp_path: Path) -> None:
