@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, NoReturn, cast, override
 
 import dagster as dg
+import yaml
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -37,6 +38,7 @@ from orchestration.components.dbt_failures import BAD, failed_units, permanent
 from orchestration.components.dbt_files import (
     FOLDER,
     MANIFEST,
+    PACKAGES,
     PARTIAL_PARSE,
     ManifestError,
     changed_since,
@@ -71,7 +73,22 @@ log = logging.getLogger(__name__)
 
 
 class ParseFailed(RuntimeError):
-    """`dbt parse` did not make a manifest; the message is what dbt printed."""
+    """`dbt parse` or `dbt deps` failed, so that there is no manifest; the message is what dbt printed."""
+
+
+def install_packages() -> None:
+    """Install the packages that the dbt project declares, where that has not been done since they were declared. Raises ParseFailed."""
+    declared = [path.stat().st_mtime for path in (DBT_PROJECT / name for name in PACKAGES) if path.exists()]
+    project = yaml.safe_load((DBT_PROJECT / "dbt_project.yml").read_text("utf-8"))
+    installed = DBT_PROJECT / project.get("packages-install-path", "dbt_packages")
+    if not declared or (installed.is_dir() and installed.stat().st_mtime >= max(declared)):
+        return
+    command = [str(DBT), "--quiet", "deps", "--project-dir", str(DBT_PROJECT), "--profiles-dir", str(DBT_PROJECT)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise ParseFailed(f"dbt cannot install the packages of {DBT_PROJECT.name}:\n{result.stdout}{result.stderr}")
+    installed.mkdir(exist_ok=True)  # a list of packages may be empty
+    installed.touch()
 
 
 @cache
@@ -237,6 +254,7 @@ class DbtModels(SavedState, DbtProjectComponent):
 
         last, new = self.state_path(), folder / self.state_name
         new.mkdir()
+        install_packages()
         began = datetime.now(UTC)
         before = lineage(last / MANIFEST)
         with tempfile.TemporaryDirectory(dir=folder, prefix="parse-") as target:

@@ -15,7 +15,10 @@ FOLDER, MANIFEST = "dbt", "manifest.json"
 """The folder below the state's, and the file in it."""
 PARTIAL_PARSE = "partial_parse.msgpack"
 """What dbt keeps of a parse for the next one. It is a cache: any of it goes with any manifest."""
-SOURCES_OF_MANIFEST = ("models", "macros", "tests", "seeds", "snapshots", "dbt_project.yml", "profiles.yml")
+NOT_OF_MANIFEST = ("target", "logs", ".user.yml")
+"""What dbt itself writes into a project. All else may be part of a manifest: a project names its folders as it likes."""
+PACKAGES = ("packages.yml", "dependencies.yml")
+"""Where a project declares the packages that `dbt deps` installs (https://docs.getdbt.com/docs/build/packages)."""
 SECTIONS = ("nodes", "sources", "exposures")
 """What this platform reads of a manifest: each is an object with a node of dbt for each id."""
 VOLATILE = ("created_at", "build_path", "compiled_path")
@@ -37,8 +40,9 @@ def reads_missing_as_empty(node: Mapping[str, Any]) -> bool:
 
 
 def changed_since(moment: datetime) -> Iterator[Path]:
-    """The files and folders of the project that were changed after a time."""
-    files = (file for name in SOURCES_OF_MANIFEST for file in [DBT_PROJECT / name, *(DBT_PROJECT / name).rglob("*")])
+    """Yield the files and folders of the project, and of its packages, that were changed after a time."""
+    parts = (path for path in DBT_PROJECT.iterdir() if path.name not in NOT_OF_MANIFEST)
+    files = (file for path in parts for file in (path, *path.rglob("*")))
     return (file for file in files if file.exists() and file.stat().st_mtime > moment.timestamp())
 
 

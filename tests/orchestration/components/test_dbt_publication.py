@@ -182,6 +182,34 @@ def test_a_manifest_that_is_refused_is_tried_again_until_it_loads(edited: Checko
     assert not (edited.state / "rejected").exists()
 
 
+PACKAGE = {
+    "packages.yml": "packages:\n  - local: odd_package\n",
+    "odd_package/dbt_project.yml": "name: odd_package\nversion: 1.0.0\nconfig-version: 2\nmodels: {odd_package: {+schema: odd}}\n",
+    "odd_package/models/odd_packaged.sql": "select 1 as id",
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("edited", [PACKAGE], ids=["a package"], indirect=True)
+def test_a_package_that_the_project_declares_is_installed_once_and_its_models_are_assets(edited: Checkout) -> None:
+    installed, times = edited.folder / "dbt_project" / "dbt_packages", list[float]()
+    for _ in range(2):
+        refreshed = edited.refresh()
+        assert refreshed.returncode == 0, refreshed.stderr
+        assert (installed / "odd_package").exists()
+        times.append(installed.stat().st_mtime)
+    assert times[0] == times[1]
+    assert "model.odd_package.odd_packaged" in json.loads(edited.manifest.read_text())["nodes"]
+    assert edited.loads().returncode == 0
+    edited.write({"packages.yml": "packages:\n  - local: no_such_package\n"})
+    refused = edited.refresh("--if-stale")
+    assert refused.returncode == 1
+    assert "dbt cannot install the packages of dbt_project:" in refused.stderr
+    assert "no_such_package" in refused.stderr
+    (edited.folder / "dbt_project" / "package-lock.yml").unlink()
+    shutil.rmtree(installed)
+
+
 SEED = {"seeds/odd_seed.csv": "id\n1\n"}
 
 
