@@ -3,13 +3,13 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import dagster as dg
 
 from orchestration.components import dagster_values as values
-from orchestration.components.dbt_exposures import dbt_models, declared
+from orchestration.components.dbt_exposures import dbt_models, declared, keys_of_relations
 from orchestration.components.saved_state import VendorState
 from orchestration.lineage.consumers import Consumer, Exposure, reads
 from orchestration.lineage.graph import AUDIENCE_TAG, Audience
@@ -31,8 +31,16 @@ class ConsumerState(VendorState):
     """The first part of the keys."""
 
     @abstractmethod
+    def read_consumers(self, state: str) -> list[Consumer]:
+        """Return the consumers of a state, in the order of the keys; `reads` has tables by dataset and name."""
+
     def consumers(self, state: str) -> list[Consumer]:
-        """What a state has, in the order of the keys."""
+        """Return the consumers of a state; `reads` has the assets of what they read."""
+        known = keys_of_relations()
+        return [
+            replace(one, reads=tuple(dict.fromkeys(known.get(table, table) for table in one.reads)))
+            for one in self.read_consumers(state)
+        ]
 
     def spec(self, consumer: Consumer) -> dg.AssetSpec:
         """The asset of a consumer."""

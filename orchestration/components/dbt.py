@@ -40,12 +40,14 @@ from orchestration.components.dbt_files import (
     MANIFEST,
     PACKAGES,
     PARTIAL_PARSE,
+    TARGET_VARIABLE,
     ManifestError,
     changed_since,
     find_fault,
     normalize,
     read_manifest,
     reads_missing_as_empty,
+    target_of,
 )
 from orchestration.components.dbt_nodes import Nodes
 from orchestration.components.saved_state import Candidate, Lineage, Refreshed, SavedState, StateRefused
@@ -245,7 +247,9 @@ class DbtModels(SavedState, DbtProjectComponent):
     @override
     def stale(self) -> bool:
         read_at = self.read_at()
-        return read_at is None or any(changed_since(read_at))
+        if read_at is None or any(changed_since(read_at)):
+            return True
+        return target_of(read_manifest(self.state_path() / MANIFEST)) != settings().dbt_target
 
     @override
     def stage(self, folder: Path) -> Candidate:
@@ -341,7 +345,8 @@ class DbtModels(SavedState, DbtProjectComponent):
             "--profiles-dir", str(DBT_PROJECT), "--target", settings().dbt_target, "--target-path", str(state_path),
             "--log-path", str(state_path),
         ]  # fmt: skip
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = os.environ | {TARGET_VARIABLE: settings().dbt_target}
+        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if result.returncode:
             raise ParseFailed(f"dbt cannot parse {DBT_PROJECT.name}:\n{result.stdout}{result.stderr}")
 

@@ -35,6 +35,15 @@ def dbt_models() -> Mapping[str, dg.AssetKey]:
     return _models(path, path.stat().st_mtime_ns) if _is_readable(path) else {}
 
 
+def keys_of_relations() -> Mapping[dg.AssetKey, dg.AssetKey]:
+    """Return the assets of dbt's tables by the key of their dataset and table in this target, where that is another key.
+
+    It is, for example, where the project has dbt's own `generate_schema_name`: production's `prod_marts.orders` is `marts/orders`.
+    """
+    path = DbtModels.state_path() / MANIFEST
+    return _keys_of_relations(path, path.stat().st_mtime_ns) if _is_readable(path) else {}
+
+
 def _is_readable(path: Path) -> bool:
     # The part that a broken manifest belongs to names it (`DbtModels.manifest_path`); the vendors' states have nothing to do with it.
     return path.is_file() and find_fault(path) is None
@@ -44,6 +53,16 @@ def _is_readable(path: Path) -> bool:
 def _models(path: Path, _changed: int) -> Mapping[str, dg.AssetKey]:
     nodes = dbt_nodes.read_nodes(path).manifest["nodes"]
     return {id_: keys.dbt_node(node) for id_, node in nodes.items() if is_asset(node)}
+
+
+@lru_cache(maxsize=4)
+def _keys_of_relations(path: Path, _changed: int) -> Mapping[dg.AssetKey, dg.AssetKey]:
+    manifest = dbt_nodes.read_nodes(path).manifest
+    nodes = [node for node in manifest["nodes"].values() if is_asset(node)]
+    # A table that has such a key of its own is the one that is read.
+    taken = {keys.dbt_node(node) for node in (*nodes, *manifest["sources"].values())}
+    found = {keys.table(node["schema"], node.get("alias") or node["name"]): keys.dbt_node(node) for node in nodes}
+    return {relation: key for relation, key in found.items() if relation not in taken}
 
 
 @lru_cache(maxsize=4)

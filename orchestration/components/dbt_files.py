@@ -26,6 +26,12 @@ VOLATILE = ("created_at", "build_path", "compiled_path")
 VOLATILE_METADATA = ("generated_at", "invocation_id", "invocation_started_at", "run_started_at", "env")
 
 
+TARGET = "DATAPLATFORM_TARGET"
+"""The entry of a manifest's `metadata.env` with the target that it was parsed for, which dbt itself does not write."""
+TARGET_VARIABLE = f"DBT_ENV_CUSTOM_ENV_{TARGET}"
+"""The variable that dbt makes that entry of (https://docs.getdbt.com/reference/artifacts/dbt-artifacts#common-metadata)."""
+
+
 class ManifestError(ValueError):
     """A manifest cannot be read; the message says why."""
 
@@ -65,6 +71,12 @@ def read_manifest(path: Path) -> Mapping[str, Any]:
     if wrong:
         raise ManifestError(f"it has no {', '.join(wrong)}")
     return manifest
+
+
+def target_of(manifest: Mapping[str, Any]) -> str | None:
+    """Return the target that a manifest was parsed for; None where it does not say."""
+    environment = manifest.get("metadata", {}).get("env", {})
+    return environment.get(TARGET)
 
 
 def find_fault(path: Path) -> str | None:

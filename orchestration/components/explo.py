@@ -86,7 +86,7 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
         return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [consumer(known) for known in ExploState.model_validate_json(state).dashboards]
 
     @override

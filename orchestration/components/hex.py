@@ -92,7 +92,7 @@ class HexProjects(ConsumerState, dg.Resolvable):
         return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [self._consumer(one) for one in _projects(state)]
 
     @override

@@ -115,7 +115,7 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
         return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def read_consumers(self, state: str) -> list[Consumer]:
         workspace = HightouchState.model_validate_json(state)
         models = {model.id: model for model in workspace.models}
         return [_consumer(sync, models.get(sync.model_id), models) for sync in _enabled(workspace).values()]

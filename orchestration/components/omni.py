@@ -90,7 +90,7 @@ class OmniDocuments(ConsumerState, dg.Resolvable):
         return OmniState(documents=documents).model_dump_json()
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [self._consumer(one) for one in _documents(state) if one.shown]
 
     @override

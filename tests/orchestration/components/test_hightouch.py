@@ -298,6 +298,34 @@ def test_a_model_of_dbt_cloud_is_the_table_of_our_dbt_model(component: Hightouch
     assert tables_of(model, {}) == [dg.AssetKey(["sales", "deals"])]
 
 
+def test_a_sync_that_reads_production_under_dbts_own_schema_names_is_joined_to_the_model(
+    component: HightouchSyncs,
+) -> None:
+    def node(schema: str, configured: str | None, name: str) -> dict[str, Any]:
+        place = {"schema": schema, "name": name, "alias": name, "config": {"schema": configured}}
+        return {"resource_type": "model", "original_file_path": f"models/{name}.sql", **place}
+
+    nodes = [node("prod_sales", "sales", "deals"), node("prod_sales", "sales", "leads"), node("prod", None, "people")]
+    # Another model has the key that the table of `leads` would have.
+    nodes.append(node("elsewhere", "prod_sales", "leads"))
+    manifest = DbtModels.state_path() / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    models = {f"model.x.{number}": node for number, node in enumerate(nodes)}
+    manifest.write_text(json.dumps({"nodes": models, "sources": {}, "exposures": {}}))
+    sql = "select * from prod_sales.deals, prod_sales.leads, prod.people, core.other"
+    state = HightouchState.model_validate(
+        {
+            "syncs": [{"id": 1, "slug": "joined", "modelId": 1, "destinationId": 9}],
+            "models": [{"id": 1, "slug": "m", "name": "M", "raw": {"sql": sql}}],
+            "destinations": [],
+        }
+    )
+    [consumer] = component.consumers(state.model_dump_json())
+    assert {key.to_user_string() for key in consumer.reads} == {
+        "sales/deals", "prod_sales/leads", "prod/people", "core/other",
+    }  # fmt: skip
+
+
 class Watch:
     """The sensor of syncs that ran outside of Dagster, over ticks that hand on their cursor."""
 
