@@ -50,7 +50,9 @@ class Machine:
         """A file such as dbt writes; `rows` make it large."""
         path = self.folder / name
         metadata = {"dbt_version": dbt, "adapter_type": "bigquery", "env": {TARGET: "prod"}, **more}
-        path.write_text(json.dumps({"metadata": metadata, "nodes": {}, "sources": {}, "rows": ["x" * 1000] * rows}))
+        path.write_text(
+            json.dumps({"metadata": metadata, "nodes": {}, "sources": {}, "exposures": {}, "rows": ["x" * 1000] * rows})
+        )
         return path
 
 
