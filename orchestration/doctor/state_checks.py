@@ -40,7 +40,7 @@ class Saved(BaseModel):
     """A file of saved state, as `orchestration.components.saved_state` stamps it, which would import Dagster."""
 
     read_at: AwareDatetime
-    state: JsonValue
+    state: dict[str, JsonValue]
 
 
 @dataclass(frozen=True)

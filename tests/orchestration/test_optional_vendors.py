@@ -111,6 +111,11 @@ class Platform:
     def daemon(self) -> Iterator[None]:
         """Run Dagster's daemon with its code server until the end of the block."""
         command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", *LOCATION]
+        with dg.DagsterInstance.from_config(str(self.folder / "home")) as instance:
+            # The tables of Dagster's storage are created here: SQLite refuses two processes that create them at once.
+            assert instance.run_storage.get_run_records(limit=1) == []
+            assert instance.fetch_materializations(dg.AssetKey("none"), 1).records == []
+            assert instance.schedule_storage.all_instigator_state() == []
         with (self.folder / "daemon.log").open("wb") as log:
             process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
             try:
@@ -236,7 +241,7 @@ def test_a_platform_without_fivetran_loads_runs_alerts_once_and_resolves(
     without_fivetran: Platform, vendors: Vendors, slack: OnCall
 ) -> None:
     platform, before, warehouse = without_fivetran, len(messages(slack)), bigquery.Client(project=PROJECT)
-    vendors.sync("salesforce")
+    vendors.sync("salesforce_conn")
     refreshed = platform.dataplatform("refresh")
     assert refreshed.returncode == 0, refreshed.stderr
     found = platform.definitions()

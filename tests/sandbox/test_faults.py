@@ -220,5 +220,5 @@ def test_a_fault_that_cannot_be_is_refused_by_name(vendors, arguments, message):
 
 
 def test_every_kind_on_the_wire_is_tried_above():
-    tried = {"http_500", "http_401", "http_403", "http_429", "html", "truncated", "hang", "reset", "refused"}
+    tried = {"slow", "http_500", "http_401", "http_403", "http_429", "html", "truncated", "hang", "reset", "refused"}
     assert {name for name, kind in KINDS.items() if kind.on_the_wire} == tried
