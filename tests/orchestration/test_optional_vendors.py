@@ -237,6 +237,7 @@ def test_a_platform_of_fivetran_dbt_and_slack_loads_runs_alerts_once_and_resolve
     assert len(messages(slack)) == before + 2
 
 
+@pytest.mark.long
 def test_a_platform_without_fivetran_loads_runs_alerts_once_and_resolves(
     without_fivetran: Platform, vendors: Vendors, slack: OnCall
 ) -> None:
