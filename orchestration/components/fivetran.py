@@ -14,6 +14,7 @@ from dagster_fivetran.translator import FivetranConnectorTableProps, FivetranMet
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.fivetran_account import (
     Connection,
     PlatformFivetranWorkspace,
@@ -21,7 +22,12 @@ from orchestration.components.fivetran_account import (
     connections,
     fivetran,
 )
-from orchestration.components.fivetran_collisions import describe_collision, resolve_collisions
+from orchestration.components.fivetran_collisions import (
+    describe_built,
+    describe_collision,
+    leave_out_built,
+    resolve_collisions,
+)
 from orchestration.components.fivetran_columns import read_columns
 from orchestration.components.fivetran_selection import PLATFORM, from_json, to_json
 from orchestration.components.fivetran_sync import Limits, Result, Syncs
@@ -101,6 +107,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
     @override
     def definitions(self, state: str) -> dg.Definitions:
         workspace, _ = resolve_collisions(deserialize_value(state, FivetranWorkspaceData))
+        workspace, _ = leave_out_built(workspace, set(dbt_models().values()))
         found = [own for own in connections(workspace) if own.tables]
 
         @dg.multi_asset(
@@ -127,8 +134,10 @@ class FivetranConnections(VendorState, dg.Resolvable):
         saved = json.loads(state)
         workspace = deserialize_value(state, FivetranWorkspaceData)
         groups = {group.id: group for group in from_json(saved.get(ACCOUNT, {}))[0]}
-        _, collisions = resolve_collisions(workspace)
+        kept, collisions = resolve_collisions(workspace)
         found = [Finding("collision", one.dataset, describe_collision(one, workspace, groups)) for one in collisions]
+        _, built = leave_out_built(kept, set(dbt_models().values()))
+        found += [Finding("collision", one.key.to_user_string(), describe_built(one, kept)) for one in built]
         return [*found, *(name.finding for name in find_unknown_names(self, saved))]
 
     def get_asset_spec(self, props: FivetranConnectorTableProps) -> dg.AssetSpec:

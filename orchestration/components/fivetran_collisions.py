@@ -1,14 +1,19 @@
-"""Fivetran connections that land the same tables, of which the graph can have one: the others go on without these tables."""
+"""Fivetran connections that land the same tables, of which the graph can have one: the others go on without these tables.
+
+A table that dbt builds, too, is dbt's asset.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
+import dagster as dg
 from dagster_fivetran.translator import FivetranSchema, FivetranSchemaConfig, FivetranWorkspaceData
 
 from orchestration.components.fivetran_account import rank
 from orchestration.components.fivetran_selection import Group
+from orchestration.lineage import keys
 
 NAMED = 3
 """So many tables are named in a finding; of more, the number is given."""
@@ -24,6 +29,16 @@ class Claim:
     group_id: str
     schema: str
     source_table: str
+
+    @property
+    def key(self) -> dg.AssetKey:
+        """The key of the table's asset."""
+        return keys.table(self.dataset, self.table)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The connection, the schema and the table at the source."""
+        return self.connector_id, self.schema, self.source_table
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,29 @@ def resolve_collisions(state: FivetranWorkspaceData) -> tuple[FivetranWorkspaceD
         if winner is not claim:
             place = (claim.dataset, winner.connector_id, claim.connector_id, elsewhere)
             lost.setdefault(place, []).append(claim)
-    removed = {(one.connector_id, one.schema, one.source_table) for some in lost.values() for one in some}
+    removed = {one.place for some in lost.values() for one in some}
     collisions = [
         Collision(dataset, tuple(sorted(one.table for one in some)), winner, loser, elsewhere)
         for (dataset, winner, loser, elsewhere), some in sorted(lost.items())
     ]
     return (_without(state, removed) if removed else state), collisions
+
+
+def leave_out_built(
+    state: FivetranWorkspaceData, built: Collection[dg.AssetKey]
+) -> tuple[FivetranWorkspaceData, list[Claim]]:
+    """Return the state without the tables whose assets are in `built`, which dbt builds, and these tables."""
+    claims = [claim for claim in _claims(state) if claim.key in built]
+    return (_without(state, {claim.place for claim in claims}) if claims else state), claims
+
+
+def describe_built(claim: Claim, state: FivetranWorkspaceData) -> str:
+    """Return what a person has to know and do about a table that a connection and dbt both write."""
+    name = state.connectors_by_id[claim.connector_id].name
+    return (
+        f"The connection `{name}` ({claim.connector_id}) and dbt both write the table `{claim.dataset}.{claim.table}`. It is the asset of dbt's node alone. "
+        "Deselect the table in Fivetran, or give dbt's node another schema or alias."
+    )
 
 
 def describe_collision(collision: Collision, state: FivetranWorkspaceData, groups: Mapping[str, Group]) -> str:

@@ -19,6 +19,7 @@ from dagster_fivetran.translator import (
     FivetranWorkspaceData,
 )
 
+from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.components.fivetran import FivetranConnections, look_at_account
 from orchestration.components.fivetran_account import Connection, Table, connections, fivetran
 from orchestration.components.fivetran_collisions import resolve_collisions
@@ -347,6 +348,22 @@ def test_two_destinations_with_one_schema_name_are_named_and_the_platforms_own_p
         assert named in finding.why
     assert finding.why in caplog.text
     assert "The connection `shop` (shop_prod) of the destination `Prod`" in finding.why
+
+
+def test_a_table_that_dbt_builds_too_is_dbts_asset_and_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    component = FivetranConnections()
+    refreshed(monkeypatch, component, *two_destinations("prod", "archive"))
+    model = {"resource_type": "model", "name": "orders", "schema": "shop", "config": {"schema": "shop"}}
+    manifest = DbtModels.state_path() / MANIFEST
+    manifest.parent.mkdir(parents=True)
+    nodes = {"model.p.orders": model | {"original_file_path": "models/orders.sql"}}
+    manifest.write_text(json.dumps({"nodes": nodes, "sources": {}, "exposures": {}}))
+    assert keys_of(component) == {"shop/users": "local-dev"}
+    [finding] = [one for one in component.findings(component.saved()) if one.key == "shop/orders"]
+    assert finding.why == (
+        "The connection `shop` (shop_prod) and dbt both write the table `shop.orders`. It is the asset of dbt's node alone. "
+        "Deselect the table in Fivetran, or give dbt's node another schema or alias."
+    )
 
 
 def test_an_excluded_destination_is_asked_for_nothing_and_collides_with_nothing(
