@@ -262,6 +262,7 @@ def test_a_platform_without_fivetran_loads_runs_alerts_once_and_resolves(
     assert (resolved["thread_ts"], resolved["text"].startswith("*Resolved*")) == (firing["ts"], True)
 
 
+@pytest.mark.long
 def test_a_platform_of_dbt_alone_has_no_job_without_assets(tmp_path: Path, known: dict[str, str]) -> None:
     platform = copied(tmp_path / "platform", {"transformation": TRANSFORMATION}, chosen(known, *SLACK_ALERTS))
     refreshed = platform.dataplatform("refresh")
