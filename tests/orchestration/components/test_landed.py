@@ -434,6 +434,7 @@ def test_a_bigquery_that_goes_away_while_tables_are_counted_is_not_asked_table_b
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_a_source_of_2000_tables_is_observed(client: bigquery.Client) -> None:
     component = many(client, 2_000)
     component.refresh()
