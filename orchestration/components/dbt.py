@@ -359,6 +359,7 @@ class DbtModels(SavedState, DbtProjectComponent):
 
         Raises dagster.Failure with a report of each model that failed, was failed by a test, or was blocked by one of them.
         """
+        steps.find_output_keys_once(context)
         runs = self.state_path() / "runs"
         for old in runs.glob("*"):
             if old.stat().st_mtime < time.time() - KEEP_RUNS_SECONDS:

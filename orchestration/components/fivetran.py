@@ -35,7 +35,7 @@ from orchestration.components.outside_syncs import NOT_FOUND, Ended, Look, UnitF
 from orchestration.components.saved_state import StateIncomplete, VendorState
 from orchestration.components.setting_names import find_unknown_names
 from orchestration.components.source_checks import Freshness, Volume
-from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side, start_sync
 from orchestration.components.table_counts import unreadable
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Finding
@@ -158,6 +158,7 @@ class FivetranConnections(VendorState, dg.Resolvable):
         The run's configuration may name connections or tables to resync. Where only checks are selected, nothing is synced. Raises
         dagster.Failure at the end, with a report of every connection that failed, and of every table that failed a check.
         """
+        find_output_keys_once(context)
         config: Mapping[str, Any] = context.op_execution_context.op_config
         resync: Mapping[str, list[str]] = config["resync"]
         selected, checked = (

@@ -18,7 +18,7 @@ from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.outside_syncs import Ended, Look, UnitFault, watch
 from orchestration.components.setting_names import find_unknown_names
-from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side, start_sync
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer, Finding
 from orchestration.lineage.failures import SYNC_KEY
@@ -190,6 +190,7 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
 
         Raises dagster.Failure at the end, with a report of every sync that failed. Rows that were rejected are a failed check.
         """
+        find_output_keys_once(context)
         api, failed = hightouch(), Failures(context)
         whole = set(context.op_execution_context.op_config["full_resync"])
         if unknown := sorted(whole - {sync.slug for sync in syncs.values()}):

@@ -16,7 +16,7 @@ from orchestration.components.check_reports import CheckReports, Decide, specs, 
 from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
-from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side
 from orchestration.components.table_counts import BIGQUERY_ERRORS, Counts, count_tables, not_counted, unreadable
 from orchestration.lineage import keys
 from orchestration.settings import settings
@@ -145,6 +145,7 @@ class Looking:
         Raises dagster.Failure at the end, with a report of every dataset and table that could not be looked at, and of every table
         that failed a check.
         """
+        find_output_keys_once(context)
         asked = {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
         wanted = {dataset: own for dataset, own in self._of_dataset.items() if any(table.key in asked for table in own)}
         failed, reports = Failures(context), CheckReports(context)
