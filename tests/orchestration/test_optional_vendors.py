@@ -204,6 +204,7 @@ def messages(slack: OnCall) -> list[dict[str, Any]]:
     return slack.inspect("slack", "messages")
 
 
+@pytest.mark.long
 def test_a_platform_of_fivetran_dbt_and_slack_loads_runs_alerts_once_and_resolves(
     with_fivetran: Platform, vendors: Vendors, slack: OnCall
 ) -> None:
@@ -295,6 +296,7 @@ def test_what_is_missing_is_named_at_once_by_the_load_and_by_a_refresh(with_five
         assert "HIGHTOUCH" not in said
 
 
+@pytest.mark.long
 def test_the_doctor_leaves_out_vendors_without_a_component(with_fivetran: Platform, vendors: Vendors) -> None:
     assert with_fivetran.dataplatform("refresh").returncode == 0
     ended = with_fivetran.dataplatform("doctor", "--json")

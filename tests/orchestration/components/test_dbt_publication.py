@@ -158,6 +158,7 @@ def test_an_edit_loads_or_is_refused_by_the_name_of_its_file(edited: Checkout) -
 TAKEN = with_config("{schema: lineage, alias: state}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("edited", [TAKEN], ids=["a key that is taken"], indirect=True)
 def test_a_manifest_that_does_not_load_is_refused_with_the_file_to_change(edited: Checkout) -> None:
     before = edited.manifest.read_bytes()
@@ -213,6 +214,7 @@ def test_a_package_that_the_project_declares_is_installed_once_and_its_models_ar
 SEED = {"seeds/odd_seed.csv": "id\n1\n"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("edited", [SEED], ids=["seed"], indirect=True)
 def test_the_first_seed_is_an_asset_and_each_refresh_after_it_works(edited: Checkout) -> None:
     for _ in range(2):
