@@ -11,6 +11,7 @@ export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 unexport PYTHONDONTWRITEBYTECODE
 RUN := $(UV) run --frozen --no-sync
 STAMP := .venv/.installed
+DBT_PACKAGES := $(wildcard dbt_project/packages.yml dbt_project/dependencies.yml)
 # Bytecode is compiled at install: a platform is a dozen Python processes, and each would compile its imports by itself
 # wherever Python may not write beside the packages. The SQL analyzer is compiled for the same reason.
 
@@ -23,11 +24,12 @@ $(CURDIR)/.uv/bin/uv:
 	@echo "uv is not on the path: installing it into .uv"
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --target .uv uv
 
-$(STAMP): pyproject.toml uv.lock sandbox/warehouse/pyproject.toml sandbox/warehouse/uv.lock | $(UV)
+$(STAMP): pyproject.toml uv.lock sandbox/warehouse/pyproject.toml sandbox/warehouse/uv.lock $(DBT_PACKAGES) | $(UV)
 	@echo "installing the locked environments (a minute or two the first time)"
 	@$(UV) sync --frozen --quiet --compile-bytecode --project sandbox/warehouse
 	@sandbox/warehouse/.venv/bin/python -m googlesql & analyzer=$$!; \
 	  $(UV) sync --frozen --quiet --compile-bytecode && wait $$analyzer
+	@if [ -n "$(DBT_PACKAGES)" ]; then $(RUN) dbt --quiet deps --project-dir dbt_project --profiles-dir dbt_project; fi
 	@touch $@
 
 install: $(STAMP) ## Install the locked environments (.venv and sandbox/warehouse/.venv)

@@ -35,21 +35,29 @@ def lineage_main() -> None:
 def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """List exposures whose dashboard is gone, dashboards with no exposure, and what could not be joined to the graph, and why.
+    """List exposures whose dashboard is gone, dashboards with no exposure, what could not be joined to the graph, and why; what reads
+    a table that nothing lands; and dbt's resources that share an asset key or have values that Dagster cannot hold.
+
+    Also connections that land the same tables, and settings in `defs/` that name what does not exist.
 
     By the saved state: run `dataplatform refresh` first. The exit status is 1 where something has to be done.
     """
     import json
     from dataclasses import asdict
 
-    from orchestration.components.graph_state import findings
+    from orchestration.components.graph_findings import findings
     from orchestration.components.refresh import components
     from orchestration.components.saved_state import StateMissing
+    from orchestration.definitions import defs
     from orchestration.lineage.consumers import KINDS
     from orchestration.settings import SettingsError
 
     try:
-        found = findings(components())
+        parts = components()
+        for part in parts:
+            if part.read_at() is None:
+                raise part.missing()
+        found = findings(parts, defs().resolve_asset_graph())
     except (SettingsError, StateMissing) as error:
         raise _fail(error) from error
     console = Console()
@@ -89,7 +97,8 @@ def refresh(
 ) -> None:
     """Read what each vendor runs and parse the dbt project: what the code location builds its assets from.
 
-    A part that cannot be read keeps its last state. The exit status is then 1.
+    What was read is published once the whole code location was built from it in a process of its own. A part that cannot be read, or that
+    the code location does not load with, keeps its last state. The exit status is then 1.
     """
     from orchestration.components.refresh import components, pull, refresh_all
     from orchestration.settings import SettingsError
@@ -99,9 +108,15 @@ def refresh(
     def say(line: Line) -> None:
         console.print(line.text, style="red" if line.failed else "", markup=False, highlight=False, soft_wrap=True)
 
+    def report(text: str) -> None:
+        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
+
     try:
         found = components()
-        lines = pull(found, say) if from_bucket else refresh_all(found, say, only_stale=if_stale)
+        if from_bucket:
+            lines = pull(found, say, progress=report)
+        else:
+            lines = refresh_all(found, say, only_stale=if_stale, progress=report)
     except SettingsError as error:
         raise _fail(error) from error
     if any(line.failed for line in lines):

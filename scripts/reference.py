@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import get_args
@@ -16,7 +16,16 @@ from typing import get_args
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from orchestration.settings import REPOSITORY, Settings
+from orchestration.defs_tree import load_tree, read_needs
+from orchestration.settings import (
+    REPOSITORY,
+    DbtSettings,
+    IncidentIoSettings,
+    MailSettings,
+    Need,
+    PlatformSettings,
+    SlackSettings,
+)
 from product_events.registry import Version, registry
 
 FOLDER = REPOSITORY / "docs" / "reference"
@@ -36,13 +45,36 @@ def main(folder: Path) -> None:
     (folder / "cli.md").write_text("\n".join(commands()) + "\n")
 
 
+EVERY = "every platform"
+NEEDED_BY: dict[type[object], str] = {
+    DbtSettings: "every platform, and who builds models",
+    IncidentIoSettings: "alerts to incident.io",
+    SlackSettings: "alerts to Slack, the morning's warnings",
+    MailSettings: "alerts by mail",
+}
+"""What the variables are needed by that no component requires."""
+
+
 def settings() -> Iterator[str]:
+    """Yield the page of the variables. A vendor is on it where a component in orchestration/defs/ requires its settings."""
     yield from (WRITTEN, "# Settings", "")
     yield "Environment variables, or lines of a file `.env` in the repository's root, which fills in what the environment lacks. `.env.example` is such a file with all of them."
     yield "`dataplatform doctor` reads each, and says what is wrong with it. A variable without a default has to be set, but where it says that it may be left out."
-    yield from ("", "| variable | default | is |", "| --- | --- | --- |")
-    for name, field in Settings.model_fields.items():
-        yield f"| `{name.upper()}` | {_default(field)} | {_cell(field.description or '')} |"
+    yield "A vendor's variables are needed by its component alone: a vendor without a component in `orchestration/defs/` is not on this page. incident.io, Slack and mail may each be left out; alerts need one of them, or `ALERTS_WITHOUT_CHANNEL`."
+    yield from ("", "| variable | needed by | default | is |", "| --- | --- | --- | --- |")
+    needs = read_needs(load_tree())
+    vendors = dict.fromkeys(need.settings for need in needs)
+    for section in (DbtSettings, *vendors, IncidentIoSettings, SlackSettings, MailSettings, PlatformSettings):
+        inherited = {name for base in section.__mro__[1:] for name in getattr(base, "model_fields", {})}
+        for name, field in section.model_fields.items():
+            if name not in inherited:
+                by = _needed_by(section, needs)
+                yield f"| `{name.upper()}` | {by} | {_default(field)} | {_cell(field.description or '')} |"
+
+
+def _needed_by(section: type[object], needs: Sequence[Need]) -> str:
+    users = [f"`{need.component.rpartition('.')[2]}` in `{need.file}`" for need in needs if need.settings is section]
+    return ", ".join(users) or NEEDED_BY.get(section, EVERY)
 
 
 def _default(field: FieldInfo) -> str:

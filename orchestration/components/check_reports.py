@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
@@ -12,6 +11,7 @@ import dagster as dg
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from orchestration.components.dbt import MANIFEST, DbtModels
+from orchestration.components.dbt_nodes import read_nodes
 from orchestration.components.schema_drift import Change, Columns, at_risk
 from orchestration.components.source_checks import DESCRIPTIONS, ERROR, Before, Verdict
 from orchestration.components.steps import Failures
@@ -92,8 +92,8 @@ class CheckReports:
     @cached_property
     def _manifest(self) -> Mapping[str, Any] | None:
         try:
-            return json.loads((DbtModels.state_path() / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return read_nodes(DbtModels.state_path() / MANIFEST).manifest
+        except (OSError, ValueError, KeyError) as error:
             self._context.log.warning(f"The dbt manifest cannot be read, so models at risk are not known: {error}")
             return None
 

@@ -1,5 +1,6 @@
 """Explo's dashboards as assets, joined to the tables that their datasets read; who may see them, and that they see nothing else."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, override
@@ -12,10 +13,11 @@ from orchestration.components.consumers import ConsumerState
 from orchestration.components.explo_customers import CUSTOMERS, ORGANISATIONS, customers
 from orchestration.components.explo_tenants import Sampling, TenantChecks, Watched
 from orchestration.components.saved_state import Lineage
+from orchestration.components.setting_names import find_unknown_names
 from orchestration.lineage import keys, tenants
-from orchestration.lineage.consumers import Consumer
+from orchestration.lineage.consumers import Consumer, Finding
 from orchestration.lineage.graph import Audience
-from orchestration.settings import settings
+from orchestration.settings import ExploSettings, VendorSettings, explo_settings
 from orchestration.vendors.explo import Dashboard, Dataset, Explo
 
 RETRY = {"dagster/max_retries": "1"}
@@ -34,7 +36,7 @@ class ExploState(BaseModel):
 
 
 def explo() -> Explo:
-    values = settings()
+    values = explo_settings()
     return Explo(str(values.explo_api_url), values.explo_api_token.get_secret_value())
 
 
@@ -56,11 +58,12 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "explo.json"
     vendor: ClassVar[str] = "explo"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (ExploSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().explo_api_url)
+        return str(explo_settings().explo_api_url)
 
     @override
     def read(self, last: str | None) -> str:
@@ -78,7 +81,12 @@ class ExploDashboards(ConsumerState, dg.Resolvable):
         ).model_dump_json()
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def findings(self, state: str) -> list[Finding]:
+        """Return the settings that name variables that no dashboard has."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
+
+    @override
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [consumer(known) for known in ExploState.model_validate_json(state).dashboards]
 
     @override

@@ -18,8 +18,12 @@ class DbtExposures(dg.Component, dg.Resolvable):
 
     @override
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        if any(part.is_left_out() for part in context.component_tree.get_all_components(DbtModels)):
+            return dg.Definitions()
         DbtModels.manifest_path()  # raises where there is none
-        components = context.component_tree.get_all_components(ConsumerState)
+        components = [
+            part for part in context.component_tree.get_all_components(ConsumerState) if not part.is_left_out()
+        ]
         return dg.Definitions(
             assets=unreported(consumer.key for one in components for consumer in one.consumers(one.saved()))
         )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 import dagster as dg
-import requests
-from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components.fivetran_account import CREATED, Connection, Table, fivetran
 from orchestration.components.steps import Sleep
+from orchestration.components.table_counts import BIGQUERY_ERRORS, Counts, count_tables, find_newest
 from orchestration.lineage import keys
 from orchestration.settings import settings
 from orchestration.vendors import fivetran as api
@@ -41,7 +40,10 @@ class Result:
     synced: api.Synced | None
     syncs: set[tuple[str, str]] | None
     schemas: Mapping[dg.AssetKey, Schema] | None
-    counted: Mapping[dg.AssetKey, Counted] | None
+    counted: Mapping[dg.AssetKey, Counted]
+    """The tables that could be counted."""
+    unreadable: Mapping[dg.AssetKey, Exception] = field(default_factory=dict[dg.AssetKey, Exception])
+    """Tables that BigQuery cannot read, each with its error."""
 
 
 class Syncs:
@@ -58,7 +60,7 @@ class Syncs:
         if self._limits.manage_schedules:
             self._fivetran.hand_over_schedule(own.id)
         datasets = _by_dataset(own.tables)
-        newest = {name: self._asked(partial(self._warehouse.newest, name, tables)) for name, tables in datasets.items()}
+        newest = {name: self._asked(partial(self._newest, name, tables)) for name, tables in datasets.items()}
         wait = Wait(self._limits.seconds, LATE, self._log.info, sleep)
         if resync is None:
             synced = self._fivetran.sync(own.id, wait)
@@ -81,8 +83,18 @@ class Syncs:
         since: Mapping[dg.AssetKey, datetime],
     ) -> Result:
         schemas = self._asked(partial(self._schemas, own))
-        counted = None if schemas is None else self._asked(partial(self._counted, own, schemas, since))
-        return Result(connection, synced, self._syncs(own), schemas, counted)
+        counts = {} if schemas is None else self._count(own, schemas, since)
+        counted = {
+            keys.table(dataset, name): counted
+            for dataset, found in counts.items()
+            for name, counted in found.counted.items()
+        }
+        unreadable = {
+            keys.table(dataset, name): error
+            for dataset, found in counts.items()
+            for name, error in found.failed.items()
+        }
+        return Result(connection, synced, self._syncs(own), schemas, counted, unreadable)
 
     def _schemas(self, own: Connection) -> dict[dg.AssetKey, Schema]:
         found = {dataset: self._warehouse.schemas(dataset) for dataset in _by_dataset(own.tables)}
@@ -90,18 +102,26 @@ class Syncs:
             table.key: found[table.dataset][table.name] for table in own.tables if table.name in found[table.dataset]
         }
 
-    def _counted(
+    def _newest(self, dataset: str, tables: Sequence[str]) -> dict[str, datetime]:
+        newest, error = find_newest(self._warehouse, dataset, tables)
+        if error is not None:
+            self._log.warning(f"The newest rows of some tables of {dataset} are not known: {error}")
+        return newest
+
+    def _count(
         self, own: Connection, schemas: Mapping[dg.AssetKey, Schema], since: Mapping[dg.AssetKey, datetime]
-    ) -> dict[dg.AssetKey, Counted]:
+    ) -> dict[str, Counts]:
         looks: dict[str, list[Look]] = {}
         for table in own.tables:
             if table.key in schemas and SYNCED in schemas[table.key].columns:
                 looks.setdefault(table.dataset, []).append(_look(table, schemas[table.key], since.get(table.key)))
-        return {
-            keys.table(dataset, name): counted
-            for dataset, wanted in looks.items()
-            for name, counted in self._warehouse.counted(dataset, wanted).items()
-        }
+        counts = {dataset: count_tables(self._warehouse, dataset, wanted) for dataset, wanted in looks.items()}
+        for dataset, found in counts.items():
+            if found.left:
+                self._log.warning(
+                    f"{len(found.left)} tables of {dataset} could not be counted, the sync goes on: {found.error}"
+                )
+        return counts
 
     def _syncs(self, own: Connection) -> set[tuple[str, str]] | None:
         try:
@@ -114,7 +134,7 @@ class Syncs:
         """What the warehouse says; None where it does not. Counts describe a sync, they are not what it is for."""
         try:
             return ask()
-        except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
+        except BIGQUERY_ERRORS as error:
             self._log.warning(f"BigQuery could not be asked what has landed, the sync goes on: {error}")
             return None
 

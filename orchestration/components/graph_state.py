@@ -9,12 +9,10 @@ from typing import Any, override
 import dagster as dg
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 
-from orchestration.components.consumers import ConsumerState
-from orchestration.components.dbt import DbtModels, lineage
-from orchestration.components.dbt_exposures import declared
+from orchestration.components.graph_findings import findings
 from orchestration.components.refresh import Line, components, refresh_all
-from orchestration.components.saved_state import SavedState, VendorState
-from orchestration.lineage.consumers import KINDS, Finding, reconcile
+from orchestration.components.saved_state import VendorState
+from orchestration.lineage.consumers import KINDS, Finding
 
 KEY = dg.AssetKey(["lineage", "state"])
 READ, JOINED = "read", "joined"
@@ -48,11 +46,14 @@ class GraphState(dg.Component, dg.Resolvable):
         def state(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
             parts = components()
             vendors = [part for part in parts if isinstance(part, VendorState)]
-            lines = refresh_all(vendors, lambda line: context.log.info(line.text))
+            lines = refresh_all(vendors, lambda line: context.log.info(line.text), progress=context.log.info)
             loaded = now_loaded(lines, last_loaded(context.instance), checksum(vendors), lambda: _reload(context))
             yield dg.MaterializeResult(
                 metadata=_metadata(lines) | ({LOADED: loaded} if loaded else {}),
-                check_results=[_read(lines, datetime.now(UTC), self.fail_hours), _joined(findings(parts))],
+                check_results=[
+                    _read(lines, datetime.now(UTC), self.fail_hours),
+                    _joined(findings(parts, context.repository_def.asset_graph)),
+                ],
             )
 
         job = dg.define_asset_job("refresh_state", selection=[state], description="Reads every vendor anew.")
@@ -88,20 +89,6 @@ def now_loaded(lines: Sequence[Line], before: str | None, now: str, reload: Call
     if now != before and reload() and not any(line.only_here for line in lines):
         return now
     return before
-
-
-def findings(parts: Collection[SavedState]) -> list[Finding]:
-    """Where vendors and dbt's exposures disagree, and what is not joined to the graph, by the saved states. Raises StateMissing."""
-    readers = [part for part in parts if isinstance(part, ConsumerState)]
-    known = {dg.AssetKey.from_user_string(key) for key in lineage(DbtModels.manifest_path())}
-    known |= {
-        dg.AssetKey.from_user_string(key)
-        for part in parts
-        if isinstance(part, VendorState)
-        for key in part.lineage(part.saved())
-    }
-    consumers = [consumer for part in readers for consumer in part.consumers(part.saved())]
-    return reconcile(consumers, declared().values(), {part.vendor for part in readers}, known)
 
 
 def _metadata(lines: Sequence[Line]) -> dict[str, Any]:

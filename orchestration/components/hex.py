@@ -1,5 +1,6 @@
 """Hex projects as assets, joined to the tables that they query; those marked for it run when these have landed, in one step."""
 
+import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -7,14 +8,14 @@ from functools import partial
 from typing import Any, ClassVar, override
 
 import dagster as dg
-from dagster._core.utils import is_valid_email
 from pydantic import BaseModel
 
 from orchestration.components.consumers import ConsumerState
+from orchestration.components.setting_names import find_unknown_names
 from orchestration.components.steps import Failures, Sleep, side_by_side
 from orchestration.lineage import keys
-from orchestration.lineage.consumers import Consumer
-from orchestration.settings import settings
+from orchestration.lineage.consumers import Consumer, Finding
+from orchestration.settings import HexSettings, VendorSettings, hex_settings
 from orchestration.vendors.hex import Hex, Project, Ran
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import Wait
@@ -45,7 +46,7 @@ class HexState(BaseModel):
 
 
 def hex_api() -> Hex:
-    values = settings()
+    values = hex_settings()
     return Hex(str(values.hex_api_url), values.hex_api_token.get_secret_value())
 
 
@@ -62,11 +63,12 @@ class HexProjects(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "hex.json"
     vendor: ClassVar[str] = "hex"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (HexSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().hex_api_url)
+        return str(hex_settings().hex_api_url)
 
     @override
     def read(self, last: str | None) -> str:
@@ -85,7 +87,12 @@ class HexProjects(ConsumerState, dg.Resolvable):
         return HexState(projects=found).model_dump_json()
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def findings(self, state: str) -> list[Finding]:
+        """Return the settings that name a category of runs that no project has."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
+
+    @override
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [self._consumer(one) for one in _projects(state)]
 
     @override
@@ -142,7 +149,7 @@ class HexProjects(ConsumerState, dg.Resolvable):
             tuple(sorted(reads, key=lambda key: key.to_user_string())),
             tuple(unknown),
             url=self._url(one.project),
-            owner=email if is_valid_email(email) else None,
+            owner=email or None,
         )
 
     def _url(self, project: Project) -> str | None:

@@ -1,25 +1,31 @@
 """Hightouch syncs as assets, joined to the tables that their models read; all of them run in one step."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, ClassVar, override
 
 import dagster as dg
 from google.api_core.exceptions import GoogleAPIError
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlglot.errors import SqlglotError
 
+from orchestration.components import automation
+from orchestration.components import dagster_values as values
 from orchestration.components.consumers import ConsumerState
 from orchestration.components.dbt_exposures import dbt_models
-from orchestration.components.outside_syncs import Ended, Look, watch
-from orchestration.components.steps import Failures, Sleep, side_by_side, start_sync
+from orchestration.components.outside_syncs import Ended, Look, UnitFault, watch
+from orchestration.components.setting_names import find_unknown_names
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side, start_sync
 from orchestration.lineage import keys
-from orchestration.lineage.consumers import Consumer
+from orchestration.lineage.consumers import Consumer, Finding
 from orchestration.lineage.failures import SYNC_KEY
-from orchestration.settings import settings
+from orchestration.settings import HightouchSettings, VendorSettings, hightouch_settings
 from orchestration.vendors.bigquery_sync_log import TABLE, SyncLog
 from orchestration.vendors.hightouch import (
+    NOT_FOUND,
     SENT,
     DbtCloudModel,
     Destination,
@@ -31,6 +37,7 @@ from orchestration.vendors.hightouch import (
     SyncRun,
     run_identity,
 )
+from orchestration.vendors.http import PATIENCE_SECONDS, VendorError
 from orchestration.vendors.waiting import Wait
 
 GROUP = "activation"
@@ -38,19 +45,26 @@ REJECTED = "rejected_rows"
 QUOTED = 3
 """So many rejected rows a failed check quotes."""
 LATE = "If it is only slow, raise `sync_timeout_minutes` in defs/activation/defs.yaml."
+ASKED_AT_ONCE = 8
+"""So many syncs are asked for their runs side by side, by the sensor."""
+TICK_PATIENCE_SECONDS = 11.0
+"""How long a request of the sensor waits for the rate limit to pass: one window of Hightouch's."""
 
 
 class HightouchState(BaseModel):
-    """What a workspace runs."""
+    """What a workspace runs. A sync has the slug that it had when it was first seen; `renamed` has the vendor's own now, by that slug."""
 
     syncs: list[Sync]
     models: list[Model]
     destinations: list[Destination]
+    renamed: dict[str, str] = {}
 
 
-def hightouch() -> Hightouch:
-    values = settings()
-    return Hightouch(str(values.hightouch_api_url), values.hightouch_api_key.get_secret_value())
+def hightouch(patience_seconds: float = PATIENCE_SECONDS) -> Hightouch:
+    """Return a client of the workspace of the settings. `patience_seconds` is how long a request waits for the rate limit to pass."""
+    values = hightouch_settings()
+    key = values.hightouch_api_key.get_secret_value()
+    return Hightouch(str(values.hightouch_api_url), key, patience_seconds=patience_seconds)
 
 
 @dataclass
@@ -60,26 +74,48 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
     sync_timeout_minutes: int = 120
     concurrent_syncs: int = 8
     cron_of: dict[str, str] = field(default_factory=dict[str, str])
-    """When syncs run, by slug, that do not run whenever what they read has changed: five fields of cron, in UTC."""
+    """When syncs run, by slug, that do not run whenever what they read has changed: five fields of cron, in UTC.
+
+    A sync that was renamed in Hightouch has its old slug here; its new one is known too.
+    """
     rejected_rows_of: dict[str, int] = field(default_factory=dict[str, int])
     """How many rows the destination of a sync may reject in a run before that is a failure, by slug; else none."""
 
     state_name: ClassVar[str] = "hightouch.json"
     vendor: ClassVar[str] = "hightouch"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (HightouchSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().hightouch_api_url)
+        return str(hightouch_settings().hightouch_api_url)
 
     @override
     def read(self, last: str | None) -> str:
         api = hightouch()
-        state = HightouchState(syncs=api.syncs(), models=api.models(), destinations=api.destinations())
+        found, before = api.syncs(), HightouchState.model_validate_json(last).syncs if last else []
+        own = {str(sync.id): sync.slug for sync in found}
+        # So that an asset keeps its key, and settings and exposures their meaning, when its sync is renamed.
+        slugs = keys.slugs(own, {str(sync.id): sync.slug for sync in before}, str)
+        state = HightouchState(
+            # What changes with each run is no part of what the workspace is.
+            syncs=[
+                sync.model_copy(update={"slug": slugs[str(sync.id)], "status": None, "last_run_at": None})
+                for sync in found
+            ],
+            models=api.models(),
+            destinations=api.destinations(),
+            renamed={slugs[id_]: slug for id_, slug in own.items() if slug != slugs[id_]},
+        )
         return state.model_dump_json()
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def findings(self, state: str) -> list[Finding]:
+        """Return the settings that name syncs which the workspace does not have."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
+
+    @override
+    def read_consumers(self, state: str) -> list[Consumer]:
         workspace = HightouchState.model_validate_json(state)
         models = {model.id: model for model in workspace.models}
         return [_consumer(sync, models.get(sync.model_id), models) for sync in _enabled(workspace).values()]
@@ -90,10 +126,27 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
         syncs = _enabled(workspace)
         if not syncs:
             return dg.Definitions()
+        return self._with_names_of(workspace)._definitions(workspace, syncs, self.consumers(state))
+
+    def _with_names_of(self, workspace: HightouchState) -> "HightouchSyncs":
+        """Return the component with settings by the slugs that syncs have here, also where they name a renamed sync by its new slug."""
+
+        slugs = {sync.slug for sync in workspace.syncs}
+
+        def by_slug[T](setting: Mapping[str, T]) -> dict[str, T]:
+            here = {new: old for old, new in workspace.renamed.items()}
+            own = {name: value for name, value in setting.items() if name in slugs or name not in here}
+            return {here[name]: value for name, value in setting.items() if name in here} | own
+
+        return replace(self, cron_of=by_slug(self.cron_of), rejected_rows_of=by_slug(self.rejected_rows_of))
+
+    def _definitions(
+        self, workspace: HightouchState, syncs: Mapping[dg.AssetKey, Sync], consumers: Sequence[Consumer]
+    ) -> dg.Definitions:
         destinations = {place.id: place for place in workspace.destinations}
         specs = [
             self._run_when(self.spec(consumer), destinations.get(syncs[consumer.key].destination_id))
-            for consumer in self.consumers(state)
+            for consumer in consumers
         ]
 
         @dg.multi_asset(
@@ -116,15 +169,18 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
             yield from self.execute(context, syncs)
 
         return dg.Definitions(
-            assets=[run], sensors=[watch("hightouch_syncs", "Hightouch", partial(self._last_ends, syncs))]
+            assets=[run],
+            sensors=[
+                watch("hightouch_syncs", "Hightouch", partial(self._look_at_workspace, syncs), at_once=ASKED_AT_ONCE)
+            ],
         )
 
     def _run_when(self, spec: dg.AssetSpec, destination: Destination | None) -> dg.AssetSpec:
-        cron = self.cron_of.get(spec.key.path[-1])
+        cron, read = self.cron_of.get(spec.key.path[-1]), [dep.asset_key for dep in spec.deps]
         return spec.replace_attributes(
             group_name=GROUP,
-            kinds={"hightouch", destination.type} if destination else {"hightouch"},
-            automation_condition=dg.AutomationCondition.on_cron(cron) if cron else dg.AutomationCondition.eager(),
+            kinds={"hightouch", *values.kinds([destination.type] if destination else [])},
+            automation_condition=automation.on_cron(cron, read) if cron else automation.when_read_changes(read),
         )
 
     def execute(
@@ -134,6 +190,7 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
 
         Raises dagster.Failure at the end, with a report of every sync that failed. Rows that were rejected are a failed check.
         """
+        find_output_keys_once(context)
         api, failed = hightouch(), Failures(context)
         whole = set(context.op_execution_context.op_config["full_resync"])
         if unknown := sorted(whole - {sync.slug for sync in syncs.values()}):
@@ -159,21 +216,58 @@ class HightouchSyncs(ConsumerState, dg.Resolvable):
                 yield dg.MaterializeResult(asset_key=key, metadata=_metadata(sync, synced), check_results=[check])
         failed.raise_any()
 
-    def _last_ends(self, syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Look]:
-        api = hightouch()
+    def _look_at_workspace(self, syncs: Mapping[dg.AssetKey, Sync]) -> Iterator[Look]:
+        """Yield the last run of each sync, by a listing of the workspace that says which syncs have run since the last look.
+
+        Raises VendorError where the syncs cannot be listed.
+        """
+        api = hightouch(TICK_PATIENCE_SECONDS)
+        listed = {sync.id: sync for sync in api.syncs()}
+        missing: list[Look] = []
         for key, sync in syncs.items():
-            yield Look(f"hightouch/{sync.slug}", partial(self._last_end, api, key, sync))
+            unit = f"hightouch/{sync.slug}"
+            if (now := listed.get(sync.id)) is not None:
+                state = f"{now.status} {now.last_run_at}" if now.status else None
+                yield Look(unit, partial(self._last_end, api, key, sync), state)
+            else:
+                missing.append(Look(unit, partial(self._last_end_of_unlisted, api, key, sync)))
+        yield from missing
 
     def _last_end(self, api: Hightouch, key: dg.AssetKey, sync: Sync) -> list[Ended]:
-        run = api.newest_ended_run(sync.id)
+        try:
+            run = api.newest_ended_run(sync.id)
+        except ValidationError as error:
+            text = f"Hightouch lists runs of `{sync.slug}` with values that cannot be read ({error.error_count()} of them)."
+            raise _fault(key, sync, "cannot be read", text) from error
+        except VendorError as error:
+            if error.status != NOT_FOUND:
+                raise
+            return self._last_end_of_unlisted(api, key, sync, asked=True)
         if run is None or run.finished_at is None:
             return []
         problem = partial(_problem, sync, run, self._allowed(sync))
         return [Ended((key,), run.finished_at, run_identity(sync.id, run.id), problem, _url(sync))]
 
+    def _last_end_of_unlisted(
+        self, api: Hightouch, key: dg.AssetKey, sync: Sync, *, asked: bool = False
+    ) -> list[Ended]:
+        if api.sync_exists(sync.id):
+            # Its runs are not there, or the listing lacked it.
+            return [] if asked else self._last_end(api, key, sync)
+        text = (
+            f"Hightouch has no sync `{sync.slug}` ({sync.id}) any more: it was deleted there. Run `dataplatform refresh` to take it out of the"
+            " graph, or set it up again in Hightouch."
+        )
+        raise _fault(key, sync, "was deleted", text)
+
     def _allowed(self, sync: Sync) -> int:
         """How many rows a destination may reject."""
         return self.rejected_rows_of.get(sync.slug, 0)
+
+
+def _fault(key: dg.AssetKey, sync: Sync, state: str, text: str) -> UnitFault:
+    identity = f"hightouch/{sync.id}/{state.replace(' ', '_')}"
+    return UnitFault(state, Ended((key,), datetime.now(UTC), identity, lambda: text, _url(sync)))
 
 
 def _problem(sync: Sync, run: SyncRun, allowed: int) -> str | None:

@@ -1,4 +1,7 @@
-"""Tables that somebody else writes into BigQuery as assets: observed, never materialized, since nothing is made here."""
+"""Tables that somebody else writes into BigQuery as assets: observed, never materialized, since nothing is made here.
+
+A table of such a dataset that dbt builds, such as a seed, is dbt's asset alone.
+"""
 
 import json
 import logging
@@ -7,9 +10,12 @@ from typing import ClassVar, override
 
 import dagster as dg
 
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.landed_step import LandedSource, Looking, Table, matches
 from orchestration.components.saved_state import StateIncomplete, StateMissing, VendorState
 from orchestration.components.schema_drift import standard
+from orchestration.components.setting_names import LEFT_OUT, find_unknown_names
+from orchestration.lineage.consumers import Finding
 from orchestration.settings import settings
 from orchestration.vendors.bigquery import Warehouse
 from product_events.registry import expected_schema, owners
@@ -17,7 +23,7 @@ from product_events.registry import expected_schema, owners
 log = logging.getLogger(__name__)
 
 State = dict[str, dict[str, dict[str, str]]]
-"""Dataset, table, column, type."""
+"""Dataset, table, column, type. Beside the datasets, `LEFT_OUT` has the names of the tables that are excluded, by dataset."""
 
 
 @dataclass
@@ -43,16 +49,17 @@ class LandedTables(VendorState, dg.Resolvable):
         settings()
         warehouse = Warehouse.configured()
         before: State = json.loads(last or "{}")
-        state: State = {
-            dataset: {
-                table: dict(schema.columns)
-                for table, schema in warehouse.schemas(dataset).items()
-                if not matches(table, source.exclude)
-            }
-            for source in self.sources
-            if not source.registry
-            for dataset in source.datasets
-        }
+        state: State = {}
+        left_out: dict[str, list[str]] = {}
+        for source, dataset in ((one, name) for one in self.sources if not one.registry for name in one.datasets):
+            schemas = warehouse.schemas(dataset)
+            excluded = {table for table in schemas if matches(table, source.exclude)}
+            left_out[dataset] = sorted(excluded)
+            # A view that cannot be read may have no columns. It stays in the graph, so that its failure is reported until it is corrected.
+            unread = before.get(dataset, {}).keys() - schemas.keys()
+            kept = unread & warehouse.tables(dataset) if unread else set[str]()
+            state[dataset] = {table: dict(one.columns) for table, one in schemas.items() if table not in excluded}
+            state[dataset] |= {table: before[dataset][table] for table in kept if not matches(table, source.exclude)}
         lost = sorted(dataset for dataset, tables in state.items() if not tables and before.get(dataset))
         if lost:
             raise StateIncomplete(
@@ -61,7 +68,12 @@ class LandedTables(VendorState, dg.Resolvable):
             )
         for dataset in (dataset for dataset, tables in state.items() if not tables):
             log.warning("%s has no tables in BigQuery yet; refresh again when rows have landed", dataset)
-        return json.dumps(state)
+        return json.dumps({**state, LEFT_OUT: left_out})
+
+    @override
+    def findings(self, state: str) -> list[Finding]:
+        """Return the patterns of tables that no table of their source matches."""
+        return [name.finding for name in find_unknown_names(self, json.loads(state))]
 
     @property
     def _read_datasets(self) -> set[str]:
@@ -72,7 +84,12 @@ class LandedTables(VendorState, dg.Resolvable):
         found: State = json.loads(state)
         if missing := self._read_datasets - found.keys():
             raise StateMissing(f"The saved state lacks {', '.join(sorted(missing))}: run `dataplatform refresh`.")
-        looking = [Looking(source, tables) for source in self.sources if (tables := _tables(source, found))]
+        built = set(dbt_models().values())
+        looking: list[Looking] = []
+        for source in self.sources:
+            tables = [table for table in _tables(source, found) if table.key not in built]
+            if tables:
+                looking.append(Looking(source, tables))
         return dg.Definitions(assets=[source.step() for source in looking])
 
 

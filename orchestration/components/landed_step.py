@@ -9,16 +9,15 @@ from functools import cached_property, partial
 from typing import Any
 
 import dagster as dg
-import requests
 from dagster._core.definitions.data_version import extract_data_version_from_entry
-from google.api_core.exceptions import GoogleAPIError
 
 from orchestration.components import source_checks as checks
 from orchestration.components.check_reports import CheckReports, Decide, specs, table_schema, table_url
-from orchestration.components.platform_causes import bigquery_cause
+from orchestration.components.dbt_exposures import dbt_models
 from orchestration.components.schema_drift import Columns
 from orchestration.components.source_checks import Freshness, Volume
-from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side
+from orchestration.components.table_counts import BIGQUERY_ERRORS, Counts, count_tables, not_counted, unreadable
 from orchestration.lineage import keys
 from orchestration.settings import settings
 from orchestration.vendors.bigquery import RECENT_DAYS, Counted, Look, Schema, Warehouse
@@ -87,7 +86,11 @@ class Found:
     """A dataset as it is now."""
 
     schemas: Mapping[str, Schema]
-    counted: Mapping[str, Counted]
+    counts: Counts
+
+    @property
+    def counted(self) -> Mapping[str, Counted]:
+        return self.counts.counted
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Looking:
         Raises dagster.Failure at the end, with a report of every dataset and table that could not be looked at, and of every table
         that failed a check.
         """
+        find_output_keys_once(context)
         asked = {*context.selected_asset_keys, *(check.asset_key for check in context.selected_asset_check_keys)}
         wanted = {dataset: own for dataset, own in self._of_dataset.items() if any(table.key in asked for table in own)}
         failed, reports = Failures(context), CheckReports(context)
@@ -156,8 +160,13 @@ class Looking:
                 failed.add(f"landed/{dataset}", [table.key for table in own], error, table_url(dataset))
                 continue
             found = future.result()
-            for table in own:
-                if self._unreadable(table, found):
+            if left := [table.key for table in own if table.name in found.counts.left]:
+                failed.add(f"landed/{dataset}", left, not_counted(dataset, found.counts.error), table_url(dataset))
+            for table in (table for table in own if table.key not in left):
+                if (error := found.counts.failed.get(table.name)) is not None:
+                    problem = unreadable(dataset, table.name, error)
+                    failed.add(f"landed/{table.key.to_user_string()}", [table.key], problem, table_url(*table.key.path))
+                elif self._unreadable(table, found):
                     problem = SyncFailed(f"It has no column `{self.source.timestamp}`, so what came is not known.")
                     failed.add(f"landed/{table.key.to_user_string()}", [table.key], problem, table_url(*table.key.path))
                 elif table.name in found.counted and table.key in context.selected_asset_keys:
@@ -171,17 +180,20 @@ class Looking:
     ) -> Found:
         dataset = tables[0].dataset
         try:
-            schemas = warehouse.schemas(dataset)
-            looks = [
-                self._look(table, schemas[table.name], before)
-                for table in tables
-                if self.source.timestamp in schemas.get(table.name, NOTHING).columns
-            ]
-            return Found(schemas, warehouse.counted(dataset, looks))
-        except (GoogleAPIError, requests.RequestException, TimeoutError) as error:
-            raise SyncFailed(
-                f"BigQuery could not be asked what {dataset} holds: {error}", cause=bigquery_cause(error)
-            ) from error
+            schemas = {**warehouse.schemas(dataset)}
+            missing = [table for table in tables if table.name not in schemas]
+            # Whether BigQuery lists the columns of a view that it cannot read any more is unverified. It does list the view: the
+            # columns are then those of the saved state, and reading it says what is wrong.
+            there = warehouse.tables(dataset) if missing else set[str]()
+            schemas |= {table.name: Schema(table.columns) for table in missing if table.name in there}
+        except BIGQUERY_ERRORS as error:
+            raise not_counted(dataset, error) from error
+        looks = [
+            self._look(table, schemas[table.name], before)
+            for table in tables
+            if self.source.timestamp in schemas.get(table.name, NOTHING).columns
+        ]
+        return Found(schemas, count_tables(warehouse, dataset, looks))
 
     def _look(self, table: Table, schema: Schema, before: Mapping[dg.AssetKey, Previous | None]) -> Look:
         since = last.newest if (last := before[table.key]) else None
@@ -212,7 +224,7 @@ class Looking:
                 else checks.drift(columns, last, partial(reports.models_at_risk, table.key), accept=accept)
             ),
             checks.NEW_TABLES: lambda _: checks.new_tables(
-                known - {own.name for own in self._of_dataset[table.dataset]}, table.dataset
+                known - {own.name for own in self._of_dataset[table.dataset]} - _built_in(table.dataset), table.dataset
             ),
         }
         counted = found.counted.get(table.name)
@@ -235,6 +247,11 @@ class Looking:
         for table in self.tables:
             found.setdefault(table.dataset, []).append(table)
         return found
+
+
+def _built_in(dataset: str) -> set[str]:
+    """Return the tables of a dataset that dbt builds."""
+    return {key.path[-1] for key in dbt_models().values() if key.path[0] == dataset}
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

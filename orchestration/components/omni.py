@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar, override
 
 import dagster as dg
-from dagster._core.utils import is_valid_email
 from pydantic import BaseModel
 from sqlglot.errors import SqlglotError
 
@@ -14,7 +13,7 @@ from orchestration.components.consumers import ConsumerState
 from orchestration.components.omni_schema import KEY, SchemaModel
 from orchestration.lineage import keys
 from orchestration.lineage.consumers import Consumer
-from orchestration.settings import settings
+from orchestration.settings import OmniSettings, VendorSettings, omni_settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.omni import Omni
 from orchestration.vendors.omni_payloads import Document, Query
@@ -46,7 +45,7 @@ class OmniState(BaseModel):
 
 
 def omni() -> Omni:
-    values = settings()
+    values = omni_settings()
     return Omni(str(values.omni_api_url), values.omni_api_key.get_secret_value(), values.omni_requests_per_minute)
 
 
@@ -64,11 +63,12 @@ class OmniDocuments(ConsumerState, dg.Resolvable):
 
     state_name: ClassVar[str] = "omni.json"
     vendor: ClassVar[str] = "omni"
+    vendor_settings: ClassVar[tuple[type[VendorSettings], ...]] = (OmniSettings,)
 
     @property
     @override
     def source(self) -> str:
-        return str(settings().omni_api_url)
+        return str(omni_settings().omni_api_url)
 
     @override
     def read(self, last: str | None) -> str:
@@ -90,7 +90,7 @@ class OmniDocuments(ConsumerState, dg.Resolvable):
         return OmniState(documents=documents).model_dump_json()
 
     @override
-    def consumers(self, state: str) -> list[Consumer]:
+    def read_consumers(self, state: str) -> list[Consumer]:
         return [self._consumer(one) for one in _documents(state) if one.shown]
 
     @override
@@ -193,4 +193,4 @@ def _email(document: Document, emails: Mapping[str, str] | None, before: KnownDo
     if emails is None:
         return before.email if before else None
     email = emails.get((document.owner and document.owner.id) or "", "")
-    return email if is_valid_email(email) else None
+    return email or None

@@ -15,6 +15,7 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 from pydantic import BaseModel, Field
 
 from orchestration.components.dbt import MANIFEST, DbtModels
+from orchestration.components.dbt_nodes import read_nodes
 from orchestration.lineage import keys
 
 COLUMNS = "dagster/column_schema"
@@ -94,8 +95,7 @@ def project() -> Project | None:
 
 @lru_cache(maxsize=2)
 def _project(path: Path, _changed: int) -> Project:
-    manifest = json.loads(path.read_text("utf-8"))
-    nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in MADE]
+    nodes = [node for node in read_nodes(path).manifest["nodes"].values() if node["resource_type"] in MADE]
     made = {keys.dbt_node(node).to_user_string(): node for node in nodes}
     return Project(
         checksum=_checksum([name, *_said(node)] for name, node in sorted(made.items())), made=frozenset(made)

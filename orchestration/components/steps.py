@@ -44,6 +44,18 @@ def side_by_side[K, T](jobs: Mapping[K, Callable[[Sleep], T]], workers: int) -> 
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def find_output_keys_once(context: dg.AssetExecutionContext) -> None:
+    """Have Dagster find the assets of this step once.
+
+    Dagster looks them up again for each output, by a set of all assets and checks for each output (`get_output_asset_keys` in
+    dagster/_core/execution/context/system.py, 1.13.27): with 1,000 tables and four checks each, a step of 33 s took 86 s, and with 2,000
+    tables it did not end. They do not change while a step runs.
+    """
+    step = context.get_step_execution_context()
+    found = step.get_output_asset_keys()
+    step.get_output_asset_keys = lambda: found
+
+
 class Failures:
     """The units of a step that failed, collected while others go on. What is permanent is told at once."""
 

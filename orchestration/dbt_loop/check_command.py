@@ -85,8 +85,9 @@ def _consumers(state: Path) -> Iterable[Consumer]:
         return ()
     # It imports Dagster, which takes seconds.
     from orchestration.dbt_loop.check_consumers import consumers
+    from orchestration.defs_tree import load_tree, read_state_names
 
-    return consumers(state)
+    return consumers(state, read_state_names(load_tree()))
 
 
 def _dry_run(values: DbtSettings) -> DryRun:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -19,15 +19,16 @@ from orchestration.lineage import tenants
 from orchestration.vendors.hightouch import Model
 
 
-def consumers(state: Path) -> Iterator[Consumer]:
+def consumers(state: Path, used: Collection[str] | None = None) -> Iterator[Consumer]:
     """Yield the statements of each consumer, from the folder of the saved state. A vendor without a state has none.
 
-    A state that an older version of this code wrote is a consumer that cannot be judged. Hex's state has no SQL.
+    A state that an older version of this code wrote is a consumer that cannot be judged. Hex's state has no SQL. With `used`, the names
+    of the states that components in `orchestration/defs/` have, the files that a removed component has left are not read.
     """
     readers = {HightouchSyncs: _hightouch, ExploDashboards: _explo, OmniDocuments: _omni}
     for component, read in readers.items():
         path = state / component.state_name
-        if not path.exists():
+        if not path.exists() or (used is not None and component.state_name not in used):
             continue
         file = os.path.relpath(path)
         try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
-from orchestration.dbt_loop.guards import BUILT
+from orchestration.components.dbt_files import target_of
 from orchestration.dbt_loop.production import manifests
 from orchestration.dbt_loop.workspace import Refused
 from orchestration.settings import DBT_PROJECT, DbtSettings
@@ -26,22 +25,19 @@ def publish(values: DbtSettings, manifest: Path, deployed_at: datetime) -> Publi
         raise Refused(f"DBT_TARGET is {values.dbt_target}: only production's manifest is published.")
     if not manifest.exists():
         raise Refused(f"{manifest} is not there: run `dataplatform refresh` first.")
-    if other := next(_of_others(manifest), None):
+    if (target := _read_target(manifest)) != values.dbt_target:
+        parsed = f"was parsed for the target {target}" if target else "does not say for which target it was parsed"
         raise Refused(
-            f"{manifest} was parsed for another target than prod: it builds {other}. Run `DBT_TARGET=prod dataplatform refresh` first."
+            f"{manifest} {parsed}: only production's is published. Run `DBT_TARGET=prod dataplatform refresh` first."
         )
     return manifests(values).publish(manifest, commit(values), values.dbt_target, deployed_at)
 
 
-def _of_others(manifest: Path) -> Iterator[str]:
-    """The relations of a manifest that are not production's: dbt does not say in it for which target it was parsed.
-
-    In prod a schema is the configured one as it is (macros/generate_schema_name.sql). A file that is no manifest is refused later.
-    """
-    with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-        for node in json.loads(manifest.read_bytes())["nodes"].values():
-            if node["resource_type"] in BUILT and node["schema"] != node["config"]["schema"]:
-                yield f"{node['database']}.{node['schema']}.{node['name']}"
+def _read_target(manifest: Path) -> str | None:
+    """Return the target that a file's manifest was parsed for; None where it does not say, or is no manifest."""
+    with contextlib.suppress(ValueError, AttributeError):
+        return target_of(json.loads(manifest.read_bytes()))
+    return None
 
 
 def commit(values: DbtSettings) -> str:

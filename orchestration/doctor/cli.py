@@ -42,12 +42,14 @@ def doctor(
 
     from orchestration.doctor.catalogue import all_checks
     from orchestration.doctor.runner import run
+    from orchestration.doctor.usage import read_usage
     from orchestration.settings import examine
 
     # What a client says of each retry, or of what it found, is told by its check.
     stamina.instrumentation.set_on_retry_hooks([])
     logging.disable(logging.ERROR)
-    values, problems = examine()
+    usage = read_usage()
+    values, problems = examine(usage.needs)
     broken = {name for problem in problems for name in problem.names}
     errors = Console(stderr=True)
     with errors.status("looking") as status:  # shown on a terminal only
@@ -56,7 +58,7 @@ def doctor(
             first = ", ".join(list(names)[:3])
             status.update(f"looking: {first}{f' and {len(names) - 3} more' if len(names) > 3 else ''}")
 
-        results = run(all_checks(values, problems), values, broken, seconds, tell)
+        results = run(all_checks(values, problems, usage), values, broken, seconds, tell)
         if dry_run:
             from orchestration.doctor import dry_run as models
 

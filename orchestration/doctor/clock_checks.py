@@ -9,19 +9,24 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from orchestration.doctor.model import Check, Outcome, failed, ok, skipped, warning
-from orchestration.settings import Settings
+from orchestration.doctor.usage import Usage, find_unused
+from orchestration.settings import FivetranSettings, HexSettings, OmniSettings, Settings
 
-ASKED = ("incident_io_api_url", "fivetran_api_url", "hex_api_url", "omni_api_url")
-"""Whoever answers first is believed."""
+ASKED = (("fivetran_api_url", FivetranSettings), ("hex_api_url", HexSettings), ("omni_api_url", OmniSettings))
+"""Asked in this order after incident.io, and before Slack. Whoever answers first is believed."""
 TIMEOUT = httpx.Timeout(2)
 SECOND = timedelta(seconds=1)
 WARN, FAIL = timedelta(seconds=30), timedelta(minutes=5)
 REMEDY = "Set it by NTP (`timedatectl set-ntp true`, or the host's)"
 
 
-def checks(values: Settings) -> Iterator[Check]:
+def checks(values: Settings, usage: Usage | None = None) -> Iterator[Check]:
+    """Vendors that are not used are not asked; `usage` as in `catalogue.all_checks`."""
+    found = [values.incident_io_api_url] if values.incident_io_api_key else []
+    found += [getattr(values, name) for name, vendor in ASKED if find_unused(values, usage, vendor) is None]
+    found += [values.slack_api_url] if values.slack_bot_token else []
     # Those that are malformed are None: any one that is there will do.
-    urls = [str(url) for name in ASKED if (url := getattr(values, name))]
+    urls = [str(url) for url in found if url]
     yield Check("clock", lambda: _clock(urls))
 
 

@@ -48,7 +48,10 @@ def _builds(node: Mapping[str, Any]) -> bool:
 
 def of_landed(state: Any) -> Iterator[str]:
     """Those of `landed.json` which had tables."""
-    yield from (name for name, tables in cast("Mapping[str, Any]", state).items() if tables)
+    # Beside the datasets there are parts that are none, each with a colon first.
+    yield from (
+        name for name, tables in cast("Mapping[str, Any]", state).items() if tables and not name.startswith(":")
+    )
 
 
 def of_fivetran(state: Any) -> Iterator[str]:
@@ -59,6 +62,20 @@ def of_fivetran(state: Any) -> Iterator[str]:
     for schema in _objects(state, "FivetranSchema"):
         if schema["enabled"] and any(table["enabled"] for table in _objects(schema["tables"], "FivetranTable")):
             yield schema["name_in_destination"]
+
+
+def landed_by_fivetran(state: Any) -> Iterator[tuple[str, str]]:
+    """Yield dataset and name of each table of `fivetran.json` that a connection lands."""
+    for schema in _objects(state, "FivetranSchema"):
+        for table in _objects(schema["tables"], "FivetranTable") if schema["enabled"] else ():
+            if table["enabled"]:
+                yield schema["name_in_destination"], table["name_in_destination"]
+
+
+def landed_by_others(state: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield dataset and name of each table of `landed.json`."""
+    for dataset, tables in state.items():
+        yield from ((dataset, table) for table in tables)
 
 
 def _objects(value: Any, kind: str) -> Iterator[dict[str, Any]]:

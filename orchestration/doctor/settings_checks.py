@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orchestration.doctor.model import Check, Outcome, failed, ok, skipped
-from orchestration.settings import Problem, Settings
+from orchestration.doctor.usage import Usage, find_unused
+from orchestration.settings import VENDORS, Problem, Settings
 
 
-def checks(values: Settings, problems: Sequence[Problem]) -> Iterator[Check]:
-    """Values are never told: only whether there is one."""
+def checks(values: Settings, problems: Sequence[Problem], usage: Usage | None = None) -> Iterator[Check]:
+    """Values are never told: only whether there is one. `usage` as in `catalogue.all_checks`."""
+    if usage is not None and usage.problem:
+        unread = failed(usage.problem, "Correct the file in orchestration/defs/ that the message names")
+        yield Check("defs: components", lambda: unread)
+    unused = {
+        name: outcome
+        for vendor in VENDORS
+        if (outcome := find_unused(values, usage, vendor))
+        for name in vendor.model_fields
+    }
     wrong = {name: problem for problem in problems for name in problem.names}
     told = set[str]()
     for name in Settings.model_fields:
@@ -18,7 +28,8 @@ def checks(values: Settings, problems: Sequence[Problem]) -> Iterator[Check]:
         if name.upper() in told:
             continue
         told |= set(problem.names if problem else (name.upper(),))
-        yield _check(problem.names[0] if problem else name.upper(), _outcome(values, name, problem))
+        outcome = unused.get(name) or _outcome(values, name, problem)
+        yield _check(problem.names[0] if problem else name.upper(), outcome)
 
 
 def _check(name: str, outcome: Outcome) -> Check:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +15,13 @@ from packaging.requirements import Requirement
 from pydantic import AwareDatetime, BaseModel, JsonValue, ValidationError
 
 from orchestration.components.dbt_files import FOLDER, MANIFEST, changed_since
+from orchestration.components.setting_names import UnknownName, check_files
 from orchestration.doctor.datasets import Datasets, of_fivetran, of_landed, of_manifest, projects
 from orchestration.doctor.google_errors import ERRORS, explained
 from orchestration.doctor.landed_columns import SourceTable, source_tables
-from orchestration.doctor.model import Check, Outcome, failed, ok, warning
+from orchestration.doctor.model import Check, Outcome, failed, ok, skipped, warning
 from orchestration.doctor.storage_checks import ADDRESS, kept_at, state_bucket
+from orchestration.doctor.usage import NOT_USED, Usage
 from orchestration.lineage.ages import age
 from orchestration.settings import REPOSITORY, Settings
 
@@ -28,7 +30,9 @@ STATES = (*DATASETS_OF, "hightouch.json", "omni.json", "explo.json", "hex.json")
 OLD = timedelta(hours=24)
 """It is read anew every hour; a day is when the platform's own check of it becomes an error."""
 REFRESH = "`dataplatform refresh`"
-STATE_CHECK, MANIFEST_CHECK = "state: saved", "dbt: manifest"
+STATE_CHECK, MANIFEST_CHECK, NAMES_CHECK = "state: saved", "dbt: manifest", "state: names in defs/"
+NAMED = 5
+"""So many names in settings are shown in a line; of more, the number is given."""
 SHOWN = ("dagster", "dbt-core", "dbt-bigquery")
 
 
@@ -36,7 +40,7 @@ class Saved(BaseModel):
     """A file of saved state, as `orchestration.components.saved_state` stamps it, which would import Dagster."""
 
     read_at: AwareDatetime
-    state: JsonValue
+    state: dict[str, JsonValue]
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,14 @@ class States:
         return replace(found, landed=landed) if landed or found.built else None
 
 
-def read(folder: Path) -> States:
+def read(folder: Path, used: Collection[str] | None = None) -> States:
+    """Return what can be read of a state directory; of `used`, where these are the states that components have. A file of a component
+    that was taken away may still be there."""
     saved, wrong = dict[str, Saved](), dict[str, str]()
     for name in STATES:
+        if used is not None and name not in used:
+            wrong[name] = NOT_USED
+            continue
         try:
             saved[name] = Saved.model_validate_json((folder / name).read_bytes())
         except OSError as error:
@@ -85,12 +94,21 @@ def read(folder: Path) -> States:
     return States(saved, manifest, wrong, parsed_at)
 
 
-def checks(values: Settings, states: States) -> Iterator[Check]:
+def checks(values: Settings, states: States, usage: Usage | None = None) -> Iterator[Check]:
+    """States that no component has are left out; `usage` as in `catalogue.all_checks`."""
+
+    def look(name: str, read: Callable[[], Outcome]) -> Callable[[], Outcome]:
+        return read if usage is None or name in usage.states else lambda: skipped(NOT_USED)
+
     after = (STATE_CHECK,)
     yield Check(STATE_CHECK, lambda: _any(states, values.dataplatform_state_dir), needs=("dataplatform_state_dir",))
     for name in STATES:
-        yield Check(f"state: {name}", lambda name=name: _saved(values, states, name, datetime.now(UTC)), after=after)
-    yield Check(MANIFEST_CHECK, lambda: _manifest(values, states), after=after)
+        saved = look(name, lambda name=name: _saved(values, states, name, datetime.now(UTC)))
+        yield Check(f"state: {name}", saved, after=after)
+    yield Check(
+        NAMES_CHECK, lambda: named(check_files({name: one.state for name, one in states.saved.items()})), after=after
+    )
+    yield Check(MANIFEST_CHECK, look(FOLDER, lambda: _manifest(values, states)), after=after)
     yield Check("versions", lambda: versions(required(REPOSITORY / "pyproject.toml"), _version))
 
 
@@ -111,6 +129,17 @@ def _saved(values: Settings, states: States, name: str, now: datetime) -> Outcom
         except ERRORS as error:
             return explained(error, state_bucket(values).role, ADDRESS)
     return aged(read_at, now)
+
+
+def named(unknown: Sequence[UnknownName]) -> Outcome:
+    """The names in settings that nothing has."""
+    if not unknown:
+        return ok("every connection, sync and table that a setting names is there")
+    more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+    found = "; ".join(f"{one.setting}: {one.text}" for one in unknown[:NAMED])
+    return warning(
+        f"{found}{more}", "Correct the settings, or run `dataplatform refresh` where these are new at the vendor"
+    )
 
 
 def aged(read_at: datetime, now: datetime) -> Outcome:

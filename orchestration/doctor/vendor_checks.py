@@ -6,7 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestration.doctor.model import Check, Once, Outcome, failed, ok, warning
-from orchestration.settings import Settings
+from orchestration.doctor.usage import Usage, find_unused
+from orchestration.settings import (
+    ExploSettings,
+    FivetranSettings,
+    HexSettings,
+    HightouchSettings,
+    OmniSettings,
+    Settings,
+    VendorSettings,
+)
 from orchestration.vendors.explo import Explo
 from orchestration.vendors.fivetran import Connection, Fivetran
 from orchestration.vendors.hex import Hex
@@ -58,7 +67,9 @@ EXPLO = Access("explo_api_url", ("explo_api_token",), "read dashboards and custo
 HEX = Access("hex_api_url", ("hex_api_token",), "read projects and run them")
 
 
-def checks(values: Settings) -> Iterator[Check]:
+def checks(values: Settings, usage: Usage | None = None) -> Iterator[Check]:
+    """Vendors that are not used are left out; `usage` as in `catalogue.all_checks`."""
+
     def fivetran() -> list[Connection]:
         secret = values.fivetran_api_secret.get_secret_value()
         url = str(values.fivetran_api_url)
@@ -81,13 +92,17 @@ def checks(values: Settings) -> Iterator[Check]:
         client = Hex(str(values.hex_api_url), values.hex_api_token.get_secret_value(), patience_seconds=0)
         return f"{len(client.projects())} projects"
 
+    def credentials(vendor: str, access: Access, settings: type[VendorSettings], read: Callable[[], str]) -> Check:
+        unused = find_unused(values, usage, settings)
+        return Check(f"{vendor}: credentials", lambda: unused) if unused else _credentials(vendor, access, read)
+
     connections = Once(fivetran)
-    yield _credentials("fivetran", FIVETRAN, lambda: f"{len(connections())} connections")
+    yield credentials("fivetran", FIVETRAN, FivetranSettings, lambda: f"{len(connections())} connections")
     yield Check("fivetran: connections", lambda: connected(connections()), after=("fivetran: credentials",))
-    yield _credentials("hightouch", HIGHTOUCH, hightouch)
-    yield _credentials("omni", OMNI, omni)
-    yield _credentials("explo", EXPLO, explo)
-    yield _credentials("hex", HEX, hex_)
+    yield credentials("hightouch", HIGHTOUCH, HightouchSettings, hightouch)
+    yield credentials("omni", OMNI, OmniSettings, omni)
+    yield credentials("explo", EXPLO, ExploSettings, explo)
+    yield credentials("hex", HEX, HexSettings, hex_)
 
 
 def connected(connections: Sequence[Connection]) -> Outcome:

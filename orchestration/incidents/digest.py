@@ -7,7 +7,7 @@ import dagster as dg
 
 from orchestration.incidents import mutes, warned
 from orchestration.incidents.digest_message import message
-from orchestration.settings import Settings, settings
+from orchestration.settings import PlatformSettings, settings
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.slack import Slack, client, escaped
 
@@ -50,7 +50,7 @@ def warnings_digest() -> None:
     post_warnings()
 
 
-def daily(values: Settings) -> dg.ScheduleDefinition:
+def daily(values: PlatformSettings) -> dg.ScheduleDefinition:
     """The schedule, at the time that the settings say."""
 
     @dg.schedule(

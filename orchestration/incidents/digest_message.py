@@ -11,7 +11,7 @@ from orchestration.core.channel_text import escape_mrkdwn
 from orchestration.core.redaction import redact_line
 from orchestration.incidents.content import asset_url
 from orchestration.incidents.sizes import shortened
-from orchestration.incidents.warned import FRESHNESS, Warned
+from orchestration.incidents.warned import AUTOMATION, FRESHNESS, Warned
 from orchestration.lineage.ages import age
 from orchestration.vendors.slack import LONGEST_MESSAGE, MOST_BLOCKS, length
 
@@ -63,7 +63,7 @@ def message(
 
 def _item(warned: Warned, dagster_url: str, now: datetime) -> str:
     """One warning in mrkdwn. What people have written cannot mention anybody: it is escaped."""
-    tab = {} if warned.check == FRESHNESS else {"view": "checks", "checkDetail": warned.check}
+    tab = {} if warned.check in {FRESHNESS, AUTOMATION} else {"view": "checks", "checkDetail": warned.check}
     link = asset_url(dagster_url, warned.asset, **tab)
     name = escape_mrkdwn(shortened(warned.asset, LONGEST_NAME)).replace("|", "¦")
     check = escape_mrkdwn(shortened(warned.check, LONGEST_NAME)).replace("`", "'")

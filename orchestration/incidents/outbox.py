@@ -1,5 +1,7 @@
 """Delivers alert events to incident.io, and by other carriers what incident.io cannot take. What was not delivered stays in the queue.
 
+Without incident.io another channel is in its place (`channels.py`), with the same order and the same retries.
+
 Delivery is paced: `pacing.py` says how many events may go out, and remembers when incident.io has asked for fewer.
 """
 
@@ -152,6 +154,7 @@ def deliver(
     fallback_seconds: float = FALLBACK_SECONDS,
     pace: Pace | None = None,
     before_each: Callable[[], None] = lambda: None,
+    channel: str = "incident.io",
 ) -> Delivered:
     """Send events for at most `seconds` (the call under way is finished); what is not sent stays in the queue.
 
@@ -174,8 +177,10 @@ def deliver(
     `resolved` behind it, and named among the problems.
 
     `before_each` is called before each event is sent, by whatever way. What it raises ends the delivery, and is raised.
+
+    `channel` is what messages call the channel that `send` delivers to, where that is not incident.io (`channels.py`).
     """
-    tick = _Tick(list(waiting), now, seconds, clock, pace or Pace(), before_each)
+    tick = _Tick(list(waiting), now, seconds, clock, pace or Pace(), before_each, channel)
     tick.send(send)
     tick.carry(carriers, fallback_seconds)
     left = tuple(item for item in tick.items if item)
@@ -203,6 +208,7 @@ class _Tick:
     clock: Callable[[], float]
     pace: Pace
     before_each: Callable[[], None]
+    channel: str = "incident.io"
     sent: list[AlertEvent] = field(default_factory=list[AlertEvent])
     problems: list[str] = field(default_factory=list[str])
     unreachable: bool = False
@@ -213,7 +219,7 @@ class _Tick:
 
     def send(self, send: Callable[[AlertEvent], None]) -> None:
         self.unreachable = any(self._is_ahead(item.asked_until) for item in self.items if item)
-        self.delay = self.pace.asked_to_wait(self.now)
+        self.delay = self.pace.asked_to_wait(self.now, self.channel)
         turns, slowest = deque[int]() if self.delay else self._turns(), 0.0
         while turns and not self.unreachable:
             passed = self.clock() - self.began
@@ -222,7 +228,7 @@ class _Tick:
             number, moment = turns.popleft(), self.now + passed
             if (item := self.items[number]) is None:
                 continue
-            if held := self.pace.holds_back(moment, customer_facing=item.is_customer_facing):
+            if held := self.pace.holds_back(moment, customer_facing=item.is_customer_facing, channel=self.channel):
                 self.delay = held
                 continue
             try:
@@ -271,7 +277,7 @@ class _Tick:
         """Send no more until the time that incident.io names."""
         now = self.now + self.clock() - self.began
         self.pace = self.pace.limited(now, error.retry_after)
-        self.delay = f"{self.pace.asked_to_wait(now)} {error}"
+        self.delay = f"{self.pace.asked_to_wait(now, self.channel)} {error}"
 
     def _after(self, item: Waiting, error: VendorError, moment: float) -> Waiting:
         self.problems.append(str(error))
@@ -279,7 +285,7 @@ class _Tick:
             return replace(item, reduced=item.reduced + 1)
         attempts = item.attempts + 1
         if is_of_the_event(error):
-            self.problems.append(f"incident.io refuses {item.key} in every form")
+            self.problems.append(f"{self.channel} refuses {item.key} in every form")
             later = self.now + pause(item.key, attempts, LONGEST_PAUSE_OF_REFUSED)
             # Not later than now: a clock that was ahead would keep it for as long.
             since = min(item.refused_since or self.now, self.now)
@@ -296,7 +302,7 @@ class _Tick:
     def _drop(self, number: int, item: Waiting) -> None:
         """Give an event up, and a `resolved` behind a `firing`: incident.io has no alert for it to end."""
         what = f"`{item.event.status}` of {item.key}"
-        self.problems.append(f"{what} is dropped: incident.io has refused it in every form for {REFUSED_DAYS} days")
+        self.problems.append(f"{what} is dropped: {self.channel} has refused it in every form for {REFUSED_DAYS} days")
         self.items[number] = None
         behind = next((n for n, one in enumerate(self.items) if n > number and one and one.key == item.key), None)
         if behind is not None and item.event.status == "firing" and self._status(behind) == "resolved":
@@ -371,17 +377,17 @@ class _Tick:
         if item.event.metadata.get("transient"):
             return None
         if item.reduced == REFUSED:
-            return "incident.io refuses this alert, in every form."
+            return f"{self.channel} refuses this alert, in every form."
         is_over = any(one and one.key == item.key for one in self.items[number + 1 :])
         return None if is_over or self.now - item.since < fallback_seconds else self._why_late(item, fallback_seconds)
 
     def _why_late(self, item: Waiting, fallback_seconds: float) -> str | None:
         """Why incident.io has not accepted an event that is overdue; None where it only waits for its turn."""
         if self.unreachable or self._failed_last(item):
-            return f"incident.io cannot be reached since {self._away_since(item):%Y-%m-%d %H:%M} UTC."
+            return f"{self.channel} cannot be reached since {self._away_since(item):%Y-%m-%d %H:%M} UTC."
         if self.pace.keeps_out(self.now, fallback_seconds, customer_facing=item.is_customer_facing):
             since = datetime.fromtimestamp(self.pace.limited_since, UTC)
-            return f"incident.io answers 429 (too many requests) since {since:%Y-%m-%d %H:%M} UTC."
+            return f"{self.channel} answers 429 (too many requests) since {since:%Y-%m-%d %H:%M} UTC."
         return None
 
     def _failed_last(self, item: Waiting) -> bool:

@@ -34,19 +34,19 @@ class Pace:
     def last_accepted(self) -> float:
         return self.times[-1] if self.times else 0.0
 
-    def holds_back(self, now: float, *, customer_facing: bool) -> str:
+    def holds_back(self, now: float, *, customer_facing: bool, channel: str = "incident.io") -> str:
         """Why an event is not sent now, to stay below the limit; empty if it may be sent."""
         # A time that is yet to come was written while this machine's clock was ahead.
         within = sum(now - WINDOW_SECONDS < moment <= now for moment in self.times)
         if within < (MOST if customer_facing else MOST_INTERNAL):
             return ""
-        return f"{within} alert events were sent in the last minute, which is as many as incident.io should get."
+        return f"{within} alert events were sent in the last minute, which is as many as {channel} should get."
 
-    def asked_to_wait(self, now: float) -> str:
+    def asked_to_wait(self, now: float, channel: str = "incident.io") -> str:
         """Why nothing is sent now, since incident.io has asked for it; empty otherwise."""
         if not now < self.wait_until <= now + LONGEST_WAIT_SECONDS:
             return ""
-        return f"incident.io answers 429 and asks to wait for {math.ceil(self.wait_until - now)} seconds."
+        return f"{channel} answers 429 and asks to wait for {math.ceil(self.wait_until - now)} seconds."
 
     def accepted(self, now: float) -> Pace:
         """The pace after one more event was accepted."""

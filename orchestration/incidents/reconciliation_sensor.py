@@ -27,6 +27,7 @@ MOST_PAGES = 20
 """Pages of 50 firing alerts. Alerts beyond them are looked up by key while they are open; resolved ones are not compared."""
 LOOK_SECONDS = 25.0
 """After this time no further request is made: a tick has 60 seconds, and a request takes up to 16."""
+OFF = "INCIDENT_IO_API_KEY is not set: there is no incident.io to compare the alerts with"
 COMPARISON = TypeAdapter(Comparison)
 
 
@@ -37,15 +38,13 @@ COMPARISON = TypeAdapter(Comparison)
     description="Compares the alerts with incident.io's list, and lets incident_alerts send again what incident.io has lost.",
 )
 def alert_reconciliation(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    values, now = settings(), time.time()
+    access, now = settings().incident_io, time.time()
+    if access is None:
+        return dg.SkipReason(OFF)
     before, situation = read_comparison(context.instance), read_situation(context.instance, now)
     if not situation.ended and not (situation.notified.keys() - set(before.known)):
         return dg.SkipReason("no alert has to be compared")
-    alert_list = AlertList(
-        str(values.incident_io_api_url),
-        values.incident_io_api_key.get_secret_value(),
-        values.incident_io_alert_source_id,
-    )
+    alert_list = AlertList(access.api_url, access.api_key.get_secret_value(), access.alert_source_id)
     try:
         listing, problems = read_listing(alert_list, situation, before)
     except VendorError as error:

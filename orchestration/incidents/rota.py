@@ -53,9 +53,10 @@ def decide(wanted: Sequence[str], actual: Collection[str]) -> Change | LeaveAlon
 def data_responder_rota(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     values = settings()
     slack = client(values)
-    if not values.rota_sync or slack is None:
+    access = values.incident_io
+    if not values.rota_sync or slack is None or access is None:
         return dg.SkipReason(OFF)
-    schedules = Schedules(str(values.incident_io_api_url), values.incident_io_api_key.get_secret_value())
+    schedules = Schedules(access.api_url, access.api_key.get_secret_value())
     said, changed = sync(schedules, slack, values.incident_io_schedule, values.slack_responder_group)
     if changed:
         context.log.info(said)

@@ -15,8 +15,8 @@ from dagster import _check as check
 from orchestration.incidents import (
     alerter,
     background,
+    channels,
     clocks,
-    fallback,
     instigators,
     mutes,
     outbox,
@@ -37,7 +37,7 @@ from orchestration.incidents.sizes import shortened
 from orchestration.incidents.triage import triage
 from orchestration.lineage.graph import Graph
 from orchestration.settings import settings
-from orchestration.vendors.incident_io import AlertEvent, AlertSource
+from orchestration.vendors.incident_io import AlertEvent
 
 INTERVAL_SECONDS = 1
 """The daemon looks every five seconds; an interval of five makes it up to ten."""
@@ -111,20 +111,17 @@ def _store_and_deliver(
         stored, more = store.save_and_continue(context.instance, stored, judged)
         lost += more
     values = settings()
-    source = AlertSource(
-        str(values.incident_io_api_url),
-        values.incident_io_alert_source_id,
-        values.incident_io_alert_source_token.get_secret_value(),
-    )
+    known = channels.configured(values, context.instance, context.log.warning)
     done = outbox.deliver(
         judged.waiting,
-        source.send,
-        fallback.configured(values),
+        known.first.send,
+        known.others,
         max(LEAST_DELIVERY_SECONDS, deadline.share(DELIVERY_SECONDS).remaining()),
         time.time(),
         fallback_seconds=values.incident_io_fallback_minutes * 60,
         pace=judged.pace,
         before_each=check_is_newest,
+        channel=known.first.name,
     )
     check_is_newest()
     cursor, more = store.save(context.instance, stored, replace(judged, waiting=done.waiting, pace=done.pace))

@@ -1,4 +1,5 @@
-"""All that only warns, from Dagster's storage: checks that fail with severity warn, and data that is late but not yet too late."""
+"""All that only warns, from Dagster's storage: checks that fail with severity warn, data that is late but not yet too late, and assets
+that the automation should build and has not built for long."""
 
 from __future__ import annotations
 
@@ -22,6 +23,9 @@ KEYS_A_QUERY = 200
 FAILED_ROWS = "dagster_dbt/failed_row_count"
 """In the metadata of a dbt test's evaluation, which has no text."""
 FRESHNESS = "freshness"
+AUTOMATION = "automation"
+UNBUILT_FOR = timedelta(days=7)
+"""How long an asset without a freshness policy may go without being built."""
 
 FAILED, SUCCEEDED = AssetCheckExecutionRecordStatus.FAILED, AssetCheckExecutionRecordStatus.SUCCEEDED
 
@@ -32,7 +36,7 @@ class Warned:
 
     asset: str
     check: str
-    """The check's name, or `freshness`."""
+    """The check's name, `freshness` or `automation`."""
     text: str
     """As it was written: it can have values of rows in it."""
     since: datetime
@@ -41,7 +45,7 @@ class Warned:
 
 def read(instance: dg.DagsterInstance, assets: AssetGraph) -> list[Warned]:
     """Everything that warns now, of the assets and checks that there are now; what has warned longest comes first."""
-    found = [*_checks(instance, assets), *_late(instance, assets)]
+    found = [*_checks(instance, assets), *_late(instance, assets), *find_unbuilt(instance, assets, datetime.now(UTC))]
     return sorted(found, key=lambda warned: (warned.since, warned.asset, warned.check))
 
 
@@ -117,6 +121,45 @@ def _lateness(policy: dg.FreshnessPolicy) -> str:
         return "It was not made in time."
     warn: timedelta = policy.warn_window.to_timedelta()
     return f"It was not made for {age(warn)}; after {age(policy.fail_window.to_timedelta())} that is an incident."
+
+
+def find_unbuilt(instance: dg.DagsterInstance, assets: AssetGraph, now: datetime) -> Iterator[Warned]:
+    """Yield the assets with an automation condition that were not built for longer than their freshness policy allows, or for a week.
+
+    What is made of nothing newer than itself is left out: a seed that no one has edited, and what only reads such seeds. Storage does
+    not say when a table was last looked at, so such a table counts as new. All times come from one query.
+    """
+    made = [key for key in assets.toposorted_asset_keys if assets.get(key).is_materializable]
+    built: dict[dg.AssetKey, datetime] = {}
+    for record in instance.get_asset_records(made) if made else ():
+        last = record.asset_entry.last_materialization_record
+        if last is not None:
+            built[record.asset_entry.asset_key] = datetime.fromtimestamp(last.timestamp, UTC)
+    newest: dict[dg.AssetKey, datetime] = {}
+    for key in assets.toposorted_asset_keys:
+        node = assets.get(key)
+        above = [found for parent in node.parent_keys if parent != key and (found := newest.get(parent))]
+        own = built.get(key) if node.is_materializable else now if node.is_observable else None
+        newest_above = max(above, default=None)
+        if found := max(filter(None, (own, newest_above)), default=None):
+            newest[key] = found
+        if node.automation_condition is None or not node.is_materializable:
+            continue
+        if own is None:
+            text = "It has never been built. `dataplatform lineage check` lists what reads tables that nothing lands."
+            yield Warned(key.to_user_string(), AUTOMATION, text, now, _owners(assets, key))
+            continue
+        policy = node.freshness_policy
+        window = policy.fail_window.to_timedelta() if isinstance(policy, TimeWindowFreshnessPolicy) else None
+        if now - own <= (window or UNBUILT_FOR):
+            continue
+        if window is not None:
+            text = f"It was last built {age(now - own)} ago; its freshness policy allows {age(window)}."
+        elif newest_above is not None and newest_above > own:
+            text = f"It was last built {age(now - own)} ago, and what it reads has changed since."
+        else:
+            continue
+        yield Warned(key.to_user_string(), AUTOMATION, text, own, _owners(assets, key))
 
 
 def _owners(assets: AssetGraph, key: dg.AssetKey) -> tuple[str, ...]:

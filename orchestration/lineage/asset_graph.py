@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dagster import LocalFileCodeReference
+from dagster import LocalFileCodeReference, TextMetadataValue
 from dagster._core.definitions.assets.definition.asset_spec import SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET
 from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
 from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 from dagster._core.definitions.metadata.source_code import CodeReferencesMetadataSet
 from dagster._core.remote_representation.external_data import AssetNodeSnap
 
-from orchestration.lineage.graph import AUDIENCE_TAG, Asset, Audience, Graph
+from orchestration.lineage.graph import AUDIENCE_TAG, OWNERS_METADATA, Asset, Audience, Graph
 from orchestration.settings import REPOSITORY
 
 
@@ -27,7 +27,7 @@ def graph_of(assets: AssetGraph) -> Graph:
         found[key.to_user_string()] = Asset(
             key.to_user_string(),
             frozenset(parent.to_user_string() for parent in node.parent_keys),
-            tuple(node.owners or ()),
+            _owners(node.owners, node.metadata),
             _audience(node.tags.get(AUDIENCE_TAG)),
             _fresh_within(node.freshness_policy),
             _code(node.metadata),
@@ -44,13 +44,20 @@ def graph_of_snapshots(nodes: Iterable[AssetNodeSnap]) -> Graph:
         found[key] = Asset(
             key,
             frozenset(edge.parent_asset_key.to_user_string() for edge in node.parent_edges),
-            tuple(node.owners or ()),
+            _owners(node.owners, node.metadata),
             _audience((node.tags or {}).get(AUDIENCE_TAG)),
             _fresh_within(node.freshness_policy),
             _code(node.metadata),
             SYSTEM_METADATA_KEY_AUTO_CREATED_STUB_ASSET not in node.metadata,
         )
     return Graph(found)
+
+
+def _owners(names: Sequence[str] | None, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return who answers for an asset, with those whom Dagster cannot hold as owners."""
+    texts = metadata.get(OWNERS_METADATA)
+    more = texts.value.split(", ") if isinstance(texts, TextMetadataValue) and texts.value else []
+    return (*(names or ()), *more)
 
 
 def _audience(tag: str | None) -> Audience | None:

@@ -38,7 +38,10 @@ class Exposure:
     audience: Audience
     description: str | None = None
     url: str | None = None
-    owner: str | None = None
+    owner: str | tuple[str, ...] | None = None
+    """One owner or several: addresses, or `team:<name>`."""
+    changes: tuple[str, ...] = ()
+    """What it does not say, or what Dagster cannot hold of it, with what is shown instead."""
     also_declared: tuple[str, ...] = ()
     """Other exposures of the same consumer, each as `name in file`."""
 
@@ -62,6 +65,7 @@ def unite(exposures: Iterable[Exposure]) -> dict[dg.AssetKey, Exposure]:
             description=first.description or exposure.description,
             url=first.url or exposure.url,
             owner=first.owner or exposure.owner,
+            changes=(*first.changes, *exposure.changes),
             also_declared=(*first.also_declared, f"`{exposure.name}` in {exposure.file}"),
         )
     return found
@@ -73,12 +77,19 @@ def reads(consumer: Consumer, exposure: Exposure | None) -> tuple[dg.AssetKey, .
     return tuple(sorted({*consumer.reads, *declared}, key=lambda key: key.to_user_string()))
 
 
-Kind = Literal["gone", "repeated", "undeclared", "unjoined", "different"]
+Kind = Literal[
+    "gone", "repeated", "undeclared", "unjoined", "different", "unlanded", "shared", "collision", "setting", "changed"
+]
 KINDS: dict[Kind, str] = {
     "gone": "Exposures whose dashboard is gone",
     "repeated": "Declared by more than one exposure",
     "unjoined": "Not joined to the graph",
+    "unlanded": "Reads what nothing lands, and is not built when that changes",
     "different": "Exposures that declare something else than is read",
+    "collision": "Landed by more than one connection",
+    "setting": "Settings that name what does not exist",
+    "shared": "One asset key, or one name of a check, for several of dbt's resources",
+    "changed": "Shown in Dagster otherwise than it is written",
     "undeclared": "Read by people, and no exposure declares it",
 }
 """What `dataplatform lineage check` lists, in this order."""
@@ -92,8 +103,9 @@ class Finding:
 
     @property
     def wrong(self) -> bool:
-        """Whether somebody has to do something; a dashboard that nobody has declared is in the graph all the same."""
-        return self.kind != "undeclared"
+        """Whether a person has to do something. A dashboard that no exposure declares, a table that a seed and a source share, and a
+        value that Dagster cannot hold are in the graph all the same."""
+        return self.kind not in {"undeclared", "shared", "changed"}
 
 
 def reconcile(
@@ -113,6 +125,11 @@ def reconcile(
     for key, consumer in found.items():
         findings += _unjoined(consumer, declared.get(key), known)
         findings += _different(consumer, declared.get(key))
+    return in_order(findings)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings by kind, in the order of `KINDS`, and by key."""
     order = list(KINDS)
     return sorted(findings, key=lambda finding: (order.index(finding.kind), finding.key, finding.why))
 

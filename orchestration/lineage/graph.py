@@ -14,6 +14,9 @@ Audience = Literal["customer", "internal"]
 AUDIENCE_TAG = "dataplatform/audience"
 """The tag that makes an asset a consumer, with its audience as the value."""
 
+OWNERS_METADATA = "dataplatform/owners"
+"""The metadata that has those owners of an asset whom Dagster cannot hold as owners; commas between several."""
+
 Key = str
 """An asset key as people write it: `insights/on_call_load`."""
 

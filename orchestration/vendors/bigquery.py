@@ -14,9 +14,9 @@ from orchestration.vendors.bigquery_project import CALL_SECONDS, BigQueryProject
 
 SYNCED = "_fivetran_synced"
 PARTITION_TIME = "_PARTITIONTIME"
-TABLES_A_QUERY = 250
-"""BigQuery takes 1,000 tables and 1 MB of text in a query (https://cloud.google.com/bigquery/quotas#query_jobs); a look may name its table
-twice, in up to 2 KB."""
+TABLES_A_QUERY = 100
+"""BigQuery takes 1,000 tables, those below views included, and 1 MB of text in a query (https://cloud.google.com/bigquery/quotas#query_jobs,
+"Maximum number of tables referenced per query"). A look may name its table twice, in up to 2 KB."""
 RECENT_DAYS = 40
 """How many days up to a table's newest are counted one by one."""
 
@@ -64,10 +64,15 @@ class Warehouse(BigQueryProject):
 
     def newest(self, dataset: str, tables: Collection[str]) -> dict[str, datetime]:
         """When the newest row of each table was written; tables that do not exist or are empty are left out."""
-        rows: list[Any] = []
+        found: dict[str, datetime] = {}
         for part in batched(sorted(self.tables(dataset) & set(tables)), TABLES_A_QUERY, strict=False):
-            looks = (f"select '{table}' as name, max({SYNCED}) as newest from `{dataset}.{table}`" for table in part)
-            rows += self._rows(" union all ".join(looks))
+            found |= self.newest_of(dataset, part)
+        return found
+
+    def newest_of(self, dataset: str, tables: Sequence[str]) -> dict[str, datetime]:
+        """Return the same of at most `TABLES_A_QUERY` tables that exist, by one query."""
+        looks = (f"select '{table}' as name, max({SYNCED}) as newest from `{dataset}.{table}`" for table in tables)
+        rows = self._rows(" union all ".join(looks))
         return {row["name"]: row["newest"] for row in rows if row["newest"] is not None}
 
     def tables(self, dataset: str) -> set[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ValidationError
 
 from orchestration.vendors.http import PATIENCE_SECONDS, VendorClient, VendorError
 from orchestration.vendors.pace import shared_pace
@@ -22,25 +22,58 @@ SOURCE_REQUESTS, SOURCE_SECONDS = 400, 60.0
 requests an hour in all; a trial account 25 a minute, 250 an hour and 500 an hour in all (https://fivetran.com/docs/rest-api/rate-limiting)."""
 WINDOW_SECONDS = 60.0
 """Waited after a 429 without `Retry-After`. Whether Fivetran sends that header is unverified."""
+BROKEN_START_SECONDS = 300.0
+"""How long after its trigger a broken connection may take to start its sync. Whether Fivetran starts one each time is unverified."""
 UNVERSIONED = {"Accept": "application/json"}
 """The endpoints of a connection's schema have no second version (Fivetran's OpenAPI file)."""
 
 Scope = Mapping[str, Sequence[str]]
 """Names of tables by their schema, both as at the source."""
 
-
 RECONNECT = "reconnect"
-"""The code of the task that broken credentials have: someone has to reconnect the source. Other failures have no task."""
+"""Begins the code of the task that broken credentials have: someone has to reconnect the source. Other failures have no task.
+
+Fivetran's OpenAPI file does not list the codes (ConnectionTask: "a machine-readable identifier for the condition type"). This one is in the
+tests of Fivetran's own Terraform provider (fivetran/terraform-provider-fivetran), also of connections that are not `broken`.
+"""
+CONNECTED, BROKEN = "connected", "broken"
+"""States of a connection's set-up (`setup_state` of ConnectorStatusResponse in Fivetran's OpenAPI file).
+
+`broken` alone does not say that a person has to do something: a source with many endpoints is marked so while one of them does not
+answer, and only a sync that succeeds clears the mark (astronomer/airflow-provider-fivetran-async, issue 234 and pull request 235).
+"""
 RESCHEDULED = "rescheduled"
 """The state of a sync that waits until the source accepts API calls again."""
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _filled(value: object) -> object:
+    return value or ""
+
+
+def _listed(value: object) -> object:
+    return value or []
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+"""A time of Fivetran's. One without a zone is in UTC, as all of its times are."""
+Text = Annotated[str, BeforeValidator(_filled)]
 
 
 class Task(BaseModel):
     """Something that Fivetran asks a person to do. `details` adds to the message (ConnectionTask in Fivetran's OpenAPI file)."""
 
-    code: str = ""
-    message: str = ""
+    code: Text = ""
+    message: Text = ""
     details: str | None = None
+
+    @property
+    def is_reconnect(self) -> bool:
+        """Whether someone has to reconnect the source."""
+        return self.code.casefold().startswith(RECONNECT)
 
     @property
     def text(self) -> str:
@@ -50,9 +83,9 @@ class Task(BaseModel):
 class Status(BaseModel):
     setup_state: str
     sync_state: str
-    rescheduled_for: datetime | None = None
-    tasks: list[Task] = []
-    warnings: list[Task] = []
+    rescheduled_for: Moment | None = None
+    tasks: Annotated[list[Task], BeforeValidator(_listed)] = []
+    warnings: Annotated[list[Task], BeforeValidator(_listed)] = []
 
 
 class Connection(BaseModel):
@@ -65,8 +98,8 @@ class Connection(BaseModel):
     paused: bool
     schedule_type: str | None = None
     """`manual`: Fivetran starts no sync by itself, not even one that it has rescheduled."""
-    succeeded_at: datetime | None = None
-    failed_at: datetime | None = None
+    succeeded_at: Moment | None = None
+    failed_at: Moment | None = None
     status: Status
 
     @property
@@ -105,8 +138,31 @@ class Connection(BaseModel):
 
     @property
     def needs_person(self) -> bool:
-        """Whether the next sync fails too, until someone has reconnected the source."""
-        return self.status.setup_state != "connected" or any(task.code == RECONNECT for task in self.status.tasks)
+        """Whether the failure of a sync is not worth an automatic retry: the next scheduled sync tries once more."""
+        return self.status.setup_state != CONNECTED or self.must_be_reconnected
+
+    @property
+    def must_be_reconnected(self) -> bool:
+        """Whether one of its tasks says that someone has to reconnect the source. Until then no sync can succeed."""
+        return any(task.is_reconnect for task in self.status.tasks)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether Fivetran marks the connection as broken, which a sync that succeeds may clear."""
+        return self.status.setup_state == BROKEN
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The connections of an account, as one listing has them.
+
+    `connections` are by id. `unreadable` says of each other one, by id, which field of it cannot be read. `error` is why the listing broke
+    off: then a connection that is in neither may still be there.
+    """
+
+    connections: Mapping[str, Connection]
+    unreadable: Mapping[str, str]
+    error: VendorError | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +179,16 @@ def connection_url(connection_id: str) -> str:
 class Fivetran:
     """A client of one account. Every call raises VendorError where Fivetran does not answer as documented."""
 
-    def __init__(self, base_url: str, key: str, secret: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        key: str,
+        secret: str,
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
+        broken_start_seconds: float = BROKEN_START_SECONDS,
+    ) -> None:
+        self._broken_start_seconds = broken_start_seconds
         self._client = VendorClient(
             "Fivetran",
             base_url,
@@ -144,19 +209,44 @@ class Fivetran:
         return answer.get("data", answer)
 
     def items(self, path: str, **filters: str) -> Iterator[dict[str, Any]]:
-        """Every item of a listing, page by page."""
+        """Yield every item of a listing, page by page; 1,000 is the largest page (`limit` in Fivetran's OpenAPI file)."""
         params: dict[str, Any] = {"limit": 1000, **filters}
         cursor: str | None = None
         while True:
             page = self.request("GET", path, params=params | ({"cursor": cursor} if cursor else {}))
-            yield from page["items"]
-            cursor = page.get("next_cursor")
+            following = page.get("next_cursor")
+            if not isinstance(page.get("items"), list) or (following and following == cursor):
+                raise VendorError(
+                    f"Fivetran: GET v1/{path} answered with no valid page of a listing", vendor="Fivetran"
+                )
+            yield from (item for item in page["items"] if isinstance(item, dict))
+            cursor = following
             if not cursor:
                 return
 
     def connections(self) -> list[Connection]:
         """Every connection of the account."""
         return [_connection(details) for details in self.items("connections")]
+
+    def list_connections(self) -> Listing:
+        """List every connection of the account with its status: one request for each 1,000 of them.
+
+        An item has all that `GET /v1/connections/{connectionId}` says of the connection (ConnectorResponse in Fivetran's OpenAPI file,
+        with `succeeded_at`, `failed_at` and `status.tasks`). What was listed before an error is returned with the error.
+        """
+        found, unreadable = dict[str, Connection](), dict[str, str]()
+        try:
+            for details in self.items("connections"):
+                id_ = str(details.get("id"))
+                try:
+                    found[id_] = _connection(details)
+                except ValidationError as error:
+                    unreadable[id_] = ", ".join(
+                        sorted({".".join(map(str, one["loc"])) for one in error.errors(include_input=False)})
+                    )
+        except VendorError as error:
+            return Listing(found, unreadable, error)
+        return Listing(found, unreadable)
 
     def connection(self, connection_id: str) -> Connection:
         return _connection(self.request("GET", f"connections/{connection_id}"))
@@ -207,10 +297,14 @@ class Fivetran:
 
     def _run(self, connection_id: str, wait: Wait, action: str, body: Mapping[str, Any]) -> Synced:
         before = self._start(connection_id, wait, action, body)
+        triggered = wait.passed
 
         def finished(now: Connection) -> bool:
             if now.finished_at > before.finished_at:
                 return True
+            waits = now.status.sync_state == RESCHEDULED
+            if now.is_broken and not waits and wait.passed - triggered > self._broken_start_seconds:
+                raise SyncFailed(_not_started(now, action), permanent=True)
             self._resume(now, wait)
             return False
 
@@ -230,7 +324,8 @@ class Fivetran:
             except VendorError as error:
                 if error.status == 400 and body.get("scope"):
                     raise SyncFailed(_no_table_resync(before, body["scope"], error), permanent=True) from error
-                if error.status != BUSY or wait.passed > wait.seconds:
+                # Of a broken connection, a conflict may be something else than a sync that runs: it is not tried again and again.
+                if error.status != BUSY or wait.passed > wait.seconds or before.is_broken:
                     raise
                 wait.sleep(FIRST_SECONDS)  # another sync has begun since the connection was read
                 continue
@@ -271,8 +366,8 @@ class Fivetran:
         return wait.until(look, ended, _state)
 
 
-def _connection(details: dict[str, Any]) -> Connection:
-    return Connection.model_validate(details | {"name": details["schema"]})
+def _connection(details: Mapping[str, Any]) -> Connection:
+    return Connection.model_validate({**details, "name": details.get("schema")})
 
 
 def _state(connection: Connection) -> str:
@@ -290,13 +385,25 @@ def _no_table_resync(connection: Connection, scope: Scope, error: VendorError) -
     )
 
 
+def _not_started(connection: Connection, action: str) -> str:
+    return (
+        f"The connection `{connection.name}` is broken in Fivetran, and the {action} that was triggered has not started."
+        f" {connection.reason}"
+    )
+
+
 def _refuse(connection: Connection) -> None:
+    """Raise SyncFailed where no sync of a connection can succeed until a person has done something.
+
+    A broken connection is tried, unless one of its tasks says that someone has to reconnect it.
+    """
     if connection.paused:
         raise SyncFailed(
             f"The connection `{connection.name}` is paused in Fivetran, so nothing was synced. Resume it: {connection.url}",
             permanent=True,
         )
-    if connection.status.setup_state != "connected":
+    tried = connection.is_broken and not connection.must_be_reconnected
+    if connection.status.setup_state != CONNECTED and not tried:
         raise SyncFailed(
             f"The connection `{connection.name}` is {connection.status.setup_state} in Fivetran. {connection.reason}",
             permanent=True,

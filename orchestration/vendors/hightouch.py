@@ -15,6 +15,7 @@ from orchestration.vendors.pace import shared_pace
 from orchestration.vendors.waiting import SyncFailed, Wait
 
 PAGE = 100
+NOT_FOUND = 404
 REQUESTS, WINDOW_SECONDS = 180, 10.0
 """How fast requests are sent. "The Hightouch API rate limit is 200 requests per 10 seconds per workspace"
 (https://hightouch.com/docs/developer-tools/api-guide#hightouch-api-rate-limits); it sends no `Retry-After`."""
@@ -38,6 +39,10 @@ class Sync(_Payload):
     model_id: int
     destination_id: int
     disabled: bool = False
+    status: str | None = None
+    """The overall status of the sync (SyncStatus of Hightouch's OpenAPI file). With `last_run_at`, it changes when a run begins or ends."""
+    last_run_at: str | None = None
+    """"The timestamp of the last sync run". Whether that is the run's beginning or end is unverified: it is only compared."""
 
 
 class RawSql(_Payload):
@@ -160,6 +165,16 @@ class Hightouch:
 
     def syncs(self) -> list[Sync]:
         return [Sync.model_validate(item) for item in self._items("syncs")]
+
+    def sync_exists(self, sync_id: int) -> bool:
+        """Whether Hightouch has a sync, by a request of its own. Raises VendorError for other answers than 200 and 404."""
+        try:
+            self._client.request("GET", f"syncs/{sync_id}")
+        except VendorError as error:
+            if error.status == NOT_FOUND:
+                return False
+            raise
+        return True
 
     def models(self) -> list[Model]:
         return [Model.model_validate(item) for item in self._items("models")]

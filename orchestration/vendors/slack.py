@@ -13,7 +13,7 @@ from slack_sdk.http_retry import HttpRequest, HttpResponse, RateLimitErrorRetryH
 from slack_sdk.web import SlackResponse
 
 from orchestration.core.redaction import redact
-from orchestration.settings import Settings
+from orchestration.settings import PlatformSettings
 from orchestration.vendors.http import NOT_STARTED, VendorError, describe_error, excerpt, retry_after
 
 TIMEOUT_SECONDS = 8
@@ -58,6 +58,15 @@ PASSING = {
     "team_added_to_org",
 }
 """Errors of Slack's own that another try may not meet."""
+OF_THE_MESSAGE = {
+    "invalid_arguments",
+    "invalid_blocks",
+    "invalid_blocks_format",
+    "msg_blocks_too_long",
+    "msg_too_long",
+    "no_text",
+}
+"""Errors of chat.postMessage that another message may not meet (https://docs.slack.dev/reference/methods/chat.postMessage)."""
 SCOPES = {
     "chat.postMessage": "chat:write",
     "usergroups.list": "usergroups:read",
@@ -121,10 +130,18 @@ class Slack:
             str(found.get("name") or channel_id), bool(found.get("is_member")), bool(found.get("is_archived"))
         )
 
-    def post_message(self, channel: str, text: str, blocks: Sequence[Mapping[str, Any]] | None = None) -> str:
+    def post_message(
+        self,
+        channel: str,
+        text: str,
+        blocks: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        thread: str | None = None,
+    ) -> str:
         """Post one message, shortened to what Slack takes; returns its `ts`, by which Slack knows it.
 
         `text` is mrkdwn; with `blocks` it is what notifications show. Blocks that do not fit are left out whole, and counted.
+        With `thread`, the `ts` of another message, it is a reply to that one.
         """
         answer = self._call(
             "chat.postMessage",
@@ -132,6 +149,7 @@ class Slack:
                 channel=channel,
                 text=_cut(text, LONGEST_MESSAGE),
                 blocks=_within([_fitting(block) for block in blocks or ()]) or None,
+                thread_ts=thread,
                 unfurl_links=False,
                 unfurl_media=False,
             ),
@@ -239,11 +257,16 @@ class _ShortRateLimits(RateLimitErrorRetryHandler):
         return given.get("retry-after", "").isdigit() and wait is not None and wait <= LONGEST_WAIT
 
 
-def client(settings: Settings) -> Slack | None:
+def client(settings: PlatformSettings) -> Slack | None:
     """Slack as the settings name it; None where they have no token."""
     if settings.slack_bot_token is None:
         return None
     return Slack(str(settings.slack_api_url), settings.slack_bot_token.get_secret_value())
+
+
+def is_about_the_message(error: VendorError) -> bool:
+    """Return whether Slack refuses one message, and may take the next. Else it is the token, the channel, or the app's scopes."""
+    return isinstance(error, _Refused) and error.code in OF_THE_MESSAGE
 
 
 def escaped(text: str) -> str:

@@ -38,11 +38,18 @@ KINDS: dict[str, Kind] = {
     "truncated": Kind(VENDORS, "answers, but the JSON breaks off half-way", {}, on_the_wire=True),
     "hang": Kind(VENDORS, "takes the request and does not answer", {"seconds": 60}, on_the_wire=True),
     "reset": Kind(VENDORS, "closes the connection without an answer", {}, on_the_wire=True),
+    "slow": Kind(VENDORS, "answers late", {"seconds": 0.1}, on_the_wire=True),
     "refused": Kind(VENDORS, "does not listen: connection refused", {}, on_the_wire=True),
     "broken_credentials": Kind(
         ("fivetran",),
         "the source refuses the credentials: the sync fails, and someone has to reconnect the source",
         {"reason": "Invalid credentials: password authentication failed for user 'fivetran'. Reconnect the source."},
+        needs_target=True,
+    ),
+    "broken": Kind(
+        ("fivetran",),
+        "the connection is marked as broken without a task: a sync that succeeds clears the mark; with starts=0, none starts",
+        {"starts": 1},
         needs_target=True,
     ),
     "sync_failure": Kind(

@@ -16,6 +16,8 @@ from sandbox.vendors.faults import KINDS, Fault, Faults
 PROXY_PAGE = (
     "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
 )
+SLOW = "slow"
+"""The fault after which the request goes on: to the vendor, or to another fault."""
 WIRE_KINDS = {name for name, kind in KINDS.items() if kind.on_the_wire}
 
 
@@ -30,7 +32,11 @@ class FaultMiddleware:
         self._app, self._vendor, self._faults = app, vendor, faults
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._strike(scope) if scope["type"] == "http" else None
+        active = self._find_active(scope) if scope["type"] == "http" else []
+        for fault in (one for one in active if one.kind == SLOW):
+            self._faults.consume(fault)
+            await asyncio.sleep(float(fault.params["seconds"]))
+        fault = next((one for one in active if one.kind != SLOW), None)
         if fault is None:
             await self._app(scope, receive, send)
             return
@@ -49,12 +55,12 @@ class FaultMiddleware:
             case _:
                 await _answer(fault)(scope, receive, send)
 
-    def _strike(self, scope: Scope) -> Fault | None:
+    def _find_active(self, scope: Scope) -> list[Fault]:
         if scope["path"].startswith("/_inspect"):
-            return None
+            return []
         request = f"{scope['method']} {scope['path']}"
         active = self._faults.active(self._vendor)
-        return next((f for f in active if f.kind in WIRE_KINDS and (not f.target or f.target in request)), None)
+        return [fault for fault in active if fault.kind in WIRE_KINDS and (not fault.target or fault.target in request)]
 
     async def _truncated(self, scope: Scope, receive: Receive, send: Send) -> None:
         started: dict[str, Any] = {}

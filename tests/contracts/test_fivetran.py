@@ -11,6 +11,8 @@ from dagster_fivetran.resources import FivetranClient
 
 from sandbox.company.history import TABLES
 from sandbox.config import SandboxConfig
+from sandbox.vendors.context import VendorContext
+from sandbox.vendors.fivetran import content
 from tests.contracts.specs import Spec
 from tests.stand_ins import Vendors
 
@@ -75,21 +77,33 @@ def test_a_resync_is_answered_as_the_spec_says_also_where_one_runs_and_where_the
     vendors.synced(CONNECTION)
 
 
-@pytest.mark.parametrize("fault", ["broken_credentials", "paused", "reschedule"])
+@pytest.mark.parametrize("fault", ["broken_credentials", "broken", "paused", "reschedule"])
 def test_a_connection_in_trouble_is_shown_as_the_spec_says(vendors, spec, fault):
     vendors.faults.add("fivetran", "salesforce", fault)
-    if fault != "paused":
+    if fault not in {"paused", "broken"}:
         vendors.sync(CONNECTION)
     shown = spec.check("GET", ONE, vendors.fivetran.get(f"/v1/connections/{CONNECTION}"))["data"]
     status = shown["status"]
     found = {
         "broken_credentials": status["tasks"] and status["setup_state"] == "broken",
+        "broken": status["setup_state"] == "broken" and not status["tasks"],
         "paused": shown["paused"],
         "reschedule": status["sync_state"] == "rescheduled" and status["rescheduled_for"],
     }
     assert found[fault]
     vendors.faults.remove("fivetran")
     vendors.sync(CONNECTION)
+
+
+def test_a_connection_is_deleted_as_the_spec_says(vendors: Vendors, spec: Spec) -> None:
+    content.add_connections(VendorContext.of(vendors.config).store, 1, prefix="deleted")
+    path = "/v1/connections/deleted_00000_conn"
+    spec.check("GET", f"{ONE}/schemas", vendors.fivetran.get(f"{path}/schemas"))
+    spec.check("POST", f"{ONE}/sync", vendors.fivetran.post(f"{path}/sync", json={"force": False}))
+    for status in (200, 404):
+        answer = vendors.fivetran.delete(path)
+        assert answer.status_code == status
+        spec.check("DELETE", ONE, answer)
 
 
 def test_the_history_of_syncs_is_no_part_of_the_spec(spec):

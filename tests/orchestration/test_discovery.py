@@ -165,11 +165,14 @@ def test_a_missing_variable_stops_the_command_and_the_code_location_by_name(comm
 @pytest.mark.parametrize(
     ("left_out", "warned"),
     [
-        ((), 0),
-        (("SLACK_BOT_TOKEN", "SLACK_ALERTS_CHANNEL", "SLACK_DIGEST_CHANNEL", "ROTA_SYNC"), 1),
-        (("SLACK_ALERTS_CHANNEL",), 1),
+        pytest.param((), 0, id="Slack", marks=pytest.mark.long),
+        pytest.param(
+            ("SLACK_BOT_TOKEN", "SLACK_ALERTS_CHANNEL", "SLACK_DIGEST_CHANNEL", "ROTA_SYNC"),
+            1,
+            id="neither Slack nor mail",
+        ),
+        pytest.param(("SLACK_ALERTS_CHANNEL",), 1, id="Slack without a channel for alerts", marks=pytest.mark.long),
     ],
-    ids=["Slack", "neither Slack nor mail", "Slack without a channel for alerts"],
 )
 def test_a_load_warns_once_where_alerts_have_no_second_channel(
     commands: Commands, left_out: tuple[str, ...], warned: int

@@ -84,6 +84,17 @@ def test_a_hanging_request_holds_up_no_other(vendors):
         assert isinstance(hanging.exception(timeout=5), httpx.ReadTimeout)
 
 
+def test_a_slow_vendor_answers_late_and_other_faults_strike_all_the_same(vendors):
+    vendors.faults.add("fivetran", kind="slow", params={"seconds": 0.3})
+    began = time.monotonic()
+    assert ask(vendors).status_code == 200
+    assert time.monotonic() - began >= 0.3
+    vendors.faults.add("fivetran", kind="http_500", times=1)
+    began = time.monotonic()
+    assert ask(vendors).status_code == 500
+    assert time.monotonic() - began >= 0.3
+
+
 def test_a_reset_connection_gets_no_byte(vendors):
     vendors.faults.add("fivetran", kind="reset", times=2)
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
@@ -209,5 +220,5 @@ def test_a_fault_that_cannot_be_is_refused_by_name(vendors, arguments, message):
 
 
 def test_every_kind_on_the_wire_is_tried_above():
-    tried = {"http_500", "http_401", "http_403", "http_429", "html", "truncated", "hang", "reset", "refused"}
+    tried = {"slow", "http_500", "http_401", "http_403", "http_429", "html", "truncated", "hang", "reset", "refused"}
     assert {name for name, kind in KINDS.items() if kind.on_the_wire} == tried

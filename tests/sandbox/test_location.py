@@ -45,6 +45,7 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_dbt_creates_datasets_where_its_jobs_run_and_reads_no_others(european: SandboxConfig) -> None:
     supervisor = stack(european, only=("warehouse",))

@@ -1,8 +1,11 @@
 """Switches on the morning's message of all warnings."""
 
+import dagster as dg
+
 from orchestration.incidents.digest import daily, warnings_digest
 from orchestration.settings import settings
 
-__all__ = ["daily_warnings_digest", "warnings_digest"]
 
-daily_warnings_digest = daily(settings())
+@dg.definitions
+def digest() -> dg.Definitions:
+    return dg.Definitions(jobs=[warnings_digest], schedules=[daily(settings())])

@@ -1,8 +1,12 @@
-"""Switches on the heartbeat."""
+"""Switches on the heartbeat, which incident.io alone listens to."""
 
-from orchestration.incidents.heartbeat import heartbeat as made
+import dagster as dg
+
+from orchestration.incidents.heartbeat import heartbeat as build_sensor
 from orchestration.settings import settings
 
-__all__ = ["heartbeat"]
 
-heartbeat = made(settings().incident_io_heartbeat_seconds)
+@dg.definitions
+def heartbeat() -> dg.Definitions:
+    values = settings()
+    return dg.Definitions(sensors=[build_sensor(values.incident_io_heartbeat_seconds)] if values.incident_io else [])

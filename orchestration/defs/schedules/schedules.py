@@ -1,11 +1,12 @@
 """When things run: landing by the clock, all that follows when what it reads has landed."""
 
-from __future__ import annotations
-
 import json
 import warnings
+from collections.abc import Iterator
 
 import dagster as dg
+
+from orchestration.defs_tree import iterate_other_definitions
 
 # Once, and then only what failed and what it held up. Errors that are the same when tried again switch it off for their run.
 RETRY = {"dagster/max_retries": "1", "dagster/retry_strategy": "FROM_ASSET_FAILURE"}
@@ -64,3 +65,27 @@ downstream = dg.AutomationConditionSensorDefinition(
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Builds dbt models when what they read has landed, and runs Hightouch syncs when their model has.",
 )
+
+
+@dg.definitions
+def schedules(context: dg.ComponentLoadContext) -> dg.Definitions:
+    """Leave out a job whose assets no component defines: it would run every hour for nothing."""
+    specs = list(_executable_specs(context))
+    ingests = any(spec.group_name == "ingestion" and not _is_history(spec.key) for spec in specs)
+    exports = any(_is_history(spec.key) for spec in specs)
+    return dg.Definitions(
+        jobs=[*([ingest] if ingests else []), *([history] if exports else [])],
+        schedules=[*([hourly] if ingests else []), *([hourly_history] if exports else [])],
+        sensors=[downstream],
+    )
+
+
+def _executable_specs(context: dg.ComponentLoadContext) -> Iterator[dg.AssetSpec]:
+    for defs in iterate_other_definitions(context):
+        for one in defs.assets or ():
+            if isinstance(one, dg.AssetsDefinition) and one.is_executable:
+                yield from one.specs
+
+
+def _is_history(key: dg.AssetKey) -> bool:
+    return key.path[0] in {"dataplatform", "incident_io"}

@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sandbox.vendors.context import VendorContext
+from sandbox.vendors.faults import Fault
 from sandbox.vendors.fivetran import schema, state, sync
 from sandbox.vendors.rate_limits import RateLimit, RateLimited, RateLimits
 from sandbox.vendors.zendesk import EMAIL
@@ -119,6 +120,7 @@ class _Api:
         for name in ("connections", "connectors"):
             route(f"/{name}/{{connection}}", self.connection)
             route(f"/{name}/{{connection}}", self.change, methods=["PATCH"])
+            route(f"/{name}/{{connection}}", self.delete, methods=["DELETE"])
             route(f"/{name}/{{connection}}/schemas", self.schemas)
         route("/connections/{connection}/schemas/{name}/tables/{table}/columns", self.columns)
         route("/connections/{connection}/schemas/reload", self.reload, methods=["POST"])
@@ -164,6 +166,14 @@ class _Api:
                 )
         return self.connection(connection)
 
+    def delete(self, connection: str) -> Any:
+        """Delete a connection. The rows that it has landed stay."""
+        self._find(connection)
+        with self._store.transaction():
+            for table, column in (("connection", "id"), ("table", "connection"), ("sync", "connection")):
+                self._store.execute(f"delete from fivetran_{table} where {column} = ?", (connection,))
+        return _done(message=f"Connection with id '{connection}' has been deleted")
+
     def trigger(self, connection: str, body: Annotated[dict[str, Any] | None, Body()] = None) -> Any:
         row = self._find(connection)
         if self._paused(row):
@@ -187,6 +197,8 @@ class _Api:
         """Start a sync, unless the source accepts no more API calls: then it is put off."""
         if row["sync_state"] == "syncing":
             return
+        if any(not fault.params["starts"] for fault in self._faults(row, "broken")):
+            return
         if row["rescheduled_for"] and datetime.now(UTC) < datetime.fromisoformat(row["rescheduled_for"]):
             return
         for fault in self._context.faults.active("fivetran", row["schema"], "reschedule"):
@@ -195,19 +207,30 @@ class _Api:
             state.reschedule(self._store, row["id"], until)
             return
         self._store.execute("update fivetran_connection set rescheduled_for = null where id = ?", (row["id"],))
-        if row["service"] == state.PLATFORM:
-            self._end_at_once(row["id"])
+        if row["service"] in state.WITHOUT_SOURCE:
+            self._end_at_once(row)
         else:
             sync.start(self._context, row["id"])
 
-    def _end_at_once(self, connection: str) -> None:
-        """Sync the Platform connection, which has nothing to land here."""
+    def _end_at_once(self, row: sqlite3.Row) -> None:
+        """Sync a connection that has nothing to land here."""
+        connection = row["id"]
+        struck = [fault for kind in ("broken_credentials", "sync_failure") for fault in self._faults(row, kind)]
+        for fault in struck:
+            self._context.faults.consume(fault)
+        if not struck:
+            self._context.faults.remove("fivetran", row["schema"], "broken")
         with self._store.transaction():
             [run] = self._store.execute(
                 "insert into fivetran_sync (connection, status, started_at) values (?, 'running', ?) returning id",
                 (connection, state.moment()),
             )
-            state.finish(self._store, run["id"], connection)
+            reason = struck[0].params["reason"] if struck else None
+            reconnect = bool(struck) and struck[0].kind == "broken_credentials"
+            state.finish(self._store, run["id"], connection, reason=reason, reconnect=reconnect)
+
+    def _faults(self, row: sqlite3.Row, kind: str) -> list[Fault]:
+        return self._context.faults.active("fivetran", row["schema"], kind)
 
     def _scope(self, row: sqlite3.Row, scope: dict[str, Any]) -> list[str]:
         """The tables that a scope names, `{schema: [table, …]}`."""
@@ -262,7 +285,7 @@ class _Api:
 
     def _look(self, row: sqlite3.Row) -> None:
         """See which tables the source has now."""
-        if row["service"] == state.PLATFORM:
+        if row["service"] in state.WITHOUT_SOURCE:
             return
         try:
             with contextlib.closing(sync.source_of(self._context, row["service"], row["schema"])) as source:
@@ -324,7 +347,8 @@ class _Api:
         tasks = json.loads(row["tasks"])
         name = row["schema"]
         # A task is there until the next success, but who has reconnected the source has mended its setup.
-        refused = bool(tasks) and bool(self._context.faults.active("fivetran", name, "broken_credentials"))
+        refused = bool(tasks) and bool(self._faults(row, "broken_credentials"))
+        broken = refused or bool(self._faults(row, "broken"))
         return {
             "id": row["id"], "service": row["service"], "schema": name, "service_version": 1, "group_id": state.GROUP,
             "connected_by": "local_user", "created_at": row["created_at"], "succeeded_at": row["succeeded_at"],
@@ -332,7 +356,7 @@ class _Api:
             "sync_frequency": row["sync_frequency"], "schedule_type": row["schedule_type"], "daily_sync_time": None,
             "data_delay_sensitivity": "NORMAL", "data_delay_threshold": 0, "networking_method": "Directly",
             "status": {
-                "setup_state": "broken" if refused else "connected", "schema_status": "ready",
+                "setup_state": "broken" if broken else "connected", "schema_status": "ready",
                 "sync_state": "paused" if paused else row["sync_state"],
                 "update_state": "on_schedule" if not tasks else "delayed",
                 "is_historical_sync": bool(row["historical"]), "tasks": tasks, "warnings": [],

@@ -30,6 +30,8 @@ create table if not exists fivetran_sync (
 PLATFORM = "fivetran_log"
 """The service of the connection that Fivetran adds to each new destination, under the name `fivetran_metadata`
 (https://fivetran.com/docs/logs/fivetran-platform). Here it lands nothing."""
+WITHOUT_SOURCE = (PLATFORM, "google_sheets")
+"""Services whose syncs land nothing here. Those of `google_sheets` are for accounts of any size (`content.add_connections`)."""
 # Three of its tables (https://fivetran.com/docs/logs/fivetran-platform/table-reference).
 PLATFORM_TABLES = [
     {"name": "account", "key": ["id"], "columns": ["id", "name", "status", "created_at"]},

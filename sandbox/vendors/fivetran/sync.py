@@ -75,6 +75,8 @@ class _Sync:
                 reconnect = isinstance(error, CredentialsError)
                 state.finish(store, self._number, self._connection, reason=reason[:1000], reconnect=reconnect)
             return
+        # "Only a real sync clears" the mark of a broken connection (astronomer/airflow-provider-fivetran-async, pull request 235).
+        self._context.faults.remove("fivetran", self._schema, "broken")
         with store.transaction():
             state.finish(store, self._number, self._connection, rows=json.dumps(rows))
 

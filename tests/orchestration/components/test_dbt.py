@@ -13,7 +13,7 @@ from dagster_dbt import DbtProject
 from orchestration.components.dbt import MANIFEST as MANIFEST_FILE
 from orchestration.components.dbt import PARTIAL_PARSE, DbtModels, linked, partition_arguments
 from orchestration.components.dbt_events import NodeLog, of_statement, skipped
-from orchestration.components.dbt_exposures import ExposureError, exposure
+from orchestration.components.dbt_exposures import exposure
 from orchestration.components.dbt_failures import failed_node, failed_units, permanent
 from orchestration.settings import REPOSITORY
 
@@ -231,12 +231,21 @@ def test_warnings_and_what_was_only_skipped_are_no_failures() -> None:
 
 
 @pytest.mark.parametrize(
-    "meta", [{}, {"vendor": "explo", "slug": "x"}, {"vendor": "explo", "slug": "x", "audience": "everybody"}]
+    ("meta", "key", "audience", "changes"),
+    [
+        ({}, "dashboard/load", "internal", 2),
+        ({"vendor": "explo", "slug": "x"}, "explo/x", "internal", 1),
+        ({"vendor": "explo", "slug": "x", "audience": "everybody"}, "explo/x", "customer", 1),
+        ({"audience": "customer"}, "dashboard/load", "customer", 1),
+        ({"vendor": ["explo"], "slug": 7, "audience": "internal"}, "dashboard/7", "internal", 1),
+    ],
 )
-def test_an_exposure_that_does_not_say_who_reads_it_is_an_error_by_name(meta: dict[str, str]) -> None:
-    node = {"name": "load", "original_file_path": "models/e.yml", "config": {"meta": meta}}
-    with pytest.raises(ExposureError, match=r"`load` in models/e.yml needs config.meta with vendor, slug and audience"):
-        exposure(MANIFEST, node)
+def test_an_exposure_that_does_not_say_who_reads_it_is_an_asset_by_its_kind_and_name(
+    meta: dict[str, Any], key: str, audience: str, changes: int
+) -> None:
+    node = {"name": "load", "type": "dashboard", "original_file_path": "models/e.yml", "config": {"meta": meta}}
+    found = exposure(MANIFEST, node)
+    assert (found.key.to_user_string(), found.audience, len(found.changes)) == (key, audience, changes)
 
 
 def test_an_exposure_of_a_metric_reads_the_model_below_it() -> None:
@@ -354,12 +363,21 @@ class Parsed(DbtModels):
 
 
 @pytest.mark.usefixtures("configured")
-def test_a_parse_with_an_exposure_that_is_no_asset_leaves_the_last_manifest() -> None:
+def test_a_parse_with_an_exposure_that_says_nothing_is_taken() -> None:
     dbt, good = Parsed(project=DbtProject(REPOSITORY / "dbt_project")), {"nodes": {}, "sources": {}, "exposures": {}}
     Parsed.manifest = good
     dbt.refresh()
     load = {"name": "load", "original_file_path": "models/e.yml", "owner": {}, "depends_on": {"nodes": []}}
     Parsed.manifest = good | {"exposures": {"exposure.p.load": load}}
-    with pytest.raises(ExposureError, match="`load` in models/e"):
-        dbt.refresh()
-    assert json.loads(DbtModels.manifest_path().read_text()) == good
+    dbt.refresh()
+    assert json.loads(DbtModels.manifest_path().read_text()) == Parsed.manifest
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_first_seed_does_not_stop_a_refresh() -> None:
+    dbt = Parsed(project=DbtProject(REPOSITORY / "dbt_project"))
+    seed = model("s") | {"unique_id": "seed.p.s", "resource_type": "seed", "depends_on": {"macros": []}}
+    for nodes in ({}, {"seed.p.s": seed}, {"seed.p.s": seed}):
+        Parsed.manifest = {"nodes": nodes, "sources": {}, "exposures": {}}
+        came = dbt.refresh()
+    assert came.assets == 1

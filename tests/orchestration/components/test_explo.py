@@ -239,13 +239,13 @@ def test_a_lost_answer_and_a_second_run_at_once_make_no_duplicate(
 ) -> None:
     # Explo makes the customer, and half of its answer arrives.
     vendors.faults.add("explo", "create_customer", "truncated", times=2)
-    names = {f"org_{number}": f"Organisation {number}" for number in range(40)}
+    names = {f"org_{number}": f"Organisation {number}" for number in range(12)}
     with ThreadPoolExecutor(3) as pool:
         came = [future.result() for future in [pool.submit(keep_in_step, explo(), names) for _ in range(3)]]
-    assert len(store.execute("select * from explo_customer")) == 40
+    assert len(store.execute("select * from explo_customer")) == 12
     assert customers(store) == names
-    assert all(len(one.created) + one.unchanged == 40 for one in came)
-    assert keep_in_step(explo(), names).unchanged == 40
+    assert all(len(one.created) + one.unchanged == 12 for one in came)
+    assert keep_in_step(explo(), names).unchanged == 12
 
 
 def test_customers_of_an_explo_that_does_not_answer_are_made_the_next_time(

@@ -28,6 +28,7 @@ from sandbox.company.tick import tick
 from sandbox.services import postgres
 from sandbox.vendors.context import VendorContext
 from tests.orchestration.wire import refused_port, reply, wire
+from tests.product_events.faulty import network
 from tests.stand_ins import Vendors, at, wait_for
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -459,6 +460,28 @@ def test_a_warehouse_that_cannot_be_counted_warns_and_the_sync_is_good(
     for name in ("schema", "keys_not_null"):
         check = ran.check(ACCOUNT, name)
         assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+
+
+def test_a_table_that_bigquery_cannot_read_fails_alone_and_the_others_of_its_connection_are_counted(
+    component: FivetranConnections, landed: Vendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {"code": 404, "message": "Not found: Table x was not found", "errors": [{"reason": "notFound"}]}
+
+    def answer(body: bytes) -> bytes | None:
+        bad = b"as null_counts" in body and b"`salesforce.contact`" in body
+        return reply(404, {"error": refused}) if bad else None
+
+    with network(landed.config.url("bigquery")) as between:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+        settings.cache_clear()
+        between.query = answer
+        ran = run(component, [ACCOUNT])
+    [unit] = ran.failed
+    assert (unit.unit, unit.asset_keys, unit.permanent) == ("landed/salesforce/contact", ("salesforce/contact",), True)
+    assert "BigQuery cannot read the table or view `salesforce.contact`." in unit.error
+    assert set(ran.materialized) == {key.to_user_string() for key in keys(component, "salesforce")}
+    assert "dagster/row_count" in ran.materialized["salesforce/account"]
+    assert "dagster/row_count" not in ran.materialized["salesforce/contact"]
 
 
 def page(*items: dict[str, Any]) -> bytes:

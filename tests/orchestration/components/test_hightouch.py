@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from orchestration.components import automation
 from orchestration.components.dbt import MANIFEST, DbtModels
 from orchestration.components.hightouch import HightouchState, HightouchSyncs, tables_of
+from orchestration.components.outside_syncs import RECHECKED
 from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.lineage.graph import AUDIENCE_TAG
+from orchestration.settings import settings
 from orchestration.vendors.hightouch import Hightouch, Model, Sync
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.waiting import SyncFailed, Wait
@@ -179,9 +184,33 @@ def test_every_row_is_sent_where_the_run_says_so(component: HightouchSyncs, mart
 def test_a_sync_with_hours_of_its_own_runs_then_and_the_others_when_what_they_read_has_changed() -> None:
     made = HightouchSyncs(cron_of={WEEKLY.path[-1]: "0 9 * * 1"})
     made.refresh()
-    conditions = {spec.key: spec.automation_condition for spec in definitions(made).resolve_all_asset_specs()}
-    assert conditions[KEY] == dg.AutomationCondition.eager()
-    assert conditions[WEEKLY] == dg.AutomationCondition.on_cron("0 9 * * 1")
+    specs = {spec.key: spec for spec in definitions(made).resolve_all_asset_specs()}
+    read = {key: [dep.asset_key for dep in spec.deps] for key, spec in specs.items()}
+    assert specs[KEY].automation_condition == automation.when_read_changes(read[KEY])
+    assert specs[WEEKLY].automation_condition == automation.on_cron("0 9 * * 1", read[WEEKLY])
+
+
+def test_a_sync_that_also_reads_what_nothing_lands_is_not_blocked_by_it() -> None:
+    @dg.asset
+    def mart() -> None: ...
+
+    instance, noon = dg.DagsterInstance.ephemeral(), datetime(2026, 11, 24, 12, tzinfo=UTC)
+    for condition, waits in (
+        (automation.when_read_changes([dg.AssetKey("mart"), dg.AssetKey("sheet")]), False),
+        (dg.AutomationCondition.eager(), True),
+    ):
+        sync = dg.AssetSpec(f"sync_{waits}", deps=["mart", "sheet"], automation_condition=condition)
+
+        @dg.multi_asset(specs=[sync], name=f"run_{waits}")
+        def run_sync() -> None: ...
+
+        defs = dg.Definitions([mart, run_sync])
+        instance.report_runless_asset_event(dg.AssetMaterialization("mart"))
+        first = dg.evaluate_automation_conditions(defs, instance, evaluation_time=noon)
+        instance.report_runless_asset_event(dg.AssetMaterialization("mart"))
+        later = noon + timedelta(minutes=1)
+        second = dg.evaluate_automation_conditions(defs, instance, evaluation_time=later, cursor=first.cursor)
+        assert second.total_requested == (0 if waits else 1)
 
 
 def test_a_failed_run_carries_the_vendors_reason(component: HightouchSyncs, mart: Mart, vendors: Vendors) -> None:
@@ -259,13 +288,42 @@ def test_a_model_of_dbt_cloud_is_the_table_of_our_dbt_model(component: Hightouch
         "name": "deals",
         "alias": "deals",
         "config": {"schema": "sales"},
+        "original_file_path": "models/deals.sql",
     }
     manifest = DbtModels.state_path() / MANIFEST
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text(json.dumps({"nodes": {"model.x.deals": node}, "exposures": {}}))
+    manifest.write_text(json.dumps({"nodes": {"model.x.deals": node}, "sources": {}, "exposures": {}}))
     cloud = {"dbtUniqueId": "model.x.deals", "compiledSql": "select 1 from `raw.deals`", "name": "deals"}
     model = Model.model_validate({"id": 1, "slug": "m", "name": "M", "dbt_cloud": cloud})
     assert tables_of(model, {}) == [dg.AssetKey(["sales", "deals"])]
+
+
+def test_a_sync_that_reads_production_under_dbts_own_schema_names_is_joined_to_the_model(
+    component: HightouchSyncs,
+) -> None:
+    def node(schema: str, configured: str | None, name: str) -> dict[str, Any]:
+        place = {"schema": schema, "name": name, "alias": name, "config": {"schema": configured}}
+        return {"resource_type": "model", "original_file_path": f"models/{name}.sql", **place}
+
+    nodes = [node("prod_sales", "sales", "deals"), node("prod_sales", "sales", "leads"), node("prod", None, "people")]
+    # Another model has the key that the table of `leads` would have.
+    nodes.append(node("elsewhere", "prod_sales", "leads"))
+    manifest = DbtModels.state_path() / MANIFEST
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    models = {f"model.x.{number}": node for number, node in enumerate(nodes)}
+    manifest.write_text(json.dumps({"nodes": models, "sources": {}, "exposures": {}}))
+    sql = "select * from prod_sales.deals, prod_sales.leads, prod.people, core.other"
+    state = HightouchState.model_validate(
+        {
+            "syncs": [{"id": 1, "slug": "joined", "modelId": 1, "destinationId": 9}],
+            "models": [{"id": 1, "slug": "m", "name": "M", "raw": {"sql": sql}}],
+            "destinations": [],
+        }
+    )
+    [consumer] = component.consumers(state.model_dump_json())
+    assert {key.to_user_string() for key in consumer.reads} == {
+        "sales/deals", "prod_sales/leads", "prod/people", "core/other",
+    }  # fmt: skip
 
 
 class Watch:
@@ -413,3 +471,139 @@ def test_a_run_that_still_queries_has_no_counts() -> None:
         found = Hightouch(server.url, "k").run(1, 7)
         assert found is not None
         assert (found.status, found.query_size, found.failed_rows) == ("querying", None, None)
+
+
+def rename(vendors: Vendors, number: int, slug: str) -> None:
+    """Give a sync of the stand-in another slug, as a person does in Hightouch."""
+    store = VendorContext.of(vendors.config).store
+    [row] = store.execute("select definition from hightouch_sync where id = ?", (number,))
+    definition = json.dumps(json.loads(row["definition"]) | {"slug": slug})
+    store.execute("update hightouch_sync set slug = ?, definition = ? where id = ?", (slug, definition, number))
+
+
+@pytest.mark.parametrize("named", [WEEKLY.path[-1], "weekly-load"], ids=["old slug", "new slug"])
+def test_a_renamed_sync_keeps_its_asset_and_its_settings(
+    vendors: Vendors, named: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    component = HightouchSyncs(cron_of={named: "0 9 * * 1"}, rejected_rows_of={named: 5})
+    component.refresh()
+    rename(vendors, 2, "weekly-load")
+    try:
+        caplog.clear()
+        came = component.refresh()
+        assert (came.new, came.gone) == ((), ())
+        [weekly] = [spec for spec in definitions(component).resolve_all_asset_specs() if spec.key == WEEKLY]
+        read = [dep.asset_key for dep in weekly.deps]
+        assert weekly.automation_condition == automation.on_cron("0 9 * * 1", read)
+        assert component.findings(component.saved()) == []
+        assert caplog.text == ""
+        # Another sync gets the slug that is free at the vendor: it does not take the asset.
+        rename(vendors, 1, WEEKLY.path[-1])
+        came = component.refresh()
+        assert (came.new, came.gone) == ((), ())
+    finally:
+        rename(vendors, 1, KEY.path[-1])
+        rename(vendors, 2, WEEKLY.path[-1])
+
+
+def test_settings_that_name_no_sync_are_findings(vendors: Vendors, caplog: pytest.LogCaptureFixture) -> None:
+    component = HightouchSyncs(cron_of={"slack_weekly_support_lod": "0 9 * * 1"}, rejected_rows_of={KEY.path[-1]: 1})
+    component.refresh()
+    [finding] = component.findings(component.saved())
+    assert (finding.kind, finding.key) == ("setting", "cron_of")
+    assert finding.why == (
+        "`slack_weekly_support_lod` in orchestration/defs/activation/defs.yaml names no Hightouch sync. The nearest: "
+        "`slack_weekly_support_load`. Correct it, or take it out."
+    )
+    assert finding.why in caplog.text
+
+
+@pytest.fixture
+def workspace(vendors: Vendors) -> Iterator[Vendors]:
+    """A workspace of 60 more syncs, which are gone after the test. It has no rate limit."""
+    store = VendorContext.of(vendors.config).store
+    rate_limits.override(store, "hightouch", "requests", 100_000)
+    known = ", ".join(str(row["id"]) for row in store.execute("select id from hightouch_sync"))
+    add_syncs(store, 60, TABLES, seed=5)
+    yield vendors
+    rate_limits.reset(store)
+    for table, column in (("sync", "id"), ("model", "id"), ("run", "sync")):
+        store.execute(f"delete from hightouch_{table} where {column} not in ({known})")
+
+
+def asked(vendors: Vendors, since: int) -> list[str]:
+    return [one for one in vendors.requests("hightouch")[since:] if one.endswith("/runs")]
+
+
+def test_a_tick_asks_only_for_syncs_that_have_run_since_the_last_one_and_some_others_in_turn(
+    workspace: Vendors, mart: Mart
+) -> None:
+    component = HightouchSyncs()
+    component.refresh()
+    watch = Watch(component)
+    assert watch.look() == NOTHING
+    seen: set[str] = set()
+    for _ in range(2):
+        since = len(workspace.requests("hightouch"))
+        assert watch.look() == NOTHING
+        found = asked(workspace, since)
+        assert len(found) == RECHECKED
+        assert not seen & set(found)
+        seen |= set(found)
+    workspace.faults.add("hightouch", KEY.path[-1], "sync_failure", {"reason": "Token expired."}, times=1)
+    assert workspace.run()["status"] == "failed"
+    since = len(workspace.requests("hightouch"))
+    assert watch.look() == "Without Dagster: hightouch/salesforce_account_health failed."
+    assert len(asked(workspace, since)) in {RECHECKED, RECHECKED + 1}
+    assert watch.look() == NOTHING
+
+
+def test_a_sync_that_was_deleted_in_hightouch_is_reported_once(workspace: Vendors) -> None:
+    component = HightouchSyncs()
+    component.refresh()
+    watch = Watch(component)
+    watch.look()
+    store = VendorContext.of(workspace.config).store
+    [row] = store.execute("select max(id) as id from hightouch_sync where json_extract(definition, '$.disabled') = 0")
+    store.execute("delete from hightouch_sync where id = ?", (row["id"],))
+    assert watch.look() == f"{NOTHING} Reported: hightouch/sync_{row['id']} was deleted."
+    assert watch.look() == NOTHING
+    [record] = watch.instance.fetch_observations(dg.AssetKey(["hightouch", f"sync_{row['id']}"]), limit=5).records
+    assert record.asset_observation is not None
+    assert "Run `dataplatform refresh`" in str(record.asset_observation.description)
+
+
+def test_runs_that_cannot_be_read_are_a_failure_of_their_sync_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sync(number: int, at: str) -> dict[str, Any]:
+        return {
+            "id": number,
+            "slug": f"s{number}",
+            "modelId": 1,
+            "destinationId": 1,
+            "status": "success",
+            "lastRunAt": at,
+        }
+
+    ended = RUN | {"finishedAt": "2026-11-23T03:01:00Z"}
+    later = ended | {"id": 8, "status": "failed", "error": "no", "finishedAt": "2026-11-23T04:01:00Z"}
+    listing = [reply(200, {"data": [sync(1, at), sync(2, at)], "hasMore": False}) for at in ("a", "b")]
+    good, bad = (reply(200, {"data": [one]}) for one in (later, ended | {"id": "x"}))
+    component = HightouchSyncs()
+    component.save(
+        HightouchState.model_validate(
+            {"syncs": [sync(1, "a"), sync(2, "a")], "models": [], "destinations": []}
+        ).model_dump_json()
+    )
+    component_watch = Watch(component)
+    first = [listing[0], *[reply(200, {"data": [ended]})] * 2]
+    with wire(*first, listing[1], bad, bad) as server:
+        monkeypatch.setenv("HIGHTOUCH_API_URL", server.url)
+        settings.cache_clear()
+        assert component_watch.look() == NOTHING
+        assert component_watch.look() == (
+            f"{NOTHING} Reported: hightouch/s1 cannot be read, hightouch/s2 cannot be read."
+        )
+    with wire(listing[1], good, good) as server:
+        monkeypatch.setenv("HIGHTOUCH_API_URL", server.url)
+        settings.cache_clear()
+        assert component_watch.look() == "Without Dagster: hightouch/s1 failed, hightouch/s2 failed."

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import batched
 from typing import Any
 
 import dagster as dg
@@ -21,11 +22,12 @@ from orchestration.lineage.failures import FailedUnit, from_metadata
 from orchestration.settings import REPOSITORY, settings
 from product_events.registry import owners
 from product_events.tables import apply
-from sandbox.config import PROJECT
-from tests.orchestration.wire import refused_port
+from sandbox.config import PROJECT, SandboxConfig
+from tests.orchestration.wire import refused_port, reply
+from tests.product_events.faulty import network
 
 pytestmark = pytest.mark.usefixtures("configured")
-SITE, EVENTS = "landed_site", "landed_events"
+SITE, EVENTS, MANY, BELOW = "landed_site", "landed_events", "landed_many", "landed_below"
 TRACKS, PAGES = AssetKey([SITE, "tracks"]), AssetKey([SITE, "pages"])
 SEGMENT = LandedSource(
     name="segment", datasets=[SITE], owners=["data@example.com"], kinds=["segment"], exclude=["*_view"],
@@ -262,10 +264,18 @@ def test_a_change_at_the_source_names_the_models_at_risk_until_somebody_accepts_
     platform: Platform, sql: Callable[[str], None]
 ) -> None:
     (DbtModels.state_path()).mkdir()
+    source = {"resource_type": "source", "name": "tracks", "schema": SITE, "identifier": "tracks"}
+    model = {
+        "resource_type": "model",
+        "name": "stg_tracks",
+        "config": {"schema": "staging"},
+        "schema": "x",
+        "raw_code": "select user_id from t",
+    }
     (DbtModels.state_path() / MANIFEST).write_text(json.dumps({
-        "sources": {"source.p.s.tracks": {"resource_type": "source", "schema": SITE, "identifier": "tracks"}},
-        "nodes": {"model.p.stg": {"resource_type": "model", "name": "stg_tracks", "config": {"schema": "staging"}, "schema": "x",
-                                  "raw_code": "select user_id from t"}},
+        "sources": {"source.p.s.tracks": source | {"original_file_path": "models/_sources.yml"}},
+        "nodes": {"model.p.stg": model | {"original_file_path": "models/stg_tracks.sql"}},
+        "exposures": {},
         "child_map": {"source.p.s.tracks": ["model.p.stg"]},
     }))  # fmt: skip
     platform.run()
@@ -333,6 +343,132 @@ def test_a_warehouse_that_cannot_be_asked_is_a_failure_and_no_check_passes(
     assert unit.error.startswith(f"BigQuery could not be asked what {SITE} holds:")
     assert platform.observed == {}
     assert list(platform.result.get_asset_check_evaluations()) == []
+
+
+def many(client: bigquery.Client, number: int) -> LandedTables:
+    """A dataset of so many views, each with a row as Segment lands it: half a table's work for the local warehouse."""
+    for dataset in (MANY, BELOW):
+        client.delete_dataset(dataset, delete_contents=True, not_found_ok=True)
+        client.create_dataset(dataset)
+    row = "select 'm1' as id, 'u1' as user_id, timestamp_sub(current_timestamp(), interval 1 hour) as received_at"
+    client.query(f"create table {BELOW}.good as {row}").result(timeout=60)
+    names = [f"t{place:04}" for place in range(number)]
+    for some in batched(names, 50, strict=False):
+        statements = (f"create view {MANY}.{name} as select * from {BELOW}.good" for name in some)
+        client.query(";\n".join(statements)).result(timeout=600)
+    return LandedTables(sources=[replace(SEGMENT, datasets=[MANY], fresh_tables=["*"], rewritten=[], exclude=[])])
+
+
+@pytest.mark.parametrize("number", [12, pytest.param(200, marks=pytest.mark.long)])
+def test_one_broken_view_among_many_tables_fails_alone_and_is_well_again_when_it_is_corrected(
+    client: bigquery.Client, sql: Callable[[str], None], number: int
+) -> None:
+    component = many(client, number - 1)
+    sql(f"create table {BELOW}.bad as select * from {BELOW}.good")
+    sql(f"create view {MANY}.v as select * from {BELOW}.bad")
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    sql(f"drop table {BELOW}.bad")
+    platform.run()
+    assert set(platform.observed) == {f"{MANY}/t{place:04}" for place in range(number - 1)}
+    [unit] = platform.failed.values()
+    assert (unit.unit, unit.asset_keys, unit.permanent) == (f"landed/{MANY}/v", (f"{MANY}/v",), True)
+    assert f"BigQuery cannot read the table or view `{MANY}.v`." in unit.error
+    assert "bad was not found" in unit.error
+    assert unit.cause is None
+    assert str(unit.vendor_url).endswith("t=v&page=table")
+    broken = AssetKey([MANY, "v"])
+    assert not platform.check(broken, "volume").passed
+    assert platform.check(AssetKey([MANY, "t0000"]), "keys_not_null").passed
+    # A refresh does not take it out of the graph, which would end its alert.
+    assert component.refresh().gone == ()
+    sql(f"create table {BELOW}.bad as select * from {BELOW}.good")
+    platform.run(broken)
+    assert platform.result.success, platform.failed
+    assert set(platform.observed) == {f"{MANY}/v"}
+
+
+def test_a_dataset_of_which_nothing_can_be_read_is_one_failure(
+    client: bigquery.Client, sql: Callable[[str], None]
+) -> None:
+    component = many(client, 3)
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    sql(f"drop table {BELOW}.good")
+    platform.run()
+    [unit] = platform.failed.values()
+    assert (unit.unit, unit.asset_keys) == (f"landed/{MANY}", tuple(f"{MANY}/t{place:04}" for place in range(3)))
+    assert platform.observed == {}
+
+
+def test_a_bigquery_that_goes_away_while_tables_are_counted_is_not_asked_table_by_table(
+    client: bigquery.Client, company: SandboxConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    component = many(client, 120)
+    component.refresh()
+    sent: list[int] = []
+
+    def count(body: bytes) -> bytes | None:
+        if b"as null_counts" in body:
+            sent.append(body.count(b"from `"))
+            if len(sent) > 1:
+                return reply(503, {"error": {"code": 503, "message": "down", "errors": [{"reason": "backendError"}]}})
+        return None
+
+    with network(company.url("bigquery")) as between:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", between.url)
+        monkeypatch.setenv("BIGQUERY_RETRY_SECONDS", "1")
+        settings.cache_clear()
+        between.query = count
+        platform = Platform(component, dg.DagsterInstance.ephemeral())
+        platform.run()
+    assert len(platform.observed) == 100
+    [unit] = platform.failed.values()
+    assert (unit.unit, len(unit.asset_keys), unit.cause) == (
+        f"landed/{MANY}",
+        20,
+        "bigquery-unreachable",
+    )
+    # The client repeats a query that fails for a second. No query is for a part of a batch.
+    assert set(sent[1:]) == {20}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_source_of_2000_tables_is_observed(client: bigquery.Client) -> None:
+    component = many(client, 2_000)
+    component.refresh()
+    platform = Platform(component, dg.DagsterInstance.ephemeral())
+    platform.run()
+    assert platform.result.success, platform.failed
+    assert len(platform.observed) == 2_000
+
+
+@pytest.mark.parametrize(
+    ("setting", "patterns", "nearest"),
+    [
+        ("rewritten", ["user"], "users"),
+        ("fresh_tables", ["tracks", "page"], "pages"),
+        ("exclude", ["*_vew"], "tracks_view"),
+    ],
+)
+def test_patterns_that_match_no_table_are_findings(
+    landed: None, caplog: pytest.LogCaptureFixture, setting: str, patterns: list[str], nearest: str
+) -> None:
+    component = LandedTables(sources=[replace(SEGMENT, **{setting: patterns})])
+    component.refresh()
+    [finding] = component.findings(component.saved())
+    assert (finding.kind, finding.key) == ("setting", f"segment: {setting}")
+    assert f"`{patterns[-1]}` in orchestration/defs/ingestion/defs.yaml names no table of {SITE}." in finding.why
+    assert f"`{nearest}`" in finding.why
+    assert finding.why in caplog.text
+
+
+def test_patterns_of_a_source_whose_tables_are_still_to_come_are_no_findings(landed: None) -> None:
+    component = LandedTables(sources=[replace(SEGMENT, datasets=[SITE, "not_yet"], rewritten=["nothing_like_it"])])
+    component.refresh()
+    assert component.findings(component.saved()) == []
+    assert LandedTables(sources=[PRODUCT]).findings("{}") == []
 
 
 def test_product_events_are_held_to_the_registry(

@@ -14,7 +14,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from orchestration.components.fivetran import ends_of
 from orchestration.components.fivetran_account import Connection, Table
-from orchestration.components.outside_syncs import FAILED_IN_A_ROW, RECORDS, Ended, Look, watch
+from orchestration.components.outside_syncs import FAILED_IN_A_ROW, RECORDS, Ended, Look, UnitFault, watch
 from orchestration.components.steps import Failures, start_sync
 from orchestration.lineage.failures import SYNC_KEY, SYNC_STARTED, FailedUnit, from_metadata
 from orchestration.vendors.fivetran import Fivetran
@@ -276,6 +276,67 @@ def test_a_vendor_that_answers_nothing_but_errors_is_not_asked_for_everything() 
     with pytest.raises(VendorError):
         sensor.evaluate_tick(dg.build_sensor_context(dg.DagsterInstance.ephemeral()))
     assert len(asked) == FAILED_IN_A_ROW
+
+
+def test_units_that_the_vendor_refuses_do_not_keep_a_tick_from_the_others_for_ever() -> None:
+    asked: list[int] = []
+
+    def look(number: int) -> Sequence[Ended]:
+        asked.append(number)
+        if number < FAILED_IN_A_ROW:
+            raise VendorError("no", vendor="Vendor", status=403)
+        return []
+
+    looks = [Look(f"vendor/{n}", lambda n=n: look(n)) for n in range(-1, 9)]
+    looks = [looks[5], *looks[1:5], *looks[6:]]
+    sensor, instance = watch("syncs", "Vendor", lambda: looks), dg.DagsterInstance.ephemeral()
+    first = sensor.evaluate_tick(dg.build_sensor_context(instance))
+    assert asked == [4, 0, 1, 2]
+    asked.clear()
+    sensor.evaluate_tick(dg.build_sensor_context(instance, cursor=first.cursor))
+    assert sorted(asked[:-3]) == [3, 4, 5, 6, 7, 8]
+    assert asked[-3:] == [0, 1, 2]
+
+
+def test_an_answer_that_cannot_be_read_concerns_its_unit_only(platform: Platform) -> None:
+    def unreadable() -> Sequence[Ended]:
+        return {}["at"]
+
+    platform.vendor.sync("b", "refused")
+    looks = [Look("vendor/odd", unreadable), *platform.vendor.looks()]
+    sensor = watch("syncs", "Vendor", lambda: looks)
+    tick = sensor.evaluate_tick(dg.build_sensor_context(platform.instance, cursor=platform.cursor))
+    assert str(tick.skip_message).startswith("Without Dagster: vendor/b failed. 1 could not be looked at: vendor/odd")
+
+
+def test_a_fault_of_a_unit_is_reported_once_and_again_only_after_a_sync(platform: Platform) -> None:
+    gone = True
+
+    def ends() -> Sequence[Ended]:
+        if gone:
+            fault = Ended(
+                KEYS["a"], datetime.now(UTC), "vendor/a/deleted", lambda: "It is gone.", "https://vendor.example"
+            )
+            raise UnitFault("was deleted", fault)
+        return [Ended(KEYS["a"], NOW, "vendor/a/1", lambda: None, "https://vendor.example")]
+
+    sensor = watch("syncs", "Vendor", lambda: [Look("vendor/a", ends)])
+
+    def look(cursor: str | None) -> tuple[str | None, str | None]:
+        tick = sensor.evaluate_tick(dg.build_sensor_context(platform.instance, cursor=cursor))
+        return tick.skip_message, tick.cursor
+
+    said, cursor = look(platform.cursor)
+    assert said == f"{NOTHING} Reported: vendor/a was deleted."
+    # The daemon dies before it has saved the cursor; the next one has it.
+    assert [look(platform.cursor)[0], look(None)[0], look(cursor)[0]] == [NOTHING] * 3
+    gone = False
+    said, cursor = look(cursor)
+    assert said == "Without Dagster: vendor/a succeeded."
+    assert look(cursor)[0] == NOTHING
+    gone = True
+    assert look(cursor)[0] == f"{NOTHING} Reported: vendor/a was deleted."
+    assert [unit.error for unit in platform.reports("a")] == ["It is gone.", "It is gone."]
 
 
 def test_a_report_of_the_vendors_words_is_of_no_cause_of_the_platform(platform: Platform) -> None:

@@ -18,7 +18,7 @@ from orchestration.components import dagster_history
 from orchestration.components.dagster_history import launched_by
 from orchestration.components.platform_history import TABLES, PlatformHistory
 from orchestration.lineage.failures import FailedUnit, from_metadata, to_metadata
-from orchestration.settings import DBT_PROJECT, settings
+from orchestration.settings import DBT_PROJECT, Settings, settings
 from orchestration.vendors.bigquery_tables import TYPES
 from orchestration.vendors.incident_io import AlertEvent, AlertSource
 from sandbox.config import PROJECT, SandboxConfig
@@ -330,6 +330,18 @@ def test_an_export_that_fails_is_named_leaves_its_tables_as_they_were_and_stops_
 )
 def test_who_started_a_run_is_read_from_its_tags(tags: dict[str, str], who: str) -> None:
     assert launched_by(tags) == who
+
+
+@pytest.mark.usefixtures("configured")
+def test_without_incident_io_only_dagsters_own_history_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        if name.startswith("incident_io_") or name == "rota_sync":
+            monkeypatch.delenv(name.upper(), raising=False)
+    settings.cache_clear()
+    [exports] = PlatformHistory().definitions().assets or ()
+    assert isinstance(exports, dg.AssetsDefinition)
+    names = ("asset_events", "check_results", "runs")
+    assert sorted(key.to_user_string() for key in exports.keys) == [f"dataplatform/{name}" for name in names]
 
 
 def test_dbt_declares_the_columns_that_are_exported() -> None:

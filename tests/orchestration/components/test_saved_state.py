@@ -3,51 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ClassVar, override
 
-import dagster as dg
 import pytest
-from pydantic import TypeAdapter
 
 from orchestration.components.refresh import Line, refresh_all
-from orchestration.components.saved_state import Refreshed, StateIncomplete, StateMissing, VendorState
+from orchestration.components.saved_state import Refreshed, StateIncomplete, StateMissing
+from tests.orchestration.components.shelf_location import LOCATION, Shelf
 
 pytestmark = pytest.mark.usefixtures("configured")
-BOOKS = TypeAdapter(dict[str, list[str]])
-
-
-@dataclass
-class Shelf(VendorState):
-    """A vendor that has books, each made of others."""
-
-    books: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
-    error: Exception | None = None
-    state_name: ClassVar[str] = "shelf.json"
-
-    @property
-    @override
-    def source(self) -> str:
-        return "https://shelf.example.com"
-
-    @override
-    def read(self, last: str | None) -> str:
-        if self.error:
-            raise self.error
-        return json.dumps(self.books)
-
-    @override
-    def definitions(self, state: str) -> dg.Definitions:
-        return dg.Definitions(
-            assets=[dg.AssetSpec([name], deps=deps) for name, deps in BOOKS.validate_json(state).items()]
-        )
 
 
 def refreshed(shelf: Shelf) -> Line:
     told: list[Line] = []
-    lines = refresh_all([shelf], told.append)
+    lines = refresh_all([shelf], told.append, location=LOCATION)
     assert lines == told
     return lines[0]
 

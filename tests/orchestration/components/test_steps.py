@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from orchestration.components.steps import Failures, Sleep, side_by_side
+from orchestration.components.steps import Failures, Sleep, find_output_keys_once, side_by_side
 from orchestration.lineage.runs import outcome, read
 from orchestration.vendors.waiting import SyncFailed, Wait
 
@@ -105,3 +105,27 @@ def test_a_table_that_is_only_looked_at_gets_no_remark_that_would_look_like_new_
     run = definitions.resolve_job_def("looks").execute_in_process(instance=instance, raise_on_error=False)
     assert [unit.unit for unit in outcome(read(instance, run.run_id, time.time())).failed] == ["landed/table"]
     assert instance.fetch_observations(dg.AssetKey("table"), limit=1).records == []
+
+
+def test_the_assets_of_a_step_are_found_once_and_are_the_same() -> None:
+    specs = [dg.AssetSpec(["wide", f"t{number}"]) for number in range(20)]
+    checks = [dg.AssetCheckSpec("checked", asset=spec.key) for spec in specs]
+    found: list[Any] = []
+
+    @dg.multi_asset(specs=specs, check_specs=checks, can_subset=True)
+    def wide(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        step = context.get_step_execution_context()
+        found.append(step.get_output_asset_keys())
+        find_output_keys_once(context)
+        found.extend((step.get_output_asset_keys(), step.get_output_asset_keys()))
+        for key in context.selected_asset_keys:
+            result = dg.AssetCheckResult(asset_key=key, check_name="checked", passed=True)
+            yield dg.MaterializeResult(asset_key=key, check_results=[result])
+
+    selection = [spec.key for spec in specs[:5]]
+    result = dg.materialize([wide], selection=dg.AssetSelection.assets(*selection))
+    assert result.success
+    assert {event.asset_key for event in result.get_asset_materialization_events()} == {*selection}
+    before, once, twice = found
+    assert before == once == {*selection}
+    assert once is twice

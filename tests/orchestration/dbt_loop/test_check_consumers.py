@@ -78,3 +78,9 @@ def test_a_state_that_cannot_be_read_is_counted(tmp_path: Path) -> None:
     rejected, (reason,) = outcome(saved(tmp_path, "omni", {"documents": [{"nothing": "known"}]}))
     assert rejected == []
     assert "run `dataplatform refresh`" in reason
+
+
+def test_the_state_of_a_component_that_was_taken_away_is_not_read(tmp_path: Path) -> None:
+    state = saved(tmp_path, "explo", dashboard("select id from core.users"))
+    assert len(list(consumers(state, {"explo.json"}))) == 1
+    assert list(consumers(state, {"hightouch.json"})) == []

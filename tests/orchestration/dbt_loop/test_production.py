@@ -17,6 +17,7 @@ from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 from google.cloud.storage import Bucket, Client
 
+from orchestration.components.dbt_files import TARGET
 from orchestration.components.dbt_manifest import ProductionManifest
 from orchestration.dbt_loop.production import fetch, fetched
 from orchestration.dbt_loop.workspace import Refused, Workspace
@@ -48,8 +49,10 @@ class Machine:
     def manifest(self, name: str = "manifest.json", *, dbt: str = DBT, rows: int = 0, **more: Any) -> Path:
         """A file such as dbt writes; `rows` make it large."""
         path = self.folder / name
-        metadata = {"dbt_version": dbt, "adapter_type": "bigquery", **more}
-        path.write_text(json.dumps({"metadata": metadata, "nodes": {}, "sources": {}, "rows": ["x" * 1000] * rows}))
+        metadata = {"dbt_version": dbt, "adapter_type": "bigquery", "env": {TARGET: "prod"}, **more}
+        path.write_text(
+            json.dumps({"metadata": metadata, "nodes": {}, "sources": {}, "exposures": {}, "rows": ["x" * 1000] * rows})
+        )
         return path
 
 
@@ -246,16 +249,21 @@ def test_what_cannot_be_published_says_why(machine: Machine, changed: dict[str, 
     assert (answer.returncode, said in answer.stderr) == (2, True), answer.stderr
 
 
-def test_a_manifest_that_was_parsed_for_a_developer_is_not_published(machine: Machine, manifests: DbtManifests) -> None:
-    node = {"resource_type": "model", "name": "tickets", "database": PROJECT, "config": {"schema": "support"}}
-    path = machine.manifest()
-    for schema, code in (("dev_ada_support", 2), ("support", 0)):
-        nodes = {"model.p.tickets": node | {"schema": schema}}
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"nodes": nodes}))
-        said = machine.dbt("publish", "--manifest", str(path))
-        assert said.returncode == code, said.stderr
-        assert (f"it builds {PROJECT}.dev_ada_support.tickets" in said.stderr) == bool(code)
-        assert (manifests.latest() is None) == bool(code)
+@pytest.mark.parametrize(
+    ("environment", "refusal"),
+    [
+        ({TARGET: "prod"}, None),
+        ({TARGET: "dev"}, "was parsed for the target dev: only production's is published."),
+        ({}, "does not say for which target it was parsed: only production's is published."),
+    ],
+)
+def test_a_manifest_that_was_parsed_for_a_developer_is_not_published(
+    machine: Machine, manifests: DbtManifests, environment: dict[str, str], refusal: str | None
+) -> None:
+    answer = machine.dbt("publish", "--manifest", str(machine.manifest(env=environment)))
+    assert answer.returncode == (2 if refusal else 0), answer.stderr
+    assert (refusal or "") in answer.stderr
+    assert (manifests.latest() is None) == bool(refusal)
 
 
 def test_what_another_tool_has_put_there_is_told_and_replaced(

@@ -50,6 +50,7 @@ def source(name: str, dataset: str, tables: Mapping[str, Mapping[str, str]]) -> 
     return {
         f"source.p.{name}.{table}": {
             "database": PROJECT, "schema": dataset, "identifier": table, "source_name": name,
+            "resource_type": "source", "name": table, "original_file_path": f"models/_{name}.yml",
             "columns": {column: {"name": column, "data_type": kind} for column, kind in columns.items()},
         }
         for table, columns in tables.items()

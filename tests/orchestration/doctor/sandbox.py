@@ -24,6 +24,7 @@ import uvicorn
 from dagster._daemon.types import DaemonHeartbeat
 from google.cloud import bigquery
 
+from orchestration.components.dbt_files import TARGET
 from orchestration.components.saved_state import Stamped
 from orchestration.doctor.state_checks import STATES
 from sandbox.config import HOST, PROJECT, SandboxConfig
@@ -90,7 +91,11 @@ class Doctors:
         assert done.returncode == 0, done.stderr
 
     def save(self, name: str, read_at: datetime) -> None:
-        state: Any = {dataset: {"t": {"id": "INTEGER"}} for dataset in LANDED} if name == "landed.json" else []
+        state: Any = {}
+        if name == "landed.json":
+            state = {dataset: {"t": {"id": "INTEGER"}} for dataset in LANDED}
+        elif name == "hightouch.json":  # a sync that settings in defs/ name
+            state = {"syncs": [{"slug": "slack_weekly_support_load"}]}
         (self.home / name).write_text(Stamped(read_at=read_at, source="a test", state=state).model_dump_json())
 
     def parsed(self, dbt: str, raw: str = PROJECT, more: Mapping[str, Any] = MappingProxyType({})) -> None:
@@ -107,9 +112,12 @@ class Doctors:
 
 def manifest(dbt: str, raw: str) -> dict[str, Any]:
     return {
-        "metadata": {"dbt_version": dbt, "adapter_type": "bigquery"},
+        "metadata": {"dbt_version": dbt, "adapter_type": "bigquery", "env": {TARGET: "prod"}},
         "sources": {
             f"source.p.{name}": {
+                "resource_type": "source",
+                "name": "t",
+                "original_file_path": f"models/_{name}.yml",
                 "database": raw,
                 "schema": name,
                 "identifier": "t",
@@ -123,6 +131,7 @@ def manifest(dbt: str, raw: str) -> dict[str, Any]:
             f"model.p.{name}": {
                 "resource_type": "model",
                 "package_name": "p",
+                "original_file_path": f"models/{name}.sql",
                 "name": name,
                 "database": PROJECT,
                 "schema": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -31,10 +32,12 @@ from orchestration.doctor import (
 )
 from orchestration.doctor.catalogue import all_checks
 from orchestration.doctor.cli import show, summary
+from orchestration.doctor.landing_checks import of_sources
 from orchestration.doctor.model import Check, Once, Outcome, Result, failed, ok, skipped, warning, without
 from orchestration.doctor.runner import run
+from orchestration.doctor.usage import NOT_USED, Usage
 from orchestration.on_call.plan import Change
-from orchestration.settings import Settings, examine
+from orchestration.settings import HexSettings, Need, Settings, examine
 from orchestration.vendors.fivetran import Connection, Status
 from orchestration.vendors.http import VendorError
 from orchestration.vendors.slack import Channel, Identity
@@ -176,11 +179,52 @@ def test_with_nothing_set_only_what_is_not_set_is_named(only, tmp_path: Path) ->
     results = run(all_checks(values, problems), values, {name for one in problems for name in one.names}, 20)
     wrong = {name for name, status in statuses(results).items() if status in {"failed", "warning"}}
     required = {name.upper() for name, field in Settings.model_fields.items() if field.is_required()}
-    # Credentials of Google's may be on the machine all the same.
+    # Credentials of Google's may be on the machine all the same. incident.io's address is set here, and the rest of it is not.
     assert wrong - {"google: credentials"} == {f"setting: {name}" for name in required} | {
         "state: saved",
-        "alerts: second channel",
+        "setting: INCIDENT_IO_API_KEY",
     }
+
+
+def test_a_vendor_without_a_component_is_looked_at_only_where_it_is_configured(
+    only, known: Settings, tmp_path: Path
+) -> None:
+    usage = Usage((Need(HexSettings, "company.Hex", "orchestration/defs/a/defs.yaml"),), {"hex.json"})
+    (tmp_path / "fivetran.json").write_text("{}")
+    variables = {name: value for name, value in os.environ.items() if name.lower() in Settings.model_fields}
+    without = {
+        name: value
+        for name, value in variables.items()
+        if not name.startswith(("FIVETRAN_", "HEX_", "INCIDENT_", "ROTA"))
+    }
+    only(**without | {"DATAPLATFORM_STATE_DIR": str(tmp_path), "OMNI_REQUESTS_PER_MINUTE": "many"})
+    values, problems = examine(usage.needs)
+    assert [problem.names for problem in problems] == [("HEX_API_TOKEN",)]
+    assert problems[0].remedy.endswith("or remove the component from orchestration/defs/a/defs.yaml")
+    results = run(all_checks(values, problems, usage), values, {"HEX_API_TOKEN"}, 20)
+    found = {one.name: one.outcome.found for one in results}
+    for name in (
+        "setting: FIVETRAN_API_KEY",
+        "setting: OMNI_API_KEY",
+        "fivetran: credentials",
+        "omni: credentials",
+        "state: fivetran.json",
+        "dbt: manifest",
+    ):
+        assert found[name] in {NOT_USED, "needs `state: saved`"}, (name, found[name])
+    assert found["setting: FIVETRAN_API_KEY"] == found["fivetran: credentials"] == NOT_USED
+    assert found["hex: credentials"] == "needs HEX_API_TOKEN"
+    # Its variables are all set, so that it is asked, and does not answer.
+    assert "could not connect" in found["hightouch: credentials"]
+    assert found["incident.io: API key"] == "INCIDENT_IO_API_KEY is not set"
+    assert found["incident.io: history"] == found["on-call: deploy/on_call.yaml"] == "needs `incident.io: API key`"
+
+
+def test_where_defs_cannot_be_read_the_doctor_says_so(known: Settings) -> None:
+    usage = Usage((), (), "ModuleNotFoundError: No module named 'company'")
+    lines = {check.name: check.look() for check in settings_checks.checks(known, (), usage)}
+    assert lines["defs: components"].status == "failed"
+    assert "No module named 'company'" in lines["defs: components"].found
 
 
 def test_a_group_of_variables_is_one_line_and_so_is_each_other_one(only, known: Settings, monkeypatch) -> None:
@@ -289,10 +333,18 @@ ALL = frozenset({*message_checks.WRITING, *message_checks.ROTA, *message_checks.
         (ALL - {"usergroups:write"}, True, "failed"),
         (ALL - {"usergroups:write"}, False, "ok"),
         (ALL - {"chat:write"}, False, "failed"),
+        (ALL - {"usergroups:read"}, False, "ok"),
     ],
 )
 def test_slacks_scopes_are_those_that_are_used(scopes: frozenset[str] | None, rota: bool, status: str) -> None:
     assert message_checks.allowed(Identity("t", "u", scopes), rota=rota).status == status
+
+
+@pytest.mark.parametrize("lacking", ["usergroups:read", "chat:write"])
+def test_without_incident_io_slack_mentions_a_group(lacking: str) -> None:
+    assert message_checks.allowed(Identity("t", "u", ALL), rota=False, mentions=True).status == "ok"
+    outcome = message_checks.allowed(Identity("t", "u", ALL - {lacking}), rota=False, mentions=True)
+    assert (outcome.status, outcome.found) == ("failed", f"{lacking} missing")
 
 
 @pytest.mark.parametrize(
@@ -453,24 +505,36 @@ MAIL = {"SMTP_HOST": "mail.example.com", "ALERT_MAIL_FROM": "a@example.com", "AL
 SLACK_SETTINGS = {"SLACK_BOT_TOKEN": "local-token", "SLACK_ALERTS_CHANNEL": "C1"}
 
 
+INCIDENT_IO_SETTINGS = {
+    "INCIDENT_IO_API_KEY": "local-key", "INCIDENT_IO_ALERT_SOURCE_ID": "a", "INCIDENT_IO_ALERT_SOURCE_TOKEN": "local-token",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("given", "status", "said"),
+    ("given", "status", "said", "remedies"),
     [
-        ({}, "warning", "no second channel"),
-        ({"SLACK_BOT_TOKEN": "local-token"}, "warning", "no second channel"),
-        (SLACK_SETTINGS, "ok", "slack"),
-        (MAIL, "ok", "mail"),
-        (SLACK_SETTINGS | MAIL, "ok", "slack and mail"),
+        (INCIDENT_IO_SETTINGS, "warning", "no second channel: when incident.io", ("SMTP_HOST", "SLACK_ALERTS_CHANNEL")),
+        (
+            INCIDENT_IO_SETTINGS | {"SLACK_BOT_TOKEN": "local-token"},
+            "warning",
+            "no second channel",
+            ("SMTP_HOST", "SLACK_ALERTS_CHANNEL"),
+        ),
+        (INCIDENT_IO_SETTINGS | SLACK_SETTINGS, "ok", "slack", ()),
+        (INCIDENT_IO_SETTINGS | MAIL, "ok", "mail", ()),
+        (INCIDENT_IO_SETTINGS | SLACK_SETTINGS | MAIL, "ok", "slack and mail", ()),
+        (SLACK_SETTINGS, "warning", "no second channel: when Slack", ("SMTP_HOST",)),
+        (MAIL, "warning", "no second channel: when the mail server", ("SLACK_ALERTS_CHANNEL",)),
+        (SLACK_SETTINGS | MAIL, "ok", "mail", ()),
+        ({"ALERTS_WITHOUT_CHANNEL": "true"}, "warning", "Alerts reach no one", ("incident.io",)),
     ],
 )
-def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, status, said) -> None:
+def test_the_doctor_warns_where_alerts_have_no_second_channel(only, given, status, said, remedies) -> None:
     only(**given)
     values, _ = examine()
     found = message_checks.find_second_channel(values)
     assert (found.status, said in found.found) == (status, True)
-    if status == "warning":
-        assert "SMTP_HOST" in found.remedy
-        assert "SLACK_ALERTS_CHANNEL" in found.remedy
+    assert all(word in found.remedy for word in remedies)
 
 
 @pytest.mark.parametrize(
@@ -485,3 +549,41 @@ def test_one_code_location_has_the_alert_sensor_switched_on(places: list[str], s
     broken = {"name": "broken", "loadStatus": "LOADED", "locationOrLoadError": {"__typename": "PythonError"}}
     outcome = dagster_checks.alerting({"__typename": "Workspace", "locationEntries": [*entries, broken]})
     assert outcome.status == status
+
+
+def source(name: str, schema: str = "sheet") -> dict[str, Any]:
+    return {"schema": schema, "identifier": name, "original_file_path": "models/s.yml"}
+
+
+def test_a_source_that_nothing_lands_is_a_warning_with_its_reader() -> None:
+    late = {"depends_on": {"macros": ["macro.p.landed_table"]}}
+    manifest: dict[str, Any] = {
+        "sources": {
+            "source.p.sheet.targets": source("targets"), "source.p.sheet.unread": source("unread"),
+            "source.p.ecom.raw": source("raw", "ecom"), "source.p.app.opened": source("opened", "app"),
+            "source.p.app.closed": source("closed", "app"),
+        },
+        "nodes": {"model.p.closed": late},
+        "child_map": {
+            "source.p.sheet.targets": ["test.p.x", "model.p.report"], "source.p.sheet.unread": ["test.p.y"],
+            "source.p.ecom.raw": ["model.p.stg"], "source.p.app.opened": ["model.p.opened"], "source.p.app.closed": ["model.p.closed"],
+        },
+    }  # fmt: skip
+    outcome = of_sources(manifest, {("app", "opened")}, {"source.p.ecom.raw": "seed.p.raw"})
+    assert outcome.status == "warning"
+    assert outcome.found == "nothing lands what these read: `report` reads sheet.targets in models/s.yml"
+    landed = of_sources(manifest, {("app", "opened"), ("sheet", "targets")}, {"source.p.ecom.raw": "seed.p.raw"})
+    assert (landed.status, landed.found) == ("ok", "each of 4 sources is landed, looked at, or built by dbt")
+
+
+def test_the_tables_of_saved_states() -> None:
+    table = {"__class__": "FivetranTable", "enabled": True, "name_in_destination": "account"}
+    off = table | {"enabled": False, "name_in_destination": "off"}
+    schema = {
+        "__class__": "FivetranSchema",
+        "enabled": True,
+        "name_in_destination": "salesforce",
+        "tables": [table, off],
+    }
+    assert [*datasets.landed_by_fivetran([schema, schema | {"enabled": False}])] == [("salesforce", "account")]
+    assert [*datasets.landed_by_others({"web": {"pages": {}, "clicks": {}}})] == [("web", "pages"), ("web", "clicks")]

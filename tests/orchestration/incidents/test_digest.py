@@ -331,3 +331,71 @@ def test_without_slack_the_schedule_says_so(slack: OnCall, monkeypatch: pytest.M
         tick = schedule.evaluate_tick(context)
     assert not tick.run_requests
     assert "SLACK_BOT_TOKEN and SLACK_DIGEST_CHANNEL are not set" in (tick.skip_message or "")
+
+
+@dg.asset
+def seed() -> None: ...
+
+
+@dg.observable_source_asset
+def sheet() -> dg.DataVersion:
+    return dg.DataVersion("1")
+
+
+EAGER = dg.AutomationCondition.eager()
+
+
+@dg.asset(deps=[seed], automation_condition=EAGER)
+def only_of_the_seed() -> None: ...
+
+
+@dg.asset(deps=["only_of_the_seed"], automation_condition=EAGER)
+def below() -> None: ...
+
+
+@dg.asset(deps=[sheet], automation_condition=EAGER)
+def of_the_sheet() -> None: ...
+
+
+@dg.asset(automation_condition=EAGER, freshness_policy=dg.FreshnessPolicy.time_window(timedelta(hours=30)))
+def fresh_enough() -> None: ...
+
+
+@dg.asset(automation_condition=EAGER, owners=["data@example.com"])
+def never() -> None: ...
+
+
+@dg.asset
+def by_hand() -> None: ...
+
+
+def test_what_the_automation_has_not_built_for_long_is_a_warning() -> None:
+    found = [seed, sheet, only_of_the_seed, below, of_the_sheet, fresh_enough, never, by_hand]
+    assets, instance = dg.Definitions(found).resolve_asset_graph(), dg.DagsterInstance.ephemeral()
+
+    def warns(after: timedelta) -> dict[str, str]:
+        warnings = warned.find_unbuilt(instance, assets, datetime.now(UTC) + after)
+        return {one.asset: one.text for one in warnings if one.asset != "never"}
+
+    for name in ("seed", "only_of_the_seed", "below", "of_the_sheet", "fresh_enough", "by_hand"):
+        instance.report_runless_asset_event(dg.AssetMaterialization(name))
+    [first] = warned.find_unbuilt(instance, assets, datetime.now(UTC))
+    assert (first.asset, first.check, first.owners) == ("never", warned.AUTOMATION, ("data@example.com",))
+    assert first.text.startswith("It has never been built.")
+    assert warns(timedelta(hours=29)) == {}
+    assert warns(timedelta(hours=31)) == {
+        "fresh_enough": "It was last built 1 d 7 h ago; its freshness policy allows 1 d 6 h."
+    }
+    # What only reads a seed that no one has edited is as it should be.
+    assert warns(timedelta(days=8)).keys() == {"fresh_enough", "of_the_sheet"}
+    instance.report_runless_asset_event(dg.AssetMaterialization("seed"))
+    assert warns(timedelta(days=8)).keys() == {"fresh_enough", "of_the_sheet", "only_of_the_seed", "below"}
+
+
+def test_a_warning_of_the_automation_links_to_its_asset() -> None:
+    one = Warned("shop/orders", warned.AUTOMATION, "It has never been built.", NOW)
+    made = message([one], GROUP, "http://127.0.0.1:3000", NOW)
+    assert made is not None
+    text = str(made.blocks)
+    assert "shop/orders" in text
+    assert "checkDetail" not in text

@@ -441,6 +441,7 @@ def test_a_request_survives_a_tick_that_was_not_saved(platform: Platform) -> Non
     assert (len(platform.on_call.events(key)), platform.pages()) == (2, 1)
 
 
+@pytest.mark.long
 def test_ten_pages_of_alerts_are_read_and_the_number_of_pages_is_bounded(platform: Platform, monkeypatch: Any) -> None:
     platform.run("internal")
     platform.run()

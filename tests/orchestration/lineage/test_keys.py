@@ -77,3 +77,9 @@ def test_slugs_are_kept_when_names_change_and_told_apart_where_names_do_not() ->
     assert kept == {"a1": "load", "b2": "load_b2", "c3": "other"}
     later = keys.slugs({"b2": "Renamed", "c3": "Load", "d4": "Load"}, kept)
     assert later == {"b2": "load_b2", "c3": "other", "d4": "load"}
+
+
+def test_a_vendors_own_slugs_are_kept_as_they_are() -> None:
+    kept = {"1": "weekly-load"}
+    found = keys.slugs({"1": "renamed", "2": "weekly-load", "3": "Other-One"}, kept, str)
+    assert found == {"1": "weekly-load", "2": "weekly-load_2", "3": "Other-One"}
